@@ -1,0 +1,51 @@
+# One obvious command each; `make help` lists them. Linux, GNU make, Python 3.11 or newer.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format lock clean
+# Two `make` side by side must not both build the virtual environment: each stamp is made under a lock.
+LOCKED := flock .make.lock
+
+help: ## List the commands.
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+run: $(VENV)/embedded.stamp ## Serve on 127.0.0.1:8000: demo data, or DATABASE_URL where it is set.
+	@if [ -n "$$DATABASE_URL" ]; then exec $(RUN) -m gunicorn wsgi:app; else exec $(RUN) -m service.embedded; fi
+
+test: $(VENV)/dev.stamp ## Run the suite on the embedded PostgreSQL; POSTGRES_BIN names another server's binaries.
+	@$(RUN) -m pytest $(ARGS)
+
+lint: $(VENV)/dev.stamp ## Check format, style, types and SQL.
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m ruff check .
+	@$(RUN) -m mypy
+
+format: $(VENV)/dev.stamp ## Rewrite the Python files in the one format.
+	@$(RUN) -m ruff format .
+	@$(RUN) -m ruff check --fix .
+
+lock: $(VENV)/dev.stamp ## Resolve setup.cfg into requirements/*.lock anew.
+	@$(LOCK) --all-extras --output-file requirements/dev.lock
+	@$(LOCK) --extra embedded --constraint requirements/dev.lock --output-file requirements/embedded.lock
+	@$(LOCK) --constraint requirements/dev.lock --output-file requirements/runtime.lock
+
+LOCK := $(RUN) -m uv pip compile setup.cfg --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-emit-index-url --no-emit-find-links --upgrade
+
+clean: ## Remove everything that make made, the demo database too.
+	@rm -rf $(VENV) .data .make.lock .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/python.stamp:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("admin-credits: Python 3.11 or newer is needed; name one with PYTHON=...")'
+	@$(LOCKED) $(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/%.stamp: requirements/%.lock $(VENV)/python.stamp
+	@echo "Installing requirements/$*.lock ..."
+	@$(LOCKED) $(RUN) $(PIP_INSTALL) -r $<
+	@touch $@
