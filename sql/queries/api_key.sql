@@ -1,0 +1,31 @@
+-- api_key: the instant of a request, who its key belongs to, and whether the owner is an admin.
+--
+-- Parameters
+--   :key_hash         text  hex(HMAC-SHA256(API_KEY_SECRET, key))
+--   :organization_id  uuid  the admin organisation
+-- Columns: now, account_id, is_admin
+-- Order:   one row always; account_id is null for a key that is unknown, expired or without an account
+-- psql -X -v ON_ERROR_STOP=1 -v key_hash=0123abcd -v organization_id=04e3aba9-c130-4fb8-8b92-34e95d43e66b -f api_key.sql
+SELECT
+    instant.now,
+    caller.account_id,
+    coalesce(caller.is_admin, false) AS is_admin
+FROM (SELECT now() AS now) AS instant
+LEFT JOIN LATERAL (
+    SELECT
+        account_api_keys.account AS account_id,
+        account_api_keys.account = :'organization_id'::uuid
+        OR EXISTS (
+            SELECT 1
+            FROM public.account_organization_ids
+            WHERE account_organization_ids.account_id = account_api_keys.account
+                AND account_organization_ids.organization_id = :'organization_id'::uuid
+        ) AS is_admin
+    FROM public.account_api_keys
+    WHERE account_api_keys.key_hash = :'key_hash'::text
+        AND account_api_keys.account IS NOT NULL
+        AND (account_api_keys.expires_at IS NULL OR account_api_keys.expires_at > instant.now)
+    -- of several rows with one hash, any that qualifies counts
+    ORDER BY is_admin DESC, account_id ASC
+    LIMIT 1
+) AS caller ON true;

@@ -1,0 +1,60 @@
+-- credits_rollup: credits spent and events of each account in a window, one page.
+--
+-- Parameters
+--   :since   timestamptz  start of the window, inclusive; -infinity for no cutoff
+--   :until   timestamptz  end of the window, exclusive; infinity for none
+--   :limit   bigint       rows on this page; 9223372036854775807 for all
+--   :offset  bigint       rows before this page
+-- Columns: account_id, account_name, account_email, total_credits_deducted_cents, event_count
+-- Order:   most credits first; account_id settles ties, so pages never overlap
+-- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0 -f credits_rollup.sql
+WITH spend AS (
+    SELECT
+        account_id,
+        -- sum(bigint) is numeric
+        sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
+        count(*) AS event_count
+    FROM public.usage_events
+    WHERE created_at >= :'since'::timestamptz
+        -- "none" has no end: an event dated infinity is still an event
+        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+    GROUP BY account_id
+),
+
+page AS (
+    SELECT
+        account_id,
+        total_credits_deducted_cents,
+        event_count
+    FROM spend
+    ORDER BY total_credits_deducted_cents DESC, account_id ASC
+    LIMIT :'limit'::bigint OFFSET :'offset'::bigint
+),
+
+-- Looked up for the accounts of the page alone.
+identity AS (
+    SELECT
+        accounts.id AS account_id,
+        accounts.name AS account_name,
+        address.email AS account_email
+    FROM public.accounts
+    LEFT JOIN LATERAL (
+        SELECT account_emails.email
+        FROM public.account_emails
+        WHERE account_emails.account_id = accounts.id
+            AND account_emails.email IS NOT NULL
+        ORDER BY account_emails.updated_at DESC, account_emails.email COLLATE "C" ASC
+        LIMIT 1
+    ) AS address ON true
+    WHERE accounts.id IN (SELECT page.account_id FROM page)
+)
+
+SELECT
+    page.account_id,
+    identity.account_name,
+    identity.account_email,
+    page.total_credits_deducted_cents,
+    page.event_count
+FROM page
+LEFT JOIN identity ON identity.account_id = page.account_id
+ORDER BY page.total_credits_deducted_cents DESC, page.account_id ASC;

@@ -1,0 +1,17 @@
+-- credits_rollup_count: how many accounts have an event in a window.
+--
+-- Parameters
+--   :since  timestamptz  start of the window, inclusive; -infinity for no cutoff
+--   :until  timestamptz  end of the window, exclusive; infinity for none
+-- Columns: total_count
+-- Order:   one row
+-- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -f credits_rollup_count.sql
+SELECT count(*) AS total_count
+FROM (
+    -- groups, not count(DISTINCT account_id): that sorts every event and is not parallel
+    SELECT account_id
+    FROM public.usage_events
+    WHERE created_at >= :'since'::timestamptz
+        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+    GROUP BY account_id
+) AS spenders;

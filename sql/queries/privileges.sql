@@ -1,0 +1,63 @@
+-- privileges: for each table that the queries read, whether this role can read its columns and see its rows.
+--
+-- Parameters: none
+-- Columns: table_name, can_read, can_see_rows
+-- Order:   table_name
+-- psql -X -v ON_ERROR_STOP=1 -f privileges.sql
+--
+-- can_see_rows is false where row-level security applies and no permissive policy for SELECT names this role: every
+-- query would silently find nothing. A policy that hides some of the rows cannot be told from one that is meant to.
+WITH needed (table_name, columns) AS (
+    VALUES
+    ('account_api_keys', ARRAY['account', 'key_hash', 'expires_at']),
+    ('account_emails', ARRAY['account_id', 'email', 'updated_at']),
+    ('account_organization_ids', ARRAY['account_id', 'organization_id']),
+    ('accounts', ARRAY['id', 'name']),
+    (
+        'credit_grants',
+        ARRAY['id', 'account_id', 'granted_by', 'reason', 'previous_credits', 'remaining_credits', 'created_at']
+    ),
+    (
+        'usage_events',
+        ARRAY[
+            'id', 'account_id', 'source', 'agent_type', 'provider', 'model_id', 'input_tokens', 'cached_input_tokens',
+            'output_tokens', 'tool_call_count', 'created_at', 'credits_deducted_cents'
+        ]
+    )
+)
+
+SELECT
+    needed.table_name,
+    coalesce(
+        has_schema_privilege('public', 'USAGE') AND (
+            SELECT count(*) = cardinality(needed.columns)
+            FROM pg_catalog.pg_attribute
+            WHERE pg_attribute.attrelid = relation.oid
+                AND pg_attribute.attname = ANY (needed.columns)
+                AND has_column_privilege(relation.oid, pg_attribute.attnum, 'SELECT')
+        ),
+        false
+    ) AS can_read,
+    coalesce(
+        NOT row_security_active(relation.oid) OR EXISTS (
+            SELECT 1
+            FROM pg_catalog.pg_policies
+            WHERE pg_policies.schemaname = 'public'
+                AND pg_policies.tablename = needed.table_name
+                AND pg_policies.permissive = 'PERMISSIVE'
+                AND pg_policies.cmd IN ('SELECT', 'ALL')
+                AND EXISTS (
+                    SELECT 1
+                    FROM unnest(pg_policies.roles) AS grantee (name)
+                    WHERE CASE
+                        WHEN grantee.name = 'public' THEN true
+                        ELSE pg_has_role(grantee.name, 'MEMBER')
+                    END
+                )
+        ),
+        false
+    ) AS can_see_rows
+FROM needed
+LEFT JOIN pg_catalog.pg_class AS relation
+    ON relation.relname = needed.table_name AND relation.relnamespace = 'public'::regnamespace
+ORDER BY needed.table_name ASC;

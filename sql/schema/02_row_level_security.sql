@@ -1,0 +1,9 @@
+-- As in production: enabled on every table, no policies. A plain role sees nothing until a policy is made for it.
+
+ALTER TABLE public.accounts ENABLE ROW LEVEL SECURITY;
+ALTER TABLE public.account_emails ENABLE ROW LEVEL SECURITY;
+ALTER TABLE public.account_api_keys ENABLE ROW LEVEL SECURITY;
+ALTER TABLE public.account_organization_ids ENABLE ROW LEVEL SECURITY;
+ALTER TABLE public.usage_events ENABLE ROW LEVEL SECURITY;
+ALTER TABLE public.credits_usage ENABLE ROW LEVEL SECURITY;
+ALTER TABLE public.credit_grants ENABLE ROW LEVEL SECURITY;
