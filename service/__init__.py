@@ -1,0 +1,36 @@
+"""The admin credits service: who spends the credits, answered read-only from PostgreSQL."""
+
+import os
+
+from flask import Flask
+
+from service.config import Settings
+from service.database import Database
+from service.errors import register_error_handlers
+from service.hooks import register_hooks
+from service.queries import load_queries
+from service.views import credits as credits_views
+from service.views import health
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Join the rooms; settings come from the environment unless they are given.
+
+    Raises:
+        ConfigurationError: when a setting is missing or malformed.
+        QueryFileError: when a query file is missing or broken.
+
+    """
+    settings = settings or Settings.from_environment(os.environ)
+    app = Flask(__name__, static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # an option of the default provider, not of its interface
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    # An address with two slashes is another address, and a 404: no redirect.
+    app.url_map.merge_slashes = False
+    app.extensions["settings"] = settings
+    app.extensions["database"] = Database(settings, load_queries())
+    register_error_handlers(app)
+    register_hooks(app, settings)
+    app.register_blueprint(credits_views.blueprint)
+    app.register_blueprint(health.blueprint)
+    return app

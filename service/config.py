@@ -1,0 +1,115 @@
+"""The environment, read once and checked."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+from uuid import UUID
+
+import psycopg2
+from psycopg2.extensions import parse_dsn
+
+
+class ConfigurationError(Exception):
+    """A setting is missing or malformed; the message names it and never quotes a secret."""
+
+
+def _setting(read: Callable[[str], Any], **options: Any) -> Any:
+    """Declare a setting; it is required unless ``default`` is among the options."""
+    return field(metadata={"read": read}, **options)
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _integer(lowest: int, highest: int) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not lowest <= int(value) <= highest:
+            raise ValueError(f"must be an integer from {lowest} to {highest}")
+        return int(value)
+
+    return read
+
+
+def _uuid(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value):
+        raise ValueError("must be a UUID in its hyphenated form")
+    return str(UUID(value))
+
+
+def _libpq_uri(value: str) -> str:
+    try:
+        # libpq takes key=value text too, in which a mistyped URI may hide
+        well_formed = value.startswith(("postgresql://", "postgres://")) and bool(parse_dsn(value))
+    except psycopg2.ProgrammingError:
+        well_formed = False
+    if not well_formed:
+        # libpq's own message quotes the URI, which may hold a password
+        raise ValueError("must be a libpq URI, postgresql://user@host/database")
+    return value
+
+
+def _log_level(value: str) -> str:
+    if value not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ValueError("must be one of DEBUG, INFO, WARNING, ERROR")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the service is told from outside; each field is the environment variable of its name in capitals.
+
+    ``threads``, ``pool_size`` and ``queue_size`` are per worker process.
+    """
+
+    database_url: str = _setting(_libpq_uri, repr=False)
+    api_key_secret: str = _setting(_text, repr=False)
+    admin_organization_id: str = _setting(_uuid, default="04e3aba9-c130-4fb8-8b92-34e95d43e66b")
+    host: str = _setting(_text, default="127.0.0.1")
+    port: int = _setting(_integer(1, 65_535), default=8_000)
+    web_concurrency: int = _setting(_integer(1, 256), default=2)
+    threads: int = _setting(_integer(2, 1_024), default=32)
+    pool_size: int = _setting(_integer(1, 256), default=4)
+    queue_size: int = _setting(_integer(0, 1_000), default=20)
+    queue_timeout_ms: int = _setting(_integer(1, 60_000), default=500)
+    statement_timeout_ms: int = _setting(_integer(1, 600_000), default=10_000)
+    request_timeout_ms: int = _setting(_integer(1, 600_000), default=15_000)
+    connect_timeout_s: int = _setting(_integer(2, 60), default=3)
+    graceful_timeout_s: int = _setting(_integer(1, 3_600), default=30)
+    log_level: str = _setting(_log_level, default="INFO")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
+        """Read every setting; an empty variable counts as unset.
+
+        Raises:
+            ConfigurationError: in one line, naming the first setting that is missing or malformed.
+
+        """
+        values = {}
+        for setting in fields(cls):
+            name = setting.name.upper()
+            if text := environ.get(name):
+                try:
+                    values[setting.name] = setting.metadata["read"](text)
+                except ValueError as error:
+                    raise ConfigurationError(f"{name} {error}") from None
+        try:
+            return cls(**values)
+        except TypeError:
+            missing = next(name for name in ("database_url", "api_key_secret") if name not in values)
+            raise ConfigurationError(f"{missing.upper()} is required") from None
+
+    def __post_init__(self) -> None:
+        """Check the rules between settings."""
+        if self.threads <= self.pool_size + self.queue_size:
+            # Threads that only wait for the database would leave none to answer the health checks.
+            raise ConfigurationError("THREADS must be more than POOL_SIZE and QUEUE_SIZE together")
+        if self.statement_timeout_ms > self.request_timeout_ms:
+            raise ConfigurationError("STATEMENT_TIMEOUT_MS must not be more than REQUEST_TIMEOUT_MS")
+        if self.graceful_timeout_s * 1_000 <= self.request_timeout_ms + self.connect_timeout_s * 1_000:
+            # The budget may run out while a connection is being opened: that wait is libpq's, and comes on top.
+            raise ConfigurationError(
+                "GRACEFUL_TIMEOUT_S must be longer than REQUEST_TIMEOUT_MS and CONNECT_TIMEOUT_S together"
+            )

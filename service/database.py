@@ -1,0 +1,260 @@
+"""The pool, and one read-only snapshot per request.
+
+Every statement the service sends is either a query file's or one of the few here: BEGIN, SET LOCAL, ROLLBACK. What
+they set is set inside the transaction, because a transaction pooler keeps no session.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg2
+from psycopg2.extensions import TransactionRollbackError, connection, parse_dsn
+
+from service.config import Settings
+from service.errors import (
+    DatabaseNotReady,
+    DatabaseTimeout,
+    DatabaseUnavailable,
+    Overloaded,
+    ServiceError,
+    WindowTooLong,
+    own_frames,
+)
+from service.queries import Query
+
+Result = TypeVar("Result")
+Row = dict[str, Any]
+
+SET_STATEMENT_TIMEOUT = "SET LOCAL statement_timeout = %(milliseconds)s"
+BEGIN = f"""\
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SET LOCAL application_name = 'admin-credits';
+SET LOCAL TimeZone = 'UTC';
+{SET_STATEMENT_TIMEOUT}
+"""
+ROLLBACK = "ROLLBACK"
+INSUFFICIENT_RESOURCES = "53"  # the class of SQLSTATEs: out of connections, memory, disk
+
+log = logging.getLogger(__name__)
+
+
+class ConnectionLost(DatabaseUnavailable):
+    """The attempt failed for a reason that a new connection, or a new snapshot, may not meet again."""
+
+
+class QueryFailed(Exception):
+    """PostgreSQL refused a statement for a reason nobody foresaw."""
+
+
+class Budget:
+    """The time one request may take, counted from its creation, and how much of it went to the database."""
+
+    def __init__(self, milliseconds: int) -> None:
+        self._started = time.monotonic()
+        self._milliseconds = milliseconds
+        self.database_ms = 0.0
+
+    def spent_ms(self) -> float:
+        """Return the milliseconds since the start."""
+        return (time.monotonic() - self._started) * 1_000
+
+    def left_ms(self) -> int:
+        """Return the whole milliseconds that are left, at least 1.
+
+        Raises:
+            DatabaseTimeout: when none is left.
+
+        """
+        left = int(self._milliseconds - self.spent_ms())
+        if left < 1:
+            raise DatabaseTimeout
+        return left
+
+
+class Snapshot:
+    """One REPEATABLE READ READ ONLY transaction: everything read through it is of one moment."""
+
+    def __init__(
+        self, raw: connection, queries: Mapping[str, Query], statement_timeout_ms: int, budget: Budget
+    ) -> None:
+        self._raw = raw
+        self._queries = queries
+        self._budget = budget
+        self._timeout_ms = min(statement_timeout_ms, budget.left_ms())
+        self._execute("BEGIN", BEGIN, {"milliseconds": self._timeout_ms})
+
+    def rows(self, query_name: str, **parameters: object) -> list[Row]:
+        """Run a query file and return its rows, each a dict in the order of the file's columns.
+
+        Raises:
+            DatabaseTimeout: when the statement or the request ran past its limit.
+            DatabaseUnavailable: when the connection was lost or the server is short of a resource.
+
+        """
+        query = self._queries[query_name]
+        left = self._budget.left_ms()
+        if left < self._timeout_ms:
+            self._timeout_ms = left
+            self._execute("SET LOCAL", SET_STATEMENT_TIMEOUT, {"milliseconds": left})
+        return [dict(zip(query.columns, row, strict=True)) for row in self._execute(query_name, query.text, parameters)]
+
+    def _execute(self, name: str, text: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        started = time.monotonic()
+        try:
+            with self._raw.cursor() as cursor:
+                cursor.execute(text, parameters)
+                return cursor.fetchall() if cursor.description else []
+        except psycopg2.Error as error:
+            raise self._failure(name, error) from None
+        finally:
+            self._budget.database_ms += (time.monotonic() - started) * 1_000
+
+    def _failure(self, name: str, error: psycopg2.Error) -> Exception:
+        """Return the failure that stands for a driver's error; its text, which quotes values, goes no further."""
+        log.warning("%s, SQLSTATE %s, in query %s: %s", type(error).__name__, error.pgcode, name, own_frames(error))
+        if isinstance(error, psycopg2.errors.QueryCanceled | psycopg2.errors.LockNotAvailable):
+            windowed = name in self._queries and "since" in self._queries[name].parameters
+            return WindowTooLong() if windowed else DatabaseTimeout()
+        # A standby cancels what stands in the way of replay with class 40; the driver says only by the state of the
+        # connection that it was lost.
+        if self._raw.closed or isinstance(error, TransactionRollbackError):
+            return ConnectionLost()
+        if error.pgcode and error.pgcode.startswith(INSUFFICIENT_RESOURCES):
+            return DatabaseUnavailable()
+        return QueryFailed(name)
+
+
+class Database:
+    """A pool of ``pool_size`` connections, opened when first needed, with ``queue_size`` places to wait for one.
+
+    A list of idle connections and two semaphores: psycopg2's ThreadedConnectionPool opens all of its connections at
+    once, raises when they are in use, and after a restart of the server hands out each dead one before a good one.
+    """
+
+    def __init__(self, settings: Settings, queries: Mapping[str, Query]) -> None:
+        self._settings = settings
+        self._queries = queries
+        self._idle: list[connection] = []
+        self._places = threading.BoundedSemaphore(settings.pool_size + settings.queue_size)
+        self._slots = threading.BoundedSemaphore(settings.pool_size)
+        self._readiness_lock = threading.Lock()
+        self._ready = False
+
+    def read(self, work: Callable[[Snapshot], Result], budget: Budget) -> Result:
+        """Return what ``work`` makes of a snapshot; it is run once more, on a new connection, when the first is lost.
+
+        Raises:
+            Overloaded: when no place to wait, or no connection in time, could be had.
+            DatabaseUnavailable: when the database could not be reached, or was lost twice.
+            DatabaseTimeout: when a statement or the whole request ran past its limit.
+
+        """
+        with self._slot(budget):
+            try:
+                return self._attempt(work, budget, self._idle_connection() or self._connect(budget))
+            except ConnectionLost:
+                # What killed one connection has most likely killed those that lay idle beside it.
+                while idle := self._idle_connection():
+                    idle.close()
+                return self._attempt(work, budget, self._connect(budget))
+
+    def readiness(self, budget: Budget) -> dict[str, bool]:
+        """Return whether each check passes now: database, privileges, policies.
+
+        It has a connection of its own, so that a pool full of slow queries does not make it wait.
+        """
+        checks = {"database": False, "privileges": False, "policies": False}
+        with self._readiness_lock:
+            try:
+                raw = self._connect(budget)
+            except DatabaseUnavailable:
+                return checks
+            try:
+                return self._check(Snapshot(raw, self._queries, self._settings.statement_timeout_ms, budget))
+            except ServiceError:
+                return checks
+            finally:
+                raw.close()
+
+    def _check(self, snapshot: Snapshot) -> dict[str, bool]:
+        rows = snapshot.rows("privileges")
+        for row in rows:
+            if not (row["can_read"] and row["can_see_rows"]):
+                log.error(
+                    "table %s: columns %s, policy %s",
+                    row["table_name"],
+                    "readable" if row["can_read"] else "not readable",
+                    "present" if row["can_see_rows"] else "absent",
+                )
+        checks = {
+            "database": True,
+            "privileges": all(row["can_read"] for row in rows),
+            "policies": all(row["can_see_rows"] for row in rows),
+        }
+        self._ready = self._ready or all(checks.values())
+        return checks
+
+    def _attempt(self, work: Callable[[Snapshot], Result], budget: Budget, raw: connection) -> Result:
+        try:
+            snapshot = Snapshot(raw, self._queries, self._settings.statement_timeout_ms, budget)
+            if not self._ready and not all(self._check(snapshot).values()):
+                raise DatabaseNotReady
+            return work(snapshot)
+        finally:
+            self._hand_back(raw)
+
+    @contextmanager
+    def _slot(self, budget: Budget) -> Iterator[None]:
+        if not self._places.acquire(blocking=False):
+            raise Overloaded
+        try:
+            if not self._slots.acquire(timeout=min(self._settings.queue_timeout_ms, budget.left_ms()) / 1_000):
+                raise Overloaded
+            try:
+                yield
+            finally:
+                self._slots.release()
+        finally:
+            self._places.release()
+
+    def _idle_connection(self) -> connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def _connect(self, budget: Budget) -> connection:
+        started = time.monotonic()
+        timeout_ms = self._settings.statement_timeout_ms
+        parameters = {
+            "connect_timeout": min(self._settings.connect_timeout_s, max(2, budget.left_ms() // 1_000)),
+            # A network that swallows packets is noticed within about one statement's time.
+            "tcp_user_timeout": timeout_ms,
+            "keepalives_idle": max(1, timeout_ms // 2_000),
+            "keepalives_interval": max(1, timeout_ms // 5_000),
+            "client_encoding": "UTF8",
+            **parse_dsn(self._settings.database_url),
+        }
+        try:
+            raw: connection = psycopg2.connect(**parameters)
+        except psycopg2.OperationalError as error:
+            log.warning("%s, SQLSTATE %s, while connecting", type(error).__name__, error.pgcode)
+            raise DatabaseUnavailable from None
+        finally:
+            budget.database_ms += (time.monotonic() - started) * 1_000
+        # No statement is sent that is not written in this file or in a query file.
+        raw.autocommit = True
+        return raw
+
+    def _hand_back(self, raw: connection) -> None:
+        try:
+            with raw.cursor() as cursor:
+                cursor.execute(ROLLBACK)
+        except psycopg2.Error:
+            raw.close()
+        else:
+            self._idle.append(raw)

@@ -1,0 +1,61 @@
+"""What happens around every request, whatever answers it: its budget, its headers, its line in the access log."""
+
+import json
+import logging
+import re
+import uuid
+from datetime import UTC, datetime
+
+from flask import Flask, Response, g, request
+
+from service.config import Settings
+from service.database import Budget
+
+CORS_HEADERS = {"Access-Control-Allow-Origin": "*"}
+PREFLIGHT_HEADERS = {
+    "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
+    "Access-Control-Allow-Headers": "Content-Type, Authorization, x-api-key, If-None-Match, X-Request-Id",
+    "Access-Control-Max-Age": "86400",
+}
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    # A browser may keep the answer, and asks each time whether it still holds.
+    "Cache-Control": "private, no-cache",
+    "Vary": "Accept, Authorization, x-api-key",
+}
+# A request id that is safe in a log line and of a bearable length.
+SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+access_log = logging.getLogger("service.access")
+
+
+def register_hooks(app: Flask, settings: Settings) -> None:
+    """Run the hooks before and after every request of the application."""
+
+    @app.before_request
+    def start() -> None:
+        given = request.headers.get("X-Request-Id", "")
+        g.request_id = given if SANE_REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+        g.budget = Budget(settings.request_timeout_ms)
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        response.headers.update({**HEADERS, **CORS_HEADERS, "X-Request-Id": g.request_id})
+        if request.method == "OPTIONS":
+            response.headers.update(PREFLIGHT_HEADERS)
+        access_log.info(
+            json.dumps(
+                {
+                    "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                    "request_id": g.request_id,
+                    "method": request.method,
+                    "path": request.path,
+                    "status": response.status_code,
+                    "total_ms": round(g.budget.spent_ms(), 1),
+                    "database_ms": round(g.budget.database_ms, 1),
+                    "caller": g.get("caller"),
+                    "rows": g.get("row_count"),
+                }
+            )
+        )
+        return response

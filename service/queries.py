@@ -1,0 +1,129 @@
+"""The query files of sql/queries, loaded and checked once at start.
+
+A file is a psql script first: it names its parameters as psql does, ``:'name'::type``, and psycopg2's text is made
+from it here. What a file must look like is told in sql/README.md.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+QUERY_FOLDER = Path(__file__).parent.parent / "sql" / "queries"
+QUERY_NAMES = (
+    "api_key",
+    "credits_events",
+    "credits_events_count",
+    "credits_grants",
+    "credits_rollup",
+    "credits_rollup_count",
+    "privileges",
+)
+
+
+class QueryFileError(Exception):
+    """A query file is missing or broken; the message names the file and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One statement: its name, psycopg2's text of it, and what its header promises.
+
+    ``parameters`` maps each name to its PostgreSQL type; ``columns`` are in the order of the select list.
+    """
+
+    name: str
+    text: str
+    parameters: Mapping[str, str]
+    columns: tuple[str, ...]
+
+
+# PostgreSQL's lexical elements, as far as a parameter must not be looked for inside them. A block comment that holds
+# another is refused below, so the pattern need not count depth.
+ELEMENT = re.compile(
+    r"""
+      (?P<comment> --[^\n]* | /\*.*?\*/ )
+    | (?P<quoted> [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*" )
+    | (?P<dollar> \$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?\$(?P=tag)\$ )
+    | (?P<parameter> :'(?P<name>[a-z_]+)'::(?P<type>[a-z]+) )
+    | (?P<cast> :: )
+    | (?P<word> \w+ )
+    | (?P<stray> :['"\w{] | ['"\\] | /\* )
+    | (?P<end> ; )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+HEADER_PARAMETER = re.compile(r"^--   :(?P<name>[a-z_]+) +(?P<type>[a-z]+)(?: |$)", re.MULTILINE)
+HEADER_COLUMNS = re.compile(r"^-- Columns: (?P<columns>[a-z_]+(?:,\s(?:--\s+)?[a-z_]+)*)$", re.MULTILINE)
+
+
+def load_queries(folder: Path = QUERY_FOLDER) -> dict[str, Query]:
+    """Load every query the service runs, keyed by name.
+
+    Raises:
+        QueryFileError: for the first file that is missing or breaks a rule.
+
+    """
+    return {name: load_query(folder / f"{name}.sql") for name in QUERY_NAMES}
+
+
+def load_query(path: Path) -> Query:
+    """Load one query file.
+
+    Raises:
+        QueryFileError: when the file cannot be read, or header and statement break a rule of sql/README.md.
+
+    """
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise QueryFileError(f"{path.name} is missing or cannot be read ({type(error).__name__})") from None
+
+    header = re.match(r"(?:--[^\n]*\n)*", source)[0]  # type: ignore[index]  # the pattern matches the empty text too
+    if not header.startswith(f"-- {path.stem}: "):
+        raise QueryFileError(f"{path.name} must begin with '-- {path.stem}: ' and what it answers")
+    columns = HEADER_COLUMNS.search(header)
+    if columns is None:
+        raise QueryFileError(f"{path.name} has no '-- Columns: name, name' in its header")
+    if not re.search(r"^-- Order: +\S", header, re.MULTILINE):
+        raise QueryFileError(f"{path.name} has no '-- Order:' in its header")
+
+    text, parameters = _convert(path.name, source)
+    promised = {match["name"]: match["type"] for match in HEADER_PARAMETER.finditer(header)}
+    for name in sorted(promised.keys() | parameters.keys()):
+        if promised.get(name) != parameters.get(name):
+            raise QueryFileError(
+                f"{path.name}: parameter {name} is {promised.get(name, 'absent')} in the header "
+                f"and {parameters.get(name, 'absent')} in the statement"
+            )
+    return Query(path.stem, text, parameters, tuple(re.findall(r"[a-z_]+", columns["columns"])))
+
+
+def _convert(file_name: str, source: str) -> tuple[str, dict[str, str]]:
+    """Return psycopg2's text of a file and the parameters its statement uses, with their types."""
+    pieces: list[str] = []
+    parameters: dict[str, str] = {}
+    position = 0
+    ended = False
+    for element in ELEMENT.finditer(source):
+        between, text, position = source[position : element.start()], element[0], element.end()
+        if ended and (between.strip() or not element["comment"]):
+            raise QueryFileError(f"{file_name} must hold one statement")
+        if element["comment"] and "/*" in text[2:]:
+            raise QueryFileError(f"{file_name}: a block comment holds another")
+        if element["stray"]:
+            line = source.count("\n", 0, element.start()) + 1
+            raise QueryFileError(f"{file_name}, line {line}: {text!r} is neither SQL nor a parameter :'name'::type")
+        # psycopg2 looks for placeholders in comments and quoted text too
+        pieces.append(between.replace("%", "%%"))
+        if element["parameter"]:
+            name, type_ = element["name"], element["type"]
+            if parameters.setdefault(name, type_) != type_:
+                raise QueryFileError(f"{file_name}: parameter {name} is cast to {parameters[name]} and to {type_}")
+            pieces.append(f"%({name})s::{type_}")
+        else:
+            pieces.append(text.replace("%", "%%"))
+        ended = ended or bool(element["end"])
+    if not ended or source[position:].strip():
+        raise QueryFileError(f"{file_name} must end its statement with a semicolon")
+    return "".join([*pieces, source[position:]]), parameters

@@ -1,0 +1,1 @@
+"""marshmallow schemas: requests and responses, kept apart."""

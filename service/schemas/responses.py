@@ -1,0 +1,75 @@
+"""What the service answers: rows and envelopes, each column once, in the order of its query file."""
+
+from datetime import datetime
+from typing import Any
+
+from marshmallow import Schema, fields
+
+
+class Timestamp(fields.Field[datetime]):
+    """An instant in UTC with six fractional digits; isoformat() alone drops a zero fraction."""
+
+    def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:  # noqa: ARG002 - marshmallow's signature
+        return value.isoformat(timespec="microseconds") if value else None
+
+
+class RollupRow(Schema):
+    """One account's spend in the window."""
+
+    account_id = fields.String()
+    account_name = fields.String(allow_none=True)
+    account_email = fields.String(allow_none=True)
+    total_credits_deducted_cents = fields.Integer()
+    event_count = fields.Integer()
+
+
+class RollupEnvelope(Schema):
+    """The body of a 200; ``total_count`` is the number of accounts in the window, of which ``rows`` are one page."""
+
+    status = fields.Constant("success")
+    period = fields.String()
+    page = fields.Integer()
+    limit = fields.Integer()
+    total_count = fields.Integer()
+    rows = fields.List(fields.Nested(RollupRow))
+
+
+class Event(Schema):
+    """One debit."""
+
+    id = fields.String()
+    created_at = Timestamp()
+    source = fields.String()
+    agent_type = fields.String()
+    provider = fields.String(allow_none=True)
+    model_id = fields.String(allow_none=True)
+    input_tokens = fields.Integer()
+    cached_input_tokens = fields.Integer()
+    output_tokens = fields.Integer()
+    tool_call_count = fields.Integer()
+    credits_deducted_cents = fields.Integer()
+
+
+class Grant(Schema):
+    """A balance that staff set by hand."""
+
+    id = fields.String()
+    account_id = fields.String()
+    created_at = Timestamp()
+    granted_by = fields.String()
+    reason = fields.String(allow_none=True)
+    previous_credits = fields.Integer(allow_none=True)
+    remaining_credits = fields.Integer()
+
+
+class EventsEnvelope(Schema):
+    """The body of a 200; ``total_count`` counts the account's events in the window, not its grants."""
+
+    status = fields.Constant("success")
+    account_id = fields.String()
+    period = fields.String()
+    page = fields.Integer()
+    limit = fields.Integer()
+    total_count = fields.Integer()
+    events = fields.List(fields.Nested(Event))
+    grants = fields.List(fields.Nested(Grant))

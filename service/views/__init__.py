@@ -1,0 +1,1 @@
+"""Flask views: bind, query, dump."""
