@@ -1,0 +1,185 @@
+"""One private PostgreSQL for the whole run; the service always connects as its own role, credits_reader."""
+
+import hashlib
+import hmac
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg2
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from psycopg2.extras import execute_values, register_uuid
+
+from service import create_app
+from service.config import Settings
+from service.embedded.postgres import PostgresServer
+
+SQL = Path(__file__).parent.parent / "sql"
+DATABASE = "credits"
+READER_PASSWORD = "a password of the tests"
+SECRET = "a secret of the tests"
+ORGANIZATION = UUID("04e3aba9-c130-4fb8-8b92-34e95d43e66b")
+ADMIN = UUID("aaaaaaaa-0000-4000-8000-000000000001")
+ADMIN_KEY = "key-of-the-admin"
+TABLES = (
+    "account_emails",
+    "account_api_keys",
+    "account_organization_ids",
+    "usage_events",
+    "credits_usage",
+    "credit_grants",
+    "accounts",
+)
+
+# The suite fixes what it needs; a setting or a libpq variable of the caller's shell must not reach the service.
+for _name in [name for name in os.environ if name.startswith("PG")]:
+    del os.environ[_name]
+
+
+def key_hash(key: str) -> str:
+    return hmac.new(SECRET.encode(), key.encode(), hashlib.sha256).hexdigest()
+
+
+class Tables:
+    """The owner's hand in the test database: an autocommit superuser connection and short ways to fill tables."""
+
+    def __init__(self, url: str) -> None:
+        self.connection = psycopg2.connect(url)
+        self.connection.autocommit = True
+        register_uuid(conn_or_curs=self.connection)
+
+    def execute(self, text: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(text, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def insert(self, table: str, columns: str, rows: list[tuple[Any, ...]]) -> None:
+        if rows:
+            with self.connection.cursor() as cursor:
+                execute_values(cursor, f"INSERT INTO public.{table} ({columns}) VALUES %s", rows, page_size=10_000)
+
+    def empty(self) -> None:
+        self.execute("; ".join(f"DELETE FROM public.{table}" for table in TABLES) + "; DELETE FROM clock.fixed")
+
+    def fix_now(self, instant: datetime | str | None) -> None:
+        self.execute("DELETE FROM clock.fixed")
+        if instant is not None:
+            self.execute("INSERT INTO clock.fixed VALUES (%s)", (instant,))
+
+    def account(self, id_: UUID, name: str | None = None) -> None:
+        self.insert("accounts", "id, name", [(id_, name)])
+
+    def key(self, key: str, account: UUID | None, expires_at: str | None = None) -> None:
+        self.insert(
+            "account_api_keys", "name, account, key_hash, expires_at", [("key", account, key_hash(key), expires_at)]
+        )
+
+    def member(self, account: UUID, organization: UUID = ORGANIZATION) -> None:
+        self.insert("account_organization_ids", "account_id, organization_id", [(account, organization)])
+
+    def seed_admin(self) -> None:
+        """Make the admin organisation, one admin who belongs to it, and the admin's key."""
+        self.account(ORGANIZATION, "The platform")
+        self.account(ADMIN, "Ada Admin")
+        self.member(ADMIN)
+        self.key(ADMIN_KEY, ADMIN)
+
+    def event(self, account: UUID, credits: int, created_at: str | datetime, **columns: Any) -> None:
+        columns = {"account_id": account, "credits_deducted_cents": credits, "created_at": created_at, **columns}
+        self.insert("usage_events", ", ".join(columns), [tuple(columns.values())])
+
+    def set_credits_type(self, type_: str) -> None:
+        """Give usage_events.credits_deducted_cents the type of an old (integer) or a new (bigint) database."""
+        self.execute(f"ALTER TABLE public.usage_events ALTER COLUMN credits_deducted_cents TYPE {type_}")
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """A folder that the server's user can reach when the tests run as root, as pytest's own cannot."""
+    with tempfile.TemporaryDirectory(prefix="admin-credits-test-", dir="/var/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def server(server_folder: Path) -> Iterator[PostgresServer]:
+    """A server with the schema, the reader role and the indexes in one database."""
+    with PostgresServer(server_folder) as server:
+        create_database(server, DATABASE)
+        yield server
+
+
+def create_database(server: PostgresServer, name: str) -> None:
+    """Make a database as production's: tables, row-level security, the role of the service, the indexes."""
+    server.psql("-c", f"CREATE DATABASE {name}", database="postgres")
+    scripts = [*sorted((SQL / "schema").glob("*.sql")), SQL / "dba" / "reader_role.sql"]
+    scripts += [Path(__file__).parent / "data" / "clock.sql"]
+    for script in scripts:
+        server.psql("-f", str(script), database=name)
+    server.psql("-c", f"ALTER ROLE credits_reader PASSWORD '{READER_PASSWORD}'", database=name)
+
+
+@pytest.fixture(scope="session")
+def owner_url(server: PostgresServer) -> str:
+    return server.url(DATABASE)
+
+
+@pytest.fixture(scope="session")
+def reader_url(server: PostgresServer) -> str:
+    return server.url(DATABASE, user="credits_reader", password=READER_PASSWORD)
+
+
+@pytest.fixture(scope="session")
+def owner(owner_url: str) -> Iterator[Tables]:
+    tables = Tables(owner_url)
+    yield tables
+    tables.connection.close()
+
+
+@pytest.fixture
+def tables(owner: Tables) -> Tables:
+    """The tables with nothing in them but the admin, and the clock running."""
+    owner.empty()
+    owner.seed_admin()
+    return owner
+
+
+@pytest.fixture(scope="session")
+def settings(reader_url: str) -> Settings:
+    return Settings(database_url=reader_url, api_key_secret=SECRET)
+
+
+@pytest.fixture(scope="session")
+def app(settings: Settings) -> Flask:
+    return create_app(settings)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A client without a key."""
+    return app.test_client()
+
+
+@pytest.fixture
+def admin(app: Flask) -> FlaskClient:
+    """A client that sends the admin's key with every request."""
+    return admin_client(app)
+
+
+@pytest.fixture
+def fresh_admin(settings: Settings) -> FlaskClient:
+    """The same of an application that has no connection yet."""
+    return admin_client(create_app(settings))
+
+
+def admin_client(app: Flask) -> FlaskClient:
+    client = app.test_client()
+    client.environ_base["HTTP_X_API_KEY"] = ADMIN_KEY
+    return client

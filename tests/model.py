@@ -1,0 +1,191 @@
+"""What the service must answer, in plain Python that knows no SQL: random databases and the rules of the contract."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from conftest import Tables
+from hypothesis import strategies as st
+
+PERIODS = {"all": None, "daily": 1, "weekly": 7, "monthly": 30}
+INTEGER_MAX = 2**31 - 1
+MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass
+class Content:
+    """Everything in the tables that an answer may depend on, and the instant it is asked at."""
+
+    now: datetime
+    accounts: list[tuple[UUID, str | None]]
+    emails: list[tuple[UUID | None, str | None, datetime]]
+    events: list[dict[str, Any]]
+    grants: list[dict[str, Any]] = field(default_factory=list)
+
+    def store(self, tables: Tables) -> None:
+        """Put the content into emptied tables, beside the admin who asks."""
+        tables.empty()
+        tables.seed_admin()
+        tables.fix_now(self.now)
+        tables.insert("accounts", "id, name", self.accounts)
+        tables.insert("account_emails", "account_id, email, updated_at", self.emails)
+        for table, rows in (("usage_events", self.events), ("credit_grants", self.grants)):
+            if rows:
+                columns = sorted(rows[0])
+                tables.insert(table, ", ".join(columns), [tuple(row[column] for column in columns) for row in rows])
+
+
+def window_start(period: str, now: datetime) -> datetime | None:
+    days = PERIODS[period]
+    return None if days is None else datetime(now.year, now.month, now.day, tzinfo=UTC) - timedelta(days=days - 1)
+
+
+def in_window(rows: list[dict[str, Any]], period: str, now: datetime) -> list[dict[str, Any]]:
+    start = window_start(period, now)
+    return [row for row in rows if start is None or row["created_at"] >= start]
+
+
+def rollup_rows(content: Content, period: str) -> list[dict[str, Any]]:
+    """All rows of the rollup, in order."""
+    totals: dict[UUID, list[int]] = {}
+    for event in in_window(content.events, period, content.now):
+        totals.setdefault(event["account_id"], []).append(event["credits_deducted_cents"])
+    names = dict(content.accounts)
+    ranked = sorted(totals, key=lambda account: (-sum(totals[account]), account))
+    return [
+        {
+            "account_id": str(account),
+            "account_name": names[account],
+            "account_email": primary_address(content, account),
+            "total_credits_deducted_cents": sum(totals[account]),
+            "event_count": len(totals[account]),
+        }
+        for account in ranked
+    ]
+
+
+def primary_address(content: Content, account: UUID) -> str | None:
+    addresses = [(updated, email) for owner, email, updated in content.emails if owner == account and email is not None]
+    newest = max((updated for updated, _ in addresses), default=None)
+    return min((email for updated, email in addresses if updated == newest), default=None)
+
+
+def rollup_body(content: Content, period: str, limit: int, page: int) -> dict[str, Any]:
+    rows = rollup_rows(content, period)
+    return {
+        "status": "success",
+        "period": period,
+        "page": page,
+        "limit": limit,
+        "total_count": len(rows),
+        "rows": rows[(page - 1) * limit : page * limit],
+    }
+
+
+def spelled(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as JSON spells it: UUIDs as text, times in UTC with six fractional digits."""
+    return {
+        name: value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f+00:00")
+        if isinstance(value, datetime)
+        else str(value)
+        if isinstance(value, UUID)
+        else value
+        for name, value in row.items()
+    }
+
+
+def events_body(content: Content, account: UUID, period: str, limit: int, page: int) -> dict[str, Any]:
+    def newest_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        mine = [row for row in in_window(rows, period, content.now) if row["account_id"] == account]
+        return sorted(mine, key=lambda row: (row["created_at"], row["id"]), reverse=True)
+
+    events = newest_first(content.events)
+    return {
+        "status": "success",
+        "account_id": str(account),
+        "period": period,
+        "page": page,
+        "limit": limit,
+        "total_count": len(events),
+        "events": [
+            {name: value for name, value in spelled(event).items() if name != "account_id"}
+            for event in events[(page - 1) * limit : page * limit]
+        ],
+        "grants": [spelled(grant) for grant in newest_first(content.grants)[:500]],
+    }
+
+
+# Moments at which an off-by-one shows: midnight, the last microsecond, a leap day, new year, both changes of clocks.
+NOWS = st.sampled_from(
+    [
+        datetime(2026, 11, 22, 10, 15, tzinfo=UTC),
+        datetime(2026, 11, 22, tzinfo=UTC),
+        datetime(2026, 11, 22, tzinfo=UTC) - MICROSECOND,
+        datetime(2028, 3, 1, 0, 0, 0, 1, tzinfo=UTC),
+        datetime(2027, 1, 1, tzinfo=UTC),
+        datetime(2026, 3, 29, 1, 30, tzinfo=UTC),
+        datetime(2026, 11, 1, 6, 0, tzinfo=UTC),
+    ]
+)
+# PostgreSQL's text holds neither NUL nor half a surrogate pair.
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
+
+
+def instants_around(now: datetime) -> st.SearchStrategy[datetime]:
+    """Instants on both sides of every window edge, and some anywhere, the future included."""
+    edges = [start for period in PERIODS if (start := window_start(period, now))]
+    edges += [now, now + timedelta(days=1)]
+    near = st.sampled_from([edge + step * MICROSECOND for edge in edges for step in (-1, 0, 1)])
+    return near | st.integers(-100 * 86_400_000_000, 86_400_000_000).map(lambda n: now + timedelta(microseconds=n))
+
+
+@st.composite
+def contents(draw: st.DrawFn, largest: int = 2**53) -> Content:
+    """Random databases: ties, accounts without names, shared and missing addresses, totals beyond 2^31.
+
+    ``largest`` bounds one event's credits: the column's type, or what a few dozen of can be summed in a bigint.
+    """
+    now = draw(NOWS)
+    accounts = draw(st.lists(st.tuples(st.uuids(), st.none() | TEXTS), max_size=8, unique_by=lambda row: row[0]))
+    ids = st.sampled_from([id_ for id_, _ in accounts]) if accounts else st.nothing()
+    updated = st.sampled_from([now, now - timedelta(days=1), now - timedelta(days=400)])
+    emails = draw(
+        st.lists(
+            st.tuples(st.none() | ids, st.none() | TEXTS, updated),
+            max_size=16,
+            unique_by=lambda row: row[1] if row[1] is not None else object(),
+        )
+    )
+    credits = st.sampled_from([0, 1, 2, 3, -2, largest, -largest]) | st.integers(-largest, largest)
+    tokens = st.integers(0, INTEGER_MAX)
+    event = st.fixed_dictionaries(
+        {
+            "id": TEXTS,
+            "created_at": instants_around(now),
+            "source": st.sampled_from(["web", "api"]),
+            "agent_type": st.sampled_from(["main", "subagent"]),
+            "provider": st.none() | TEXTS,
+            "model_id": st.none() | TEXTS,
+            "input_tokens": tokens,
+            "cached_input_tokens": tokens,
+            "output_tokens": tokens,
+            "tool_call_count": tokens,
+            "credits_deducted_cents": credits,
+            "account_id": ids,
+        }
+    )
+    grant = st.fixed_dictionaries(
+        {
+            "id": st.uuids(),
+            "account_id": ids,
+            "created_at": instants_around(now),
+            "granted_by": ids,
+            "reason": TEXTS,
+            "previous_credits": st.none() | st.integers(-(2**62), 2**62),
+            "remaining_credits": st.integers(-(2**62), 2**62),
+        }
+    )
+    events = draw(st.lists(event, max_size=30, unique_by=lambda row: row["id"])) if accounts else []
+    grants = draw(st.lists(grant, max_size=8, unique_by=lambda row: row["id"])) if accounts else []
+    return Content(now, accounts, emails, events, grants)

@@ -1,0 +1,69 @@
+"""The house rules that a machine can hold: who imports whom, and where SQL may stand."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ALLOWED = {
+    "config": set(),
+    "periods": set(),
+    "queries": set(),
+    "errors": set(),
+    "database": {"queries", "errors", "config"},
+    "auth": {"database", "queries", "errors", "config"},
+    "hooks": {"database", "config"},
+    "schemas": {"periods", "errors"},
+    "views": {"auth", "database", "queries", "periods", "errors", "schemas", "config"},
+    "__init__": {"config", "database", "errors", "hooks", "queries", "views"},
+    # `make run` only: the service knows nothing of it
+    "embedded": {"config", "periods"},
+}
+MODULES = sorted((ROOT / "service").rglob("*.py"))
+STATEMENT = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|BEGIN|SET LOCAL|DECLARE|FETCH|ROLLBACK)\b \S")
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT / "service").parts[0].removesuffix(".py")
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT / "service"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_imports_go_one_way(path: Path) -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            names = (
+                [node.module or ""] if node.module != "service" else [f"service.{alias.name}" for alias in node.names]
+            )
+            assert node.level == 0, "imports name their room"
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        imported |= {parts[1] for parts in (text.split(".") for text in names) if parts[0] == "service"}
+    assert imported - {room(path)} <= ALLOWED[room(path)]
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room(path) != "embedded"], ids=name)
+def test_no_sql_stands_in_python_but_the_transactions_own(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    found = {
+        match[1]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+        for match in STATEMENT.finditer(node.value)
+    }
+    assert found == ({"BEGIN", "SET LOCAL"} if room(path) == "database" else set())

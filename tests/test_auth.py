@@ -1,0 +1,137 @@
+"""Who may ask: the contract's table, case by case."""
+
+from uuid import UUID
+
+import pytest
+from conftest import ADMIN, ADMIN_KEY, ORGANIZATION, Tables, key_hash
+from flask.testing import FlaskClient
+
+ROLLUP = "/api/admins/credits/rollup"
+MEMBER_OF_ANOTHER = UUID("bbbbbbbb-0000-4000-8000-000000000002")
+OTHER_ORGANIZATION = UUID("cccccccc-0000-4000-8000-000000000003")
+UNAUTHENTICATED = {
+    "status": "error",
+    "error": "A valid API key is required, in x-api-key or as Authorization: Bearer, not in both.",
+}
+FORBIDDEN = {"status": "error", "error": "This API key does not belong to an administrator."}
+
+
+@pytest.fixture(autouse=True)
+def keys(tables: Tables) -> Tables:
+    tables.fix_now("2026-11-22 10:15:00+00")
+    tables.account(MEMBER_OF_ANOTHER)
+    tables.account(OTHER_ORGANIZATION)
+    tables.member(MEMBER_OF_ANOTHER, OTHER_ORGANIZATION)
+    tables.key("key-of-the-organisation", ORGANIZATION)
+    tables.key("key-of-no-admin", MEMBER_OF_ANOTHER)
+    tables.key("key-without-account", None)
+    tables.key("key-expired-long-ago", ADMIN, "2020-01-01 00:00:00+00")
+    tables.key("key-expiring-now", ADMIN, "2026-11-22 10:15:00+00")
+    tables.key("key-expiring-next", ADMIN, "2026-11-22 10:15:00.000001+00")
+    tables.key("clé-ünïcode", ADMIN)
+    # Several rows with one hash: any that qualifies counts.
+    tables.key("key-renewed", ADMIN, "2020-01-01 00:00:00+00")
+    tables.key("key-renewed", ADMIN)
+    tables.key("key-shared", MEMBER_OF_ANOTHER)
+    tables.key("key-shared", ADMIN)
+    return tables
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def api_key(key: str) -> dict[str, str]:
+    return {"x-api-key": key}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param(api_key(ADMIN_KEY), id="x-api-key"),
+        pytest.param(bearer(ADMIN_KEY), id="bearer"),
+        pytest.param({"Authorization": f"bEaReR {ADMIN_KEY}"}, id="scheme in any case"),
+        pytest.param(api_key(ADMIN_KEY) | {"Authorization": ""}, id="an empty header is an absent one"),
+        pytest.param(bearer(ADMIN_KEY) | {"x-api-key": ""}, id="and so is the other"),
+        pytest.param(api_key("key-of-the-organisation"), id="the organisation's own account"),
+        pytest.param(api_key("key-expiring-next"), id="expires a microsecond from now"),
+        pytest.param(api_key("key-renewed"), id="one row expired, one not"),
+        pytest.param(api_key("key-shared"), id="one owner an admin, one not"),
+        pytest.param(api_key("clé-ünïcode".encode().decode("latin-1")), id="the bytes of a UTF-8 key"),
+    ],
+)
+def test_an_admin_may_ask(client: FlaskClient, headers: dict[str, str]) -> None:
+    assert client.get(ROLLUP, headers=headers).get_json()["status"] == "success"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({}, id="neither header"),
+        pytest.param(api_key(""), id="empty x-api-key"),
+        pytest.param(api_key(ADMIN_KEY) | bearer(ADMIN_KEY), id="both headers"),
+        pytest.param({"Authorization": ADMIN_KEY}, id="no scheme"),
+        pytest.param({"Authorization": "Bearer"}, id="no token"),
+        pytest.param({"Authorization": "Bearer "}, id="empty token"),
+        pytest.param({"Authorization": f"Basic {ADMIN_KEY}"}, id="another scheme"),
+        pytest.param({"Authorization": f"Bearer{ADMIN_KEY}"}, id="no space"),
+        pytest.param(api_key("no-such-key"), id="unknown"),
+        pytest.param(bearer("no-such-key"), id="unknown bearer"),
+        pytest.param(api_key(key_hash(ADMIN_KEY)), id="the hash is not the key"),
+        pytest.param(api_key(ADMIN_KEY.upper()), id="another case"),
+        pytest.param(api_key("key-expired-long-ago"), id="expired"),
+        pytest.param(api_key("key-expiring-now"), id="expires now"),
+        pytest.param(api_key("key-without-account"), id="without an account"),
+        pytest.param(api_key("' OR true --"), id="SQL"),
+        pytest.param(api_key("x" * 8_000), id="very long"),
+    ],
+)
+def test_no_valid_key_is_a_401_that_always_looks_the_same(client: FlaskClient, headers: dict[str, str]) -> None:
+    response = client.get(ROLLUP, headers=headers)
+    reference = client.get(ROLLUP)
+    assert (response.status_code, response.get_json()) == (401, UNAUTHENTICATED)
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="admin credits"'
+    assert list(response.headers.keys()) == list(reference.headers.keys())
+
+
+def test_a_known_key_of_no_admin_is_a_403(client: FlaskClient) -> None:
+    response = client.get(ROLLUP, headers=api_key("key-of-no-admin"))
+    assert (response.status_code, response.get_json()) == (403, FORBIDDEN)
+
+
+@pytest.mark.parametrize("query", ["period=never", "limit=0&limit=1", "unknown=1"])
+@pytest.mark.parametrize(
+    ("headers", "status", "body"),
+    [
+        pytest.param({}, 401, UNAUTHENTICATED, id="no key"),
+        pytest.param(api_key("no-such-key"), 401, UNAUTHENTICATED, id="unknown key"),
+        pytest.param(api_key("key-of-no-admin"), 403, FORBIDDEN, id="no admin"),
+    ],
+)
+def test_nothing_is_learnt_about_parameters_without_an_admins_key(
+    client: FlaskClient, query: str, headers: dict[str, str], status: int, body: dict[str, str]
+) -> None:
+    response = client.get(ROLLUP, query_string=query, headers=headers)
+    assert (response.status_code, response.get_json()) == (status, body)
+
+
+def test_a_removed_member_is_out_at_once(admin: FlaskClient, keys: Tables) -> None:
+    assert admin.get(ROLLUP).status_code == 200
+    keys.execute("DELETE FROM public.account_organization_ids WHERE account_id = %s", (ADMIN,))
+    assert admin.get(ROLLUP).status_code == 403
+
+
+def test_a_removed_key_is_out_at_once(admin: FlaskClient, keys: Tables) -> None:
+    assert admin.get(ROLLUP).status_code == 200
+    keys.execute("DELETE FROM public.account_api_keys WHERE key_hash = %s", (key_hash(ADMIN_KEY),))
+    assert admin.get(ROLLUP).status_code == 401
+
+
+def test_options_needs_no_key(client: FlaskClient) -> None:
+    response = client.options(ROLLUP)
+    assert response.status_code == 200
+    assert set(response.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert response.headers["Access-Control-Allow-Headers"] == (
+        "Content-Type, Authorization, x-api-key, If-None-Match, X-Request-Id"
+    )

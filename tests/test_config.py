@@ -1,0 +1,119 @@
+"""The environment: what is missing or malformed stops the start, in one line that names it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.config import ConfigurationError, Settings
+
+ROOT = Path(__file__).parent.parent
+REQUIRED = {"DATABASE_URL": "postgresql://reader:hunter2@db.example/credits", "API_KEY_SECRET": "s3cret"}
+
+
+def test_the_defaults() -> None:
+    settings = Settings.from_environment(REQUIRED)
+    assert settings == Settings(database_url=REQUIRED["DATABASE_URL"], api_key_secret="s3cret")
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.admin_organization_id == "04e3aba9-c130-4fb8-8b92-34e95d43e66b"
+
+
+def test_every_setting_is_read_and_an_empty_one_is_unset() -> None:
+    settings = Settings.from_environment(
+        {
+            **REQUIRED,
+            "PORT": "9000",
+            "HOST": "",
+            "ADMIN_ORGANIZATION_ID": "3C90C3CC-0D44-4B50-8888-8DD25736052A",
+            "LOG_LEVEL": "DEBUG",
+        }
+    )
+    assert (settings.port, settings.host, settings.log_level) == (9000, "127.0.0.1", "DEBUG")
+    assert settings.admin_organization_id == "3c90c3cc-0d44-4b50-8888-8dd25736052a"
+
+
+@pytest.mark.parametrize(
+    ("environment", "complaint"),
+    [
+        pytest.param({"DATABASE_URL": ""}, "DATABASE_URL is required", id="no database"),
+        pytest.param({"API_KEY_SECRET": ""}, "API_KEY_SECRET is required", id="no secret"),
+        pytest.param(
+            {"DATABASE_URL": "mysql://hunter2@db/x"},
+            "DATABASE_URL must be a libpq URI, postgresql://user@host/database",
+            id="another database",
+        ),
+        pytest.param(
+            {"DATABASE_URL": "postgresql://u:hunter2@h/d?no_such=1"},
+            "DATABASE_URL must be a libpq URI, postgresql://user@host/database",
+            id="an option that libpq does not know",
+        ),
+        pytest.param({"PORT": "http"}, "PORT must be an integer from 1 to 65535", id="no number"),
+        pytest.param({"PORT": "65536"}, "PORT must be an integer from 1 to 65535", id="out of bounds"),
+        pytest.param({"THREADS": "1_0"}, "THREADS must be an integer from 2 to 1024", id="underscore"),
+        pytest.param(
+            {"ADMIN_ORGANIZATION_ID": "admins"},
+            "ADMIN_ORGANIZATION_ID must be a UUID in its hyphenated form",
+            id="no UUID",
+        ),
+        pytest.param({"LOG_LEVEL": "loud"}, "LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR", id="no such level"),
+        pytest.param(
+            {"THREADS": "24"},
+            "THREADS must be more than POOL_SIZE and QUEUE_SIZE together",
+            id="no thread left for health",
+        ),
+        pytest.param(
+            {"STATEMENT_TIMEOUT_MS": "15001"},
+            "STATEMENT_TIMEOUT_MS must not be more than REQUEST_TIMEOUT_MS",
+            id="a statement longer than its request",
+        ),
+        pytest.param(
+            {"GRACEFUL_TIMEOUT_S": "18"},
+            "GRACEFUL_TIMEOUT_S must be longer than REQUEST_TIMEOUT_MS and CONNECT_TIMEOUT_S together",
+            id="a stop shorter than a request",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_named(environment: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        Settings.from_environment({**REQUIRED, **environment})
+    assert str(refusal.value) == complaint
+
+
+def test_no_secret_is_in_the_representation() -> None:
+    text = repr(Settings.from_environment(REQUIRED))
+    assert "hunter2" not in text
+    assert "s3cret" not in text
+
+
+def start(environment: dict[str, str], folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Start gunicorn as production does, in vain."""
+    return subprocess.run(
+        [sys.executable, "-m", "gunicorn", "wsgi:app"],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_wrong_setting_stops_gunicorn_with_one_line() -> None:
+    ended = start({**REQUIRED, "POOL_SIZE": "many"})
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "admin-credits: POOL_SIZE must be an integer from 1 to 256\n"
+
+
+def test_a_broken_query_file_stops_gunicorn_and_is_named(tmp_path: Path) -> None:
+    for name in ("service", "sql"):
+        subprocess.run(["cp", "-r", ROOT / name, tmp_path / name], check=True)
+    for name in ("wsgi.py", "gunicorn.conf.py"):
+        subprocess.run(["cp", ROOT / name, tmp_path / name], check=True)
+    (tmp_path / "sql" / "queries" / "credits_rollup.sql").unlink()
+    ended = start({**REQUIRED, "PORT": "1"}, tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        "admin-credits: credits_rollup.sql is missing or cannot be read (FileNotFoundError)"
+    )

@@ -1,0 +1,111 @@
+"""Every failure leaves in the one envelope, and says nothing it should not."""
+
+import logging
+
+import pytest
+from conftest import Tables
+from flask import Flask, abort
+from flask.testing import FlaskClient
+from werkzeug.exceptions import default_exceptions
+
+from service import create_app
+from service.config import Settings
+
+ROLLUP = "/api/admins/credits/rollup"
+
+
+@pytest.fixture
+def failing(settings: Settings) -> FlaskClient:
+    """An application with one more view for each way to fail."""
+    app: Flask = create_app(settings)
+
+    @app.get("/http/<int:code>")
+    def http(code: int) -> None:
+        abort(code)
+
+    @app.get("/unforeseen")
+    def unforeseen() -> None:
+        raise RuntimeError("the secret of ada@example.com is key-of-the-admin")
+
+    return app.test_client()
+
+
+@pytest.mark.parametrize("code", sorted(default_exceptions))
+def test_every_http_error_has_the_envelope(failing: FlaskClient, code: int) -> None:
+    response = failing.get(f"/http/{code}")
+    body = response.get_json()
+    assert response.status_code == code
+    assert response.content_type == "application/json"
+    assert list(body) == ["status", "error"]
+    assert body["status"] == "error"
+    assert len(body["error"]) > 3
+    assert body["error"].endswith(".")
+
+
+def test_an_exceptions_text_stays_inside(failing: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        response = failing.get("/unforeseen")
+    assert (response.status_code, response.get_json()) == (
+        500,
+        {"status": "error", "error": "Something went wrong on the server."},
+    )
+    assert "RuntimeError" in caplog.text
+    assert "ada@example.com" not in caplog.text
+    assert "key-of-the-admin" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("/", id="root"),
+        pytest.param("/api/admins/credits", id="parent"),
+        pytest.param(f"{ROLLUP}/", id="slash after"),
+        pytest.param("/api//admins/credits/rollup", id="two slashes"),
+        pytest.param("/API/admins/credits/rollup", id="capitals"),
+        pytest.param("/static/x", id="no static folder"),
+    ],
+)
+def test_no_such_path_is_a_404(admin: FlaskClient, path: str) -> None:
+    response = admin.get(path)
+    assert (response.status_code, response.get_json()) == (
+        404,
+        {"status": "error", "error": "Nothing matches the given URI."},
+    )
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE"])
+def test_another_method_is_a_405_with_allow_whoever_asks(client: FlaskClient, method: str) -> None:
+    response = client.open(ROLLUP, method=method)
+    assert response.status_code == 405
+    assert set(response.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+    assert response.get_json() == {"status": "error", "error": "Specified method is invalid for this resource."}
+
+
+def test_head_answers_like_get_without_a_body(admin: FlaskClient, tables: Tables) -> None:
+    get, head = admin.get(ROLLUP), admin.head(ROLLUP)
+    assert (head.status_code, head.data) == (200, b"")
+    assert head.headers["Content-Length"] == get.headers["Content-Length"]
+
+
+@pytest.mark.parametrize("path", [ROLLUP, "/nowhere", "/health/live"])
+def test_every_answer_may_be_read_by_another_origin(client: FlaskClient, path: str) -> None:
+    assert client.get(path).headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_a_refusal_of_the_database_is_an_error_without_its_text(
+    admin: FlaskClient, tables: Tables, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The table is gone from under the service after it was found ready."""
+    assert admin.get(ROLLUP).status_code == 200
+    tables.execute("ALTER TABLE public.usage_events RENAME TO elsewhere")
+    try:
+        response = admin.get(ROLLUP)
+    finally:
+        tables.execute("ALTER TABLE public.elsewhere RENAME TO usage_events")
+    assert (response.status_code, response.get_json()) == (
+        500,
+        {"status": "error", "error": "Something went wrong on the server."},
+    )
+    assert "UndefinedTable, SQLSTATE 42P01, in query credits_rollup" in caplog.text
+    assert "does not exist" not in caplog.text
+    assert admin.get(ROLLUP).status_code == 200

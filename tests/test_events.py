@@ -1,0 +1,94 @@
+"""The drill-down by hand: the events and grants behind one row, and the whole answer."""
+
+from uuid import UUID
+
+import pytest
+from conftest import ADMIN, Tables
+from flask.testing import FlaskClient
+
+EVENTS = "/api/admins/credits/events"
+NOVA = UUID("11111111-0000-4000-8000-000000000001")
+ORBIT = UUID("22222222-0000-4000-8000-000000000002")
+
+
+@pytest.fixture
+def spender(tables: Tables) -> Tables:
+    tables.fix_now("2026-11-22 10:15:00+00")
+    tables.account(NOVA, "Nova Records")
+    tables.account(ORBIT)
+    # Two at one instant: the greater id comes first, and by code point "b" is greater than "B".
+    tables.event(NOVA, 3, "2026-11-22 10:00:00.000001+00", id="B-tie", input_tokens=5, tool_call_count=1)
+    tables.event(NOVA, 4, "2026-11-22 10:00:00.000001+00", id="b-tie", source="api", agent_type="subagent")
+    tables.event(
+        NOVA,
+        1_840,
+        "2026-11-22 10:15:00+00",  # a time without a fraction
+        id="newest",
+        provider="acme",
+        model_id="large-1",
+        input_tokens=2_147_483_647,
+        cached_input_tokens=7,
+        output_tokens=8,
+        tool_call_count=9,
+    )
+    tables.event(NOVA, 50, "2026-10-01 00:00:00+00", id="before the window")
+    tables.event(ORBIT, 60, "2026-11-22 10:00:00+00", id="of another account")
+    tables.insert(
+        "credit_grants",
+        "id, account_id, granted_by, reason, previous_credits, remaining_credits, created_at",
+        [
+            (UUID(int=1), NOVA, ADMIN, "welcome", None, 100, "2026-11-01 00:00:00+00"),
+            (UUID(int=2), NOVA, ADMIN, "apology", -5, 2**40, "2026-11-20 12:30:00.5+00"),
+            (UUID(int=3), NOVA, ADMIN, "long ago", 0, 1, "2026-01-01 00:00:00+00"),
+            (UUID(int=4), ORBIT, ADMIN, "another's", 0, 1, "2026-11-20 00:00:00+00"),
+        ],
+    )
+    return tables
+
+
+def test_the_whole_answer(admin: FlaskClient, spender: Tables) -> None:
+    response = admin.get(EVENTS, query_string={"account_id": str(NOVA).upper(), "limit": 2})
+    assert response.status_code == 200
+    assert response.text == (
+        '{"status":"success","account_id":"11111111-0000-4000-8000-000000000001","period":"monthly","page":1,"limit":2,'
+        '"total_count":3,"events":['
+        '{"id":"newest","created_at":"2026-11-22T10:15:00.000000+00:00","source":"web","agent_type":"main",'
+        '"provider":"acme","model_id":"large-1","input_tokens":2147483647,"cached_input_tokens":7,"output_tokens":8,'
+        '"tool_call_count":9,"credits_deducted_cents":1840},'
+        '{"id":"b-tie","created_at":"2026-11-22T10:00:00.000001+00:00","source":"api","agent_type":"subagent",'
+        '"provider":null,"model_id":null,"input_tokens":0,"cached_input_tokens":0,"output_tokens":0,'
+        '"tool_call_count":0,"credits_deducted_cents":4}],'
+        '"grants":['
+        '{"id":"00000000-0000-0000-0000-000000000002","account_id":"11111111-0000-4000-8000-000000000001",'
+        '"created_at":"2026-11-20T12:30:00.500000+00:00","granted_by":"aaaaaaaa-0000-4000-8000-000000000001",'
+        '"reason":"apology","previous_credits":-5,"remaining_credits":1099511627776},'
+        '{"id":"00000000-0000-0000-0000-000000000001","account_id":"11111111-0000-4000-8000-000000000001",'
+        '"created_at":"2026-11-01T00:00:00.000000+00:00","granted_by":"aaaaaaaa-0000-4000-8000-000000000001",'
+        '"reason":"welcome","previous_credits":null,"remaining_credits":100}]}\n'
+    )
+
+
+def test_an_unknown_account_is_an_empty_page(admin: FlaskClient, spender: Tables) -> None:
+    unknown = "99999999-0000-4000-8000-000000000009"
+    assert admin.get(EVENTS, query_string={"account_id": unknown}).get_json() == {
+        "status": "success",
+        "account_id": unknown,
+        "period": "monthly",
+        "page": 1,
+        "limit": 100,
+        "total_count": 0,
+        "events": [],
+        "grants": [],
+    }
+
+
+def test_the_500_newest_grants_are_listed_and_none_is_counted(admin: FlaskClient, spender: Tables) -> None:
+    spender.execute(
+        "INSERT INTO public.credit_grants (account_id, granted_by, reason, remaining_credits, created_at) "
+        "SELECT %s, %s, 'grant ' || n, n, timestamptz '2026-11-22 00:00:00+00' + n * interval '1 second' "
+        "FROM generate_series(1, 600) AS n",
+        (NOVA, ADMIN),
+    )
+    body = admin.get(EVENTS, query_string={"account_id": str(NOVA), "limit": 1, "page": 2}).get_json()
+    assert [grant["remaining_credits"] for grant in body["grants"]] == list(range(600, 100, -1))
+    assert body["total_count"] == 3

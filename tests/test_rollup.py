@@ -1,0 +1,164 @@
+"""The rollup by hand: a few accounts, each there for a reason, and the whole answer."""
+
+import threading
+from uuid import UUID
+
+import pytest
+from conftest import Tables
+from flask.testing import FlaskClient
+
+ROLLUP = "/api/admins/credits/rollup"
+NOVA = UUID("11111111-0000-4000-8000-000000000001")
+ORBIT = UUID("22222222-0000-4000-8000-000000000002")
+PULSAR = UUID("33333333-0000-4000-8000-000000000003")
+QUIET = UUID("44444444-0000-4000-8000-000000000004")
+
+
+@pytest.fixture
+def spenders(tables: Tables) -> Tables:
+    tables.fix_now("2026-11-22 10:15:00+00")
+    # Five addresses: one row all the same, and a total that is not multiplied by five.
+    tables.account(NOVA, "Nova Records")
+    tables.insert(
+        "account_emails",
+        "account_id, email, updated_at",
+        [
+            (NOVA, "old@nova.example", "2026-01-01 00:00:00+00"),
+            (NOVA, None, "2026-11-20 00:00:00+00"),  # the newest, but no address
+            (NOVA, "zoe@nova.example", "2026-11-01 00:00:00+00"),
+            (NOVA, "ops@nova.example", "2026-11-01 00:00:00+00"),  # as new as zoe's: the smaller one counts
+            (NOVA, "Zoe@nova.example", "2026-11-01 00:00:00+00"),  # capitals come first by code point
+        ],
+    )
+    tables.event(NOVA, 1_000, "2026-11-22 09:00:00+00")
+    tables.event(NOVA, 840, "2026-11-10 09:00:00+00")
+    # Neither name nor address; the same total as Pulsar, which has the greater id.
+    tables.account(ORBIT)
+    tables.event(ORBIT, 500, "2026-11-21 00:00:00+00")
+    tables.account(PULSAR, "Pulsar")
+    tables.event(PULSAR, 700, "2026-11-21 00:00:00+00")
+    tables.event(PULSAR, -200, "2026-11-21 00:00:01+00")
+    # Only a zero event: listed, last.
+    tables.account(QUIET, "Quiet")
+    tables.event(QUIET, 0, "2026-11-22 00:00:00+00")
+    return tables
+
+
+def test_the_whole_answer(admin: FlaskClient, spenders: Tables) -> None:
+    response = admin.get(ROLLUP)
+
+    assert response.status_code == 200
+    assert response.content_type == "application/json"
+    assert response.text == (
+        '{"status":"success","period":"monthly","page":1,"limit":100,"total_count":4,"rows":['
+        '{"account_id":"11111111-0000-4000-8000-000000000001","account_name":"Nova Records",'
+        '"account_email":"Zoe@nova.example","total_credits_deducted_cents":1840,"event_count":2},'
+        '{"account_id":"22222222-0000-4000-8000-000000000002","account_name":null,'
+        '"account_email":null,"total_credits_deducted_cents":500,"event_count":1},'
+        '{"account_id":"33333333-0000-4000-8000-000000000003","account_name":"Pulsar",'
+        '"account_email":null,"total_credits_deducted_cents":500,"event_count":2},'
+        '{"account_id":"44444444-0000-4000-8000-000000000004","account_name":"Quiet",'
+        '"account_email":null,"total_credits_deducted_cents":0,"event_count":1}]}\n'
+    )
+
+
+def test_a_page_past_the_end_has_no_rows_and_the_true_total(admin: FlaskClient, spenders: Tables) -> None:
+    assert admin.get(ROLLUP, query_string={"limit": 2, "page": 3}).get_json() == {
+        "status": "success",
+        "period": "monthly",
+        "page": 3,
+        "limit": 2,
+        "total_count": 4,
+        "rows": [],
+    }
+
+
+def test_nobody_spent_anything(admin: FlaskClient, tables: Tables) -> None:
+    assert admin.get(ROLLUP, query_string={"period": "all"}).get_json() == {
+        "status": "success",
+        "period": "all",
+        "page": 1,
+        "limit": 100,
+        "total_count": 0,
+        "rows": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("period", "created_at", "listed"),
+    [
+        pytest.param("daily", "2026-11-22 00:00:00+00", True, id="first instant of today"),
+        pytest.param("daily", "2026-11-21 23:59:59.999999+00", False, id="last instant of yesterday"),
+        pytest.param("weekly", "2026-11-16 00:00:00+00", True, id="first instant of the week"),
+        pytest.param("weekly", "2026-11-15 23:59:59.999999+00", False, id="last instant before it"),
+        pytest.param("monthly", "2026-10-24 00:00:00+00", True, id="first instant of the 30 days"),
+        pytest.param("monthly", "2026-10-23 23:59:59.999999+00", False, id="last instant before them"),
+        pytest.param("all", "1970-01-01 00:00:00+00", True, id="no cutoff"),
+        pytest.param("all", "-infinity", True, id="no cutoff at all"),
+        pytest.param("daily", "2026-11-23 00:00:00+00", True, id="the future: there is no upper edge"),
+        pytest.param("daily", "infinity", True, id="nor is infinity one"),
+    ],
+)
+def test_a_period_is_whole_utc_days_today_included(
+    admin: FlaskClient, tables: Tables, period: str, created_at: str, listed: bool
+) -> None:
+    tables.fix_now("2026-11-22 10:15:00+00")
+    tables.account(NOVA)
+    tables.event(NOVA, 1, created_at)
+    assert admin.get(ROLLUP, query_string={"period": period}).get_json()["total_count"] == int(listed)
+
+
+def test_the_clock_is_postgresqls_where_no_test_sets_it(admin: FlaskClient, tables: Tables) -> None:
+    tables.account(NOVA)
+    tables.execute("INSERT INTO public.usage_events (account_id, created_at) VALUES (%s, now())", (NOVA,))
+    tables.execute(
+        "INSERT INTO public.usage_events (account_id, created_at) VALUES (%s, now() - interval '24 hours')", (NOVA,)
+    )
+    assert admin.get(ROLLUP, query_string={"period": "daily"}).get_json()["rows"][0]["event_count"] == 1
+
+
+def test_a_total_beyond_53_bits_is_exact(admin: FlaskClient, tables: Tables) -> None:
+    tables.account(NOVA)
+    tables.event(NOVA, 2**62, "2026-11-22 00:00:00+00")
+    tables.event(NOVA, 1, "2026-11-22 00:00:00+00")
+    body = admin.get(ROLLUP, query_string={"period": "all"})
+    assert f'"total_credits_deducted_cents":{2**62 + 1},' in body.text
+
+
+def test_a_total_that_no_bigint_holds_is_an_error_not_a_wrong_number(admin: FlaskClient, tables: Tables) -> None:
+    tables.account(NOVA)
+    tables.event(NOVA, 2**63 - 1, "2026-11-22 00:00:00+00")
+    tables.event(NOVA, 1, "2026-11-22 00:00:00+00")
+    response = admin.get(ROLLUP, query_string={"period": "all"})
+    assert (response.status_code, response.get_json()) == (
+        500,
+        {"status": "error", "error": "Something went wrong on the server."},
+    )
+
+
+def test_rows_and_total_agree_while_another_connection_commits(
+    admin: FlaskClient, spenders: Tables, owner_url: str
+) -> None:
+    """A writer commits a new spender all the while; each answer must be one moment's."""
+    done = threading.Event()
+    writer = Tables(owner_url)
+
+    def write() -> None:
+        while not done.is_set():
+            account = UUID(int=writer.execute("SELECT count(*) FROM public.accounts")[0][0])
+            writer.account(account)
+            writer.event(account, 1, "2026-11-22 01:00:00+00")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        totals = []
+        for _ in range(100):
+            body = admin.get(ROLLUP, query_string={"limit": 500}).get_json()
+            assert len(body["rows"]) == min(body["total_count"], 500)
+            totals.append(body["total_count"])
+    finally:
+        done.set()
+        thread.join()
+        writer.connection.close()
+    assert totals[-1] > totals[0], "the writer never committed between two answers"
