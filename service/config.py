@@ -40,8 +40,9 @@ def _uuid(value: str) -> str:
 
 def _libpq_uri(value: str) -> str:
     try:
+        parse_dsn(value)
         # libpq takes key=value text too, in which a mistyped URI may hide
-        well_formed = value.startswith(("postgresql://", "postgres://")) and bool(parse_dsn(value))
+        well_formed = value.startswith(("postgresql://", "postgres://"))
     except psycopg2.ProgrammingError:
         well_formed = False
     if not well_formed:

