@@ -47,7 +47,6 @@ def key_of(headers: Headers) -> str:
 
     Raises:
         NotAuthenticated: when neither header has a key, both have, or Authorization is not ``Bearer <key>``.
-
     """
     api_key = headers.get("x-api-key", "")
     authorization = headers.get("Authorization", "")

@@ -9,6 +9,9 @@ from uuid import UUID
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
+# An answer that does not come when the server must have cut its statement is waited for this much longer.
+SILENCE_MS = 1_000
+
 
 class ConfigurationError(Exception):
     """A setting is missing or malformed; the message names it and never quotes a secret."""
@@ -30,6 +33,13 @@ def _integer(lowest: int, highest: int) -> Callable[[str], int]:
         return int(value)
 
     return read
+
+
+def _positive_number(value: str) -> str:
+    """Read a decimal number and keep its text: whoever divides by it can do so exactly."""
+    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", value) or not float(value):
+        raise ValueError("must be a positive number in decimal notation")
+    return value
 
 
 def _uuid(value: str) -> str:
@@ -78,6 +88,7 @@ class Settings:
     request_timeout_ms: int = _setting(_integer(1, 600_000), default=15_000)
     connect_timeout_s: int = _setting(_integer(2, 60), default=3)
     graceful_timeout_s: int = _setting(_integer(1, 3_600), default=30)
+    credits_per_usd: str = _setting(_positive_number, default="100")
     log_level: str = _setting(_log_level, default="INFO")
 
     @classmethod
@@ -86,7 +97,6 @@ class Settings:
 
         Raises:
             ConfigurationError: in one line, naming the first setting that is missing or malformed.
-
         """
         values = {}
         for setting in fields(cls):
@@ -109,8 +119,6 @@ class Settings:
             raise ConfigurationError("THREADS must be more than POOL_SIZE and QUEUE_SIZE together")
         if self.statement_timeout_ms > self.request_timeout_ms:
             raise ConfigurationError("STATEMENT_TIMEOUT_MS must not be more than REQUEST_TIMEOUT_MS")
-        if self.graceful_timeout_s * 1_000 <= self.request_timeout_ms + self.connect_timeout_s * 1_000:
-            # The budget may run out while a connection is being opened: that wait is libpq's, and comes on top.
-            raise ConfigurationError(
-                "GRACEFUL_TIMEOUT_S must be longer than REQUEST_TIMEOUT_MS and CONNECT_TIMEOUT_S together"
-            )
+        if self.graceful_timeout_s * 1_000 <= self.request_timeout_ms + 2 * SILENCE_MS:
+            # The last statement of a request and its ROLLBACK may each meet a server that has gone silent.
+            raise ConfigurationError("GRACEFUL_TIMEOUT_S must be more than 2 seconds longer than REQUEST_TIMEOUT_MS")

@@ -1,20 +1,21 @@
 """The pool, and one read-only snapshot per request.
 
-Every statement the service sends is either a query file's or one of the few here: BEGIN, SET LOCAL, ROLLBACK. What
-they set is set inside the transaction, because a transaction pooler keeps no session.
+Every statement the service sends is either a query file's or one of the few here, the transaction's own. What they
+set is set inside the transaction, because a transaction pooler keeps no session.
 """
 
 import logging
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 import psycopg2
-from psycopg2.extensions import TransactionRollbackError, connection, parse_dsn
+from psycopg2.extensions import POLL_OK, POLL_READ, TransactionRollbackError, connection, parse_dsn
 
-from service.config import Settings
+from service.config import SILENCE_MS, Settings
 from service.errors import (
     DatabaseNotReady,
     DatabaseTimeout,
@@ -29,21 +30,50 @@ from service.queries import Query
 Result = TypeVar("Result")
 Row = dict[str, Any]
 
+APPLICATION_NAME = "admin-credits"
+# All of it is read: the plan must be the one that is fast for the whole, not for the first tenth.
+DECLARE = "SET LOCAL cursor_tuple_fraction = 1; DECLARE {name} NO SCROLL CURSOR FOR\n{text}"
+FETCH = "FETCH 2000 FROM {name}"
 SET_STATEMENT_TIMEOUT = "SET LOCAL statement_timeout = %(milliseconds)s"
 BEGIN = f"""\
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-SET LOCAL application_name = 'admin-credits';
+SET LOCAL application_name = '{APPLICATION_NAME}';
 SET LOCAL TimeZone = 'UTC';
 {SET_STATEMENT_TIMEOUT}
 """
 ROLLBACK = "ROLLBACK"
 INSUFFICIENT_RESOURCES = "53"  # the class of SQLSTATEs: out of connections, memory, disk
+# A refused connection has no SQLSTATE, and libpq's text names roles and addresses: these words of it may be logged.
+WHY_NOT_CONNECTED = (
+    "Connection refused",
+    "Connection timed out",
+    "No route to host",
+    "could not translate host name",
+    "server closed the connection unexpectedly",
+    "the database system is starting up",
+    "the database system is shutting down",
+    "the database system is in recovery mode",
+    "the database system is not accepting connections",
+    "too many clients already",
+    "too many connections",
+    "remaining connection slots are reserved",
+    "password authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "does not support SSL",
+    "certificate verify failed",
+    "does not exist",
+)
 
 log = logging.getLogger(__name__)
 
 
 class ConnectionLost(DatabaseUnavailable):
     """The attempt failed for a reason that a new connection, or a new snapshot, may not meet again."""
+
+
+class NoAnswer(psycopg2.OperationalError):
+    """The server kept silent for longer than it may: it, or the network, is gone."""
 
 
 class QueryFailed(Exception):
@@ -67,7 +97,6 @@ class Budget:
 
         Raises:
             DatabaseTimeout: when none is left.
-
         """
         left = int(self._milliseconds - self.spent_ms())
         if left < 1:
@@ -93,21 +122,38 @@ class Snapshot:
         Raises:
             DatabaseTimeout: when the statement or the request ran past its limit.
             DatabaseUnavailable: when the connection was lost or the server is short of a resource.
-
         """
         query = self._queries[query_name]
+        self._keep_to_budget()
+        return [dict(zip(query.columns, row, strict=True)) for row in self._execute(query_name, query.text, parameters)]
+
+    def stream(self, query_name: str, **parameters: object) -> Iterator[tuple[Any, ...]]:
+        """Run a query file through a cursor of its name and yield its rows, some thousand in memory at a time.
+
+        Raises what rows() raises, at any row.
+        """
+        query = self._queries[query_name]
+        self._keep_to_budget()
+        self._execute(query_name, DECLARE.format(name=query_name, text=query.text), parameters)
+        while rows := self._execute(query_name, FETCH.format(name=query_name), {}):
+            yield from rows
+            self._keep_to_budget()
+
+    def _keep_to_budget(self) -> None:
+        """Have the server cut the next statement when the request's time is over."""
         left = self._budget.left_ms()
         if left < self._timeout_ms:
             self._timeout_ms = left
             self._execute("SET LOCAL", SET_STATEMENT_TIMEOUT, {"milliseconds": left})
-        return [dict(zip(query.columns, row, strict=True)) for row in self._execute(query_name, query.text, parameters)]
 
     def _execute(self, name: str, text: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
         started = time.monotonic()
         try:
-            with self._raw.cursor() as cursor:
-                cursor.execute(text, parameters)
-                return cursor.fetchall() if cursor.description else []
+            cursor = self._raw.cursor()
+            cursor.execute(text, parameters)
+            # The server cuts the statement; only one that cannot be heard any more is given up from here.
+            _wait(self._raw, self._timeout_ms + SILENCE_MS)
+            return cursor.fetchall() if cursor.description else []
         except psycopg2.Error as error:
             raise self._failure(name, error) from None
         finally:
@@ -119,9 +165,10 @@ class Snapshot:
         if isinstance(error, psycopg2.errors.QueryCanceled | psycopg2.errors.LockNotAvailable):
             windowed = name in self._queries and "since" in self._queries[name].parameters
             return WindowTooLong() if windowed else DatabaseTimeout()
-        # A standby cancels what stands in the way of replay with class 40; the driver says only by the state of the
-        # connection that it was lost.
-        if self._raw.closed or isinstance(error, TransactionRollbackError):
+        # A standby cancels what stands in the way of replay with class 40. That the connection was lost, the driver
+        # says by its state, or by an error without SQLSTATE that is not a complaint about how it was called.
+        nameless = error.pgcode is None and not isinstance(error, psycopg2.ProgrammingError | psycopg2.DataError)
+        if self._raw.closed or nameless or isinstance(error, TransactionRollbackError):
             return ConnectionLost()
         if error.pgcode and error.pgcode.startswith(INSUFFICIENT_RESOURCES):
             return DatabaseUnavailable()
@@ -151,7 +198,6 @@ class Database:
             Overloaded: when no place to wait, or no connection in time, could be had.
             DatabaseUnavailable: when the database could not be reached, or was lost twice.
             DatabaseTimeout: when a statement or the whole request ran past its limit.
-
         """
         with self._slot(budget):
             try:
@@ -165,20 +211,19 @@ class Database:
     def readiness(self, budget: Budget) -> dict[str, bool]:
         """Return whether each check passes now: database, privileges, policies.
 
-        It has a connection of its own, so that a pool full of slow queries does not make it wait.
+        It has a connection of its own, so that a pool full of slow queries does not make it wait. There is one of
+        these: whoever asks meanwhile waits as long as for the pool's, not for a database that has gone silent.
         """
-        checks = {"database": False, "privileges": False, "policies": False}
-        with self._readiness_lock:
-            try:
-                raw = self._connect(budget)
-            except DatabaseUnavailable:
-                return checks
-            try:
+        failed = {"database": False, "privileges": False, "policies": False}
+        if not self._readiness_lock.acquire(timeout=self._settings.queue_timeout_ms / 1_000):
+            return failed
+        try:
+            with closing(self._connect(budget)) as raw:
                 return self._check(Snapshot(raw, self._queries, self._settings.statement_timeout_ms, budget))
-            except ServiceError:
-                return checks
-            finally:
-                raw.close()
+        except (ServiceError, QueryFailed):
+            return failed
+        finally:
+            self._readiness_lock.release()
 
     def _check(self, snapshot: Snapshot) -> dict[str, bool]:
         rows = snapshot.rows("privileges")
@@ -195,7 +240,8 @@ class Database:
             "privileges": all(row["can_read"] for row in rows),
             "policies": all(row["can_see_rows"] for row in rows),
         }
-        self._ready = self._ready or all(checks.values())
+        # A policy that is dropped later shows at the next readiness check, and from then on at each request.
+        self._ready = all(checks.values())
         return checks
 
     def _attempt(self, work: Callable[[Snapshot], Result], budget: Budget, raw: connection) -> Result:
@@ -229,32 +275,55 @@ class Database:
 
     def _connect(self, budget: Budget) -> connection:
         started = time.monotonic()
-        timeout_ms = self._settings.statement_timeout_ms
+        address = parse_dsn(self._settings.database_url)
+        patience_s = self._settings.connect_timeout_s
         parameters = {
-            "connect_timeout": min(self._settings.connect_timeout_s, max(2, budget.left_ms() // 1_000)),
-            # A network that swallows packets is noticed within about one statement's time.
-            "tcp_user_timeout": timeout_ms,
-            "keepalives_idle": max(1, timeout_ms // 2_000),
-            "keepalives_interval": max(1, timeout_ms // 5_000),
+            "fallback_application_name": APPLICATION_NAME,
+            # A network that swallows packets is noticed after this silence, by what was sent or by probes.
+            "tcp_user_timeout": patience_s * 1_000,
+            "keepalives_idle": patience_s,
+            "keepalives_interval": 1,
+            **address,
             "client_encoding": "UTF8",
-            **parse_dsn(self._settings.database_url),
+            # Waiting is done here, where it has an end: libpq waits for an answer for ever. Such a connection begins no
+            # transaction by itself either: no statement is sent that is not written in this file or in a query file.
+            "async_": True,
         }
+        hosts = address.get("host", "").count(",") + 1
         try:
             raw: connection = psycopg2.connect(**parameters)
-        except psycopg2.OperationalError as error:
-            log.warning("%s, SQLSTATE %s, while connecting", type(error).__name__, error.pgcode)
+            _wait(raw, min(patience_s * hosts * 1_000, budget.left_ms()))
+        except psycopg2.Error as error:
+            reason = next((words for words in WHY_NOT_CONNECTED if words in str(error)), "no known reason")
+            log.warning("%s while connecting: %s", type(error).__name__, reason)
             raise DatabaseUnavailable from None
         finally:
             budget.database_ms += (time.monotonic() - started) * 1_000
-        # No statement is sent that is not written in this file or in a query file.
-        raw.autocommit = True
         return raw
 
     def _hand_back(self, raw: connection) -> None:
         try:
-            with raw.cursor() as cursor:
-                cursor.execute(ROLLBACK)
+            cursor = raw.cursor()
+            cursor.execute(ROLLBACK)
+            _wait(raw, SILENCE_MS)
         except psycopg2.Error:
             raw.close()
         else:
             self._idle.append(raw)
+
+
+def _wait(raw: connection, milliseconds: float) -> None:
+    """Wait until a connection has done what it was asked to do.
+
+    Raises:
+        NoAnswer: when the server says nothing in time; the connection is closed.
+        psycopg2.Error: the failure of what was asked.
+    """
+    deadline = time.monotonic() + milliseconds / 1_000
+    while (state := raw.poll()) != POLL_OK:
+        # The descriptor is another one when the next host is tried.
+        ready = select.poll()
+        ready.register(raw.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
+        if not ready.poll(max(0.0, deadline - time.monotonic()) * 1_000):
+            raw.close()
+            raise NoAnswer

@@ -62,6 +62,13 @@ class BadParameters(ServiceError):
         return {"error": self.sentence, "missing_fields": sorted(self.problems)}
 
 
+class NotAcceptable(ServiceError):
+    """The client accepts neither JSON nor CSV."""
+
+    status = 406
+    sentence = "Only application/json and text/csv can be served here."
+
+
 class DatabaseTimeout(ServiceError):
     """A statement, a lock or the whole request ran past its time limit."""
 

@@ -11,7 +11,12 @@ from flask import Flask, Response, g, request
 from service.config import Settings
 from service.database import Budget
 
-CORS_HEADERS = {"Access-Control-Allow-Origin": "*"}
+CORS_HEADERS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": (
+        "As-Of, Content-Disposition, ETag, Link, Retry-After, Server-Timing, Window-End, Window-Start, X-Request-Id"
+    ),
+}
 PREFLIGHT_HEADERS = {
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
     "Access-Control-Allow-Headers": "Content-Type, Authorization, x-api-key, If-None-Match, X-Request-Id",
@@ -41,6 +46,7 @@ def register_hooks(app: Flask, settings: Settings) -> None:
     @app.after_request
     def finish(response: Response) -> Response:
         response.headers.update({**HEADERS, **CORS_HEADERS, "X-Request-Id": g.request_id})
+        response.headers["Server-Timing"] = f"db;dur={g.budget.database_ms:.1f}, total;dur={g.budget.spent_ms():.1f}"
         if request.method == "OPTIONS":
             response.headers.update(PREFLIGHT_HEADERS)
         access_log.info(

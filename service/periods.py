@@ -1,20 +1,25 @@
 """Periods and the instant of a request, turned into the edges of a window.
 
-Periods are whole UTC calendar days, today included; UTC has no daylight saving, so a day is 24 hours.
+Periods are whole UTC calendar days; UTC has no daylight saving, so a day is 24 hours.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 PERIOD_DAYS = {"all": None, "daily": 1, "weekly": 7, "monthly": 30}
 
 
 @dataclass(frozen=True)
 class Window:
-    """A half-open span of time: ``since`` inclusive, ``until`` exclusive, None where there is no edge."""
+    """A half-open span of time: ``since`` inclusive, ``until`` exclusive, None where there is no edge.
+
+    ``as_of`` is the instant it belongs to, ``last_day`` the UTC day that holds the last moment before that.
+    """
 
     since: datetime | None
     until: datetime | None
+    as_of: datetime
+    last_day: date
 
     def parameters(self) -> dict[str, str]:
         """Spell the edges as PostgreSQL reads a timestamptz, for every query file that takes a window."""
@@ -24,10 +29,14 @@ class Window:
         }
 
 
-def window_of(period: str, now: datetime) -> Window:
-    """Return the window of a period (a key of PERIOD_DAYS) at an instant; it has no upper edge."""
+def window_of(period: str, now: datetime, as_of: datetime | None = None) -> Window:
+    """Return the window of a period, a key of PERIOD_DAYS.
+
+    Asked as of now it has no upper edge and its last day is today. Asked as of an instant it ends there, and its last
+    day is that of the last microsecond before: as of midnight, yesterday is a whole day and today has not begun.
+    """
+    last_moment = (as_of - timedelta(microseconds=1) if as_of else now).astimezone(UTC)
+    midnight = last_moment.replace(hour=0, minute=0, second=0, microsecond=0)
     days = PERIOD_DAYS[period]
-    if days is None:
-        return Window(None, None)
-    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return Window(midnight - timedelta(days=days - 1), None)
+    since = None if days is None else midnight - timedelta(days=days - 1)
+    return Window(since, as_of, as_of or now, last_moment.date())

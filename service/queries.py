@@ -12,6 +12,7 @@ from pathlib import Path
 QUERY_FOLDER = Path(__file__).parent.parent / "sql" / "queries"
 QUERY_NAMES = (
     "api_key",
+    "credits_days",
     "credits_events",
     "credits_events_count",
     "credits_grants",
@@ -62,7 +63,6 @@ def load_queries(folder: Path = QUERY_FOLDER) -> dict[str, Query]:
 
     Raises:
         QueryFileError: for the first file that is missing or breaks a rule.
-
     """
     return {name: load_query(folder / f"{name}.sql") for name in QUERY_NAMES}
 
@@ -72,7 +72,6 @@ def load_query(path: Path) -> Query:
 
     Raises:
         QueryFileError: when the file cannot be read, or header and statement break a rule of sql/README.md.
-
     """
     try:
         source = path.read_text(encoding="utf-8")

@@ -15,6 +15,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from psycopg2.extras import execute_values, register_uuid
+from werkzeug.test import TestResponse
 
 from service import create_app
 from service.config import Settings
@@ -99,6 +100,13 @@ class Tables:
         self.execute(f"ALTER TABLE public.usage_events ALTER COLUMN credits_deducted_cents TYPE {type_}")
 
 
+class BufferedClient(FlaskClient):
+    """A client that reads and closes every answer at once, as a server does."""
+
+    def open(self, *args: Any, **options: Any) -> TestResponse:
+        return super().open(*args, **{"buffered": True, **options})
+
+
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
     """A folder that the server's user can reach when the tests run as root, as pytest's own cannot."""
@@ -164,7 +172,7 @@ def app(settings: Settings) -> Flask:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     """A client without a key."""
-    return app.test_client()
+    return BufferedClient(app)
 
 
 @pytest.fixture
@@ -180,6 +188,14 @@ def fresh_admin(settings: Settings) -> FlaskClient:
 
 
 def admin_client(app: Flask) -> FlaskClient:
-    client = app.test_client()
+    client = BufferedClient(app)
     client.environ_base["HTTP_X_API_KEY"] = ADMIN_KEY
     return client
+
+
+def answered(client: FlaskClient, path: str, **arguments: Any) -> dict[str, Any]:
+    """Return the body of a 200."""
+    response = client.get(path, query_string={name: str(value) for name, value in arguments.items()})
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.get_json()
+    return body

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from conftest import Tables
 from hypothesis import strategies as st
+
+from conftest import Tables
 
 PERIODS = {"all": None, "daily": 1, "weekly": 7, "monthly": 30}
 INTEGER_MAX = 2**31 - 1
@@ -36,20 +37,27 @@ class Content:
                 tables.insert(table, ", ".join(columns), [tuple(row[column] for column in columns) for row in rows])
 
 
-def window_start(period: str, now: datetime) -> datetime | None:
+def window_start(period: str, last_moment: datetime) -> datetime | None:
     days = PERIODS[period]
-    return None if days is None else datetime(now.year, now.month, now.day, tzinfo=UTC) - timedelta(days=days - 1)
+    midnight = datetime(last_moment.year, last_moment.month, last_moment.day, tzinfo=UTC)
+    return None if days is None else midnight - timedelta(days=days - 1)
 
 
-def in_window(rows: list[dict[str, Any]], period: str, now: datetime) -> list[dict[str, Any]]:
-    start = window_start(period, now)
-    return [row for row in rows if start is None or row["created_at"] >= start]
+def in_window(
+    rows: list[dict[str, Any]], period: str, now: datetime, as_of: datetime | None = None
+) -> list[dict[str, Any]]:
+    start = window_start(period, as_of - MICROSECOND if as_of else now)
+    return [
+        row
+        for row in rows
+        if (start is None or row["created_at"] >= start) and (as_of is None or row["created_at"] < as_of)
+    ]
 
 
-def rollup_rows(content: Content, period: str) -> list[dict[str, Any]]:
+def rollup_rows(content: Content, period: str, as_of: datetime | None = None) -> list[dict[str, Any]]:
     """All rows of the rollup, in order."""
     totals: dict[UUID, list[int]] = {}
-    for event in in_window(content.events, period, content.now):
+    for event in in_window(content.events, period, content.now, as_of):
         totals.setdefault(event["account_id"], []).append(event["credits_deducted_cents"])
     names = dict(content.accounts)
     ranked = sorted(totals, key=lambda account: (-sum(totals[account]), account))
@@ -71,8 +79,8 @@ def primary_address(content: Content, account: UUID) -> str | None:
     return min((email for updated, email in addresses if updated == newest), default=None)
 
 
-def rollup_body(content: Content, period: str, limit: int, page: int) -> dict[str, Any]:
-    rows = rollup_rows(content, period)
+def rollup_body(content: Content, period: str, limit: int, page: int, as_of: datetime | None = None) -> dict[str, Any]:
+    rows = rollup_rows(content, period, as_of)
     return {
         "status": "success",
         "period": period,
@@ -95,9 +103,11 @@ def spelled(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def events_body(content: Content, account: UUID, period: str, limit: int, page: int) -> dict[str, Any]:
+def events_body(
+    content: Content, account: UUID, period: str, limit: int, page: int, as_of: datetime | None = None
+) -> dict[str, Any]:
     def newest_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        mine = [row for row in in_window(rows, period, content.now) if row["account_id"] == account]
+        mine = [row for row in in_window(rows, period, content.now, as_of) if row["account_id"] == account]
         return sorted(mine, key=lambda row: (row["created_at"], row["id"]), reverse=True)
 
     events = newest_first(content.events)
@@ -113,6 +123,38 @@ def events_body(content: Content, account: UUID, period: str, limit: int, page: 
             for event in events[(page - 1) * limit : page * limit]
         ],
         "grants": [spelled(grant) for grant in newest_first(content.grants)[:500]],
+    }
+
+
+def days_body(
+    content: Content, period: str, account: UUID | None = None, as_of: datetime | None = None
+) -> dict[str, Any]:
+    events = [
+        event
+        for event in in_window(content.events, period, content.now, as_of)
+        if account is None or event["account_id"] == account
+    ]
+    last_moment = as_of - MICROSECOND if as_of else content.now
+    dated = [event["created_at"].astimezone(UTC).date() for event in events]
+    start = window_start(period, last_moment)
+    first = start.date() if start else min(dated, default=None)
+    last = max([last_moment.date(), *dated])
+    days = [first + timedelta(days=step) for step in range((last - first).days + 1)] if first else []
+    return {
+        "status": "success",
+        **({"account_id": str(account)} if account else {}),
+        "period": period,
+        "total_count": len(days),
+        "days": [
+            {
+                "day": day.isoformat(),
+                "total_credits_deducted_cents": sum(
+                    event["credits_deducted_cents"] for event, on in zip(events, dated, strict=True) if on == day
+                ),
+                "event_count": dated.count(day),
+            }
+            for day in days
+        ],
     }
 
 

@@ -69,8 +69,8 @@ def test_every_setting_is_read_and_an_empty_one_is_unset() -> None:
             id="a statement longer than its request",
         ),
         pytest.param(
-            {"GRACEFUL_TIMEOUT_S": "18"},
-            "GRACEFUL_TIMEOUT_S must be longer than REQUEST_TIMEOUT_MS and CONNECT_TIMEOUT_S together",
+            {"GRACEFUL_TIMEOUT_S": "17"},
+            "GRACEFUL_TIMEOUT_S must be more than 2 seconds longer than REQUEST_TIMEOUT_MS",
             id="a stop shorter than a request",
         ),
     ],

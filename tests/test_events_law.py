@@ -3,10 +3,11 @@
 from typing import Any
 from uuid import UUID
 
-from conftest import Tables
 from flask.testing import FlaskClient
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
+from conftest import Tables
 from model import PERIODS, Content, contents, events_body, rollup_rows
 from test_rollup_law import law
 

@@ -7,10 +7,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from conftest import DATABASE, Tables
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from conftest import DATABASE, Tables
 from model import INTEGER_MAX, PERIODS, Content, contents, rollup_body, rollup_rows
 
 ROLLUP = "/api/admins/credits/rollup"

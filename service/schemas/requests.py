@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields
@@ -16,6 +17,15 @@ MAX_LIMIT = 500
 MAX_PAGE = 18_446_744_073_709_551
 
 
+HYPHENATED_UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+# What the reference says of an account id, wherever it is asked for.
+ACCOUNT_ID = {
+    "format": "uuid",
+    "pattern": f"^{HYPHENATED_UUID}$",
+    "example": "3c90c3cc-0d44-4b50-8888-8dd25736052a",
+}
+
+
 class AsciiInteger(fields.Integer):
     """One to twenty ASCII digits and nothing around them; Python's int() takes much more."""
 
@@ -25,61 +35,117 @@ class AsciiInteger(fields.Integer):
         return int(value)
 
 
-def _integer(default: int, highest: int) -> AsciiInteger:
-    sentence = f"must be an integer from 1 to {highest}"
-    return AsciiInteger(
-        load_default=default,
-        validate=Range(1, highest, error=sentence),
-        error_messages={"invalid": sentence},
-    )
-
-
-class PageArguments(Schema):
-    """What every paged endpoint takes. ``period``: UTC calendar days, today included. ``page``: counted from 1."""
-
-    error_messages = {"unknown": "is not a parameter of this endpoint"}  # noqa: RUF012 - as marshmallow declares it
-
-    period = fields.String(
-        load_default="monthly",
-        validate=OneOf(PERIOD_DAYS, error="must be one of " + ", ".join(PERIOD_DAYS)),
-    )
-    limit = _integer(100, MAX_LIMIT)
-    page = _integer(1, MAX_PAGE)
-
-
-class RollupArguments(PageArguments):
-    """Query string of the rollup."""
-
-
 class HyphenatedUUID(fields.String):
     """A UUID in its hyphenated form, either case, as lower-case text; marshmallow's own takes other forms too."""
 
     default_error_messages = {"invalid": "must be a UUID in its hyphenated form"}  # noqa: RUF012 - as marshmallow declares it
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:  # noqa: ARG002 - marshmallow's signature
-        if not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value):
+        if not re.fullmatch(HYPHENATED_UUID, value):
             raise self.make_error("invalid")
         return str(value).lower()
+
+
+class Instant(fields.Field[datetime]):
+    """An RFC 3339 date-time of the years 1970 to 9998 in UTC, with at most six fractional digits."""
+
+    default_error_messages = {  # noqa: RUF012 - as marshmallow declares it
+        "invalid": "must be an RFC 3339 date-time such as 2026-11-22T10:15:00Z, from 1970 to 9998"
+    }
+    PATTERN = re.compile(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+    )
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> datetime:  # noqa: ARG002 - marshmallow's signature
+        if not self.PATTERN.fullmatch(value):
+            raise self.make_error("invalid")
+        try:
+            instant = datetime.fromisoformat(value.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            # a day that is not in the calendar, a leap second, or an offset that leads out of it
+            raise self.make_error("invalid") from None
+        if not 1970 <= instant.year <= 9998:
+            raise self.make_error("invalid")
+        return instant
+
+
+def _integer(default: int, highest: int, description: str) -> AsciiInteger:
+    sentence = f"must be an integer from 1 to {highest}"
+    return AsciiInteger(
+        load_default=default,
+        validate=Range(1, highest, error=sentence),
+        error_messages={"invalid": sentence},
+        metadata={"description": description},
+    )
+
+
+class WindowArguments(Schema):
+    """What every endpoint takes. ``period``: UTC calendar days. ``as_of``: the instant at which the window ends."""
+
+    error_messages = {"unknown": "is not a parameter of this endpoint"}  # noqa: RUF012 - as marshmallow declares it
+
+    period = fields.String(
+        load_default="monthly",
+        validate=OneOf(PERIOD_DAYS, error="must be one of " + ", ".join(PERIOD_DAYS)),
+        metadata={
+            "description": "The last 1, 7 or 30 whole UTC calendar days, the last one included; all: no cutoff.",
+            "example": "weekly",
+        },
+    )
+    as_of = Instant(
+        metadata={
+            "description": "The answer as of this instant, which must not be in the future: the window ends there, "
+            "exclusive. Send back an answer's As-Of to fetch further pages of the same. Without it the window has no "
+            "upper edge.",
+            "example": "2026-11-01T00:00:00Z",
+        }
+    )
+
+
+class PageArguments(WindowArguments):
+    """What every paged endpoint takes besides. ``page``: counted from 1."""
+
+    limit = _integer(100, MAX_LIMIT, "Rows on a page.")
+    page = _integer(1, MAX_PAGE, "Which page; there is a next one while page * limit < total_count.")
+
+
+class RollupArguments(PageArguments):
+    """Query string of the rollup."""
 
 
 class EventsArguments(PageArguments):
     """Query string of the drill-down."""
 
-    account_id = HyphenatedUUID(required=True, error_messages={"required": "is required"})
+    account_id = HyphenatedUUID(
+        required=True,
+        error_messages={"required": "is required"},
+        metadata={"description": "Whose events.", **ACCOUNT_ID},
+    )
 
 
-def load_arguments(schema: Schema, query: MultiDict[str, str]) -> dict[str, Any]:
-    """Return the arguments of a query string.
+class DaysArguments(WindowArguments):
+    """Query string of the days; without ``account_id``, of all accounts together."""
+
+    account_id = HyphenatedUUID(
+        metadata={"description": "Whose events; of all accounts together without it.", **ACCOUNT_ID}
+    )
+
+
+def load_arguments(schema: Schema, query: MultiDict[str, str], now: datetime) -> dict[str, Any]:
+    """Return the arguments of a query string, asked at an instant.
 
     Raises:
-        BadParameters: naming every parameter that is malformed, out of bounds, missing, unknown or repeated.
-
+        BadParameters: naming every parameter that is malformed, out of bounds, missing, unknown, repeated or in the
+            future.
     """
     problems = {name: "is given more than once" for name, values in query.lists() if len(values) > 1}
     try:
         arguments: dict[str, Any] = schema.load(query.to_dict())
     except ValidationError as error:
+        arguments = dict(error.valid_data)  # type: ignore[arg-type]  # of one object, not of many: a dict
         problems = {name: " ".join(sentences) for name, sentences in error.messages_dict.items()} | problems
+    if "as_of" in arguments and arguments["as_of"] > now:
+        problems = {"as_of": "must not be in the future"} | problems
     if problems:
         raise BadParameters(problems)
     return arguments

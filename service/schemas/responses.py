@@ -62,6 +62,14 @@ class Grant(Schema):
     remaining_credits = fields.Integer()
 
 
+class Day(Schema):
+    """One UTC day's spend; zeros on a day without events."""
+
+    day = fields.Date()
+    total_credits_deducted_cents = fields.Integer()
+    event_count = fields.Integer()
+
+
 class EventsEnvelope(Schema):
     """The body of a 200; ``total_count`` counts the account's events in the window, not its grants."""
 
@@ -73,3 +81,13 @@ class EventsEnvelope(Schema):
     total_count = fields.Integer()
     events = fields.List(fields.Nested(Event))
     grants = fields.List(fields.Nested(Grant))
+
+
+class DaysEnvelope(Schema):
+    """The body of a 200; ``total_count`` is the number of days, ``account_id`` is there when it was asked for."""
+
+    status = fields.Constant("success")
+    account_id = fields.String()
+    period = fields.String()
+    total_count = fields.Integer()
+    days = fields.List(fields.Nested(Day))

@@ -1,0 +1,201 @@
+"""`as_of`: the answer as of an instant, and the walk over pages that it pins."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import Tables, answered
+from model import MICROSECOND, PERIODS, Content, contents, days_body, events_body, instants_around, rollup_body
+from test_rollup_law import law
+
+ROLLUP = "/api/admins/credits/rollup"
+EVENTS = "/api/admins/credits/events"
+DAYS = "/api/admins/credits/days"
+NOVA = UUID("11111111-0000-4000-8000-000000000001")
+
+
+@pytest.fixture
+def november(tables: Tables) -> Tables:
+    tables.fix_now("2026-11-22 10:15:00+00")
+    return tables
+
+
+@pytest.mark.parametrize(
+    "as_of",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("2026-11-01", id="a day"),
+        pytest.param("2026-11-01T00:00:00", id="no offset"),
+        pytest.param("2026-11-01 00:00:00Z", id="a space"),
+        pytest.param("2026-11-01T00:00:00 00:00", id="a plus sign that was not escaped"),
+        pytest.param("2026-11-01T00:00Z", id="no seconds"),
+        pytest.param("20261101T000000Z", id="basic form"),
+        pytest.param("2026-W44-7T00:00:00Z", id="week date"),
+        pytest.param("2026-11-01T00:00:00.Z", id="no digit after the point"),
+        pytest.param("2026-11-01T00:00:00.1234567Z", id="seven digits"),
+        pytest.param("2026-11-01T00:00:00,5Z", id="comma"),
+        pytest.param("2026-11-01T00:00:00+0000", id="offset without colon"),
+        pytest.param("2026-11-01T00:00:00+24:00", id="offset of a day"),
+        pytest.param("2026-02-30T00:00:00Z", id="no such day"),
+        pytest.param("2026-11-01T24:00:00Z", id="hour 24"),
+        pytest.param("2016-12-31T23:59:60Z", id="leap second"),
+        pytest.param("1969-12-31T23:59:59.999999Z", id="before 1970"),
+        pytest.param("9999-01-01T00:00:00Z", id="after 9998"),
+        pytest.param("0001-01-01T00:00:00+01:00", id="before the calendar"),
+        pytest.param("٢٠٢٦-11-01T00:00:00Z", id="other digits"),
+        pytest.param("2026-11-01T00:00:00Z\n", id="newline"),
+        pytest.param("now", id="a word of PostgreSQL"),
+        pytest.param("infinity", id="another"),
+        pytest.param("1762000000", id="epoch"),
+    ],
+)
+def test_anything_but_rfc_3339_is_a_400(admin: FlaskClient, november: Tables, as_of: str) -> None:
+    response = admin.get(ROLLUP, query_string={"as_of": as_of})
+    assert (response.status_code, response.get_json()) == (
+        400,
+        {
+            "status": "error",
+            "error": "Bad parameters: as_of must be an RFC 3339 date-time such as 2026-11-22T10:15:00Z, "
+            "from 1970 to 9998.",
+            "missing_fields": ["as_of"],
+        },
+    )
+
+
+def test_the_future_is_a_400_beside_other_bad_parameters(admin: FlaskClient, november: Tables) -> None:
+    response = admin.get(ROLLUP, query_string={"as_of": "2026-11-22T10:15:00.000001Z", "limit": "x"})
+    assert (response.status_code, response.get_json()) == (
+        400,
+        {
+            "status": "error",
+            "error": "Bad parameters: as_of must not be in the future; limit must be an integer from 1 to 500.",
+            "missing_fields": ["as_of", "limit"],
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("as_of", "header"),
+    [
+        pytest.param("2026-11-22T10:15:00Z", "2026-11-22T10:15:00.000000Z", id="now is not the future"),
+        pytest.param("2026-11-22t10:15:00z", "2026-11-22T10:15:00.000000Z", id="small letters"),
+        pytest.param("2026-11-22T15:45:00.5+05:30", "2026-11-22T10:15:00.500000Z", id="an offset"),
+        pytest.param("2026-11-22T05:15:00.000001-05:00", "2026-11-22T10:15:00.000001Z", id="microseconds"),
+        pytest.param("2026-11-22T10:15:00-00:00", "2026-11-22T10:15:00.000000Z", id="unknown offset"),
+        pytest.param("1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000000Z", id="the first"),
+    ],
+)
+def test_every_answer_says_its_instant(admin: FlaskClient, november: Tables, as_of: str, header: str) -> None:
+    november.fix_now("2026-11-22 10:15:00.5+00")
+    assert admin.get(ROLLUP, query_string={"as_of": as_of}).headers["As-Of"] == header
+
+
+@pytest.mark.parametrize(
+    ("query", "as_of", "start", "end"),
+    [
+        pytest.param(
+            "period=weekly&as_of=2026-11-01T00:00:00Z",
+            "2026-11-01T00:00:00.000000Z",
+            "2026-10-25T00:00:00.000000Z",
+            "2026-11-01T00:00:00.000000Z",
+            id="as of midnight: exactly 25 to 31 October",
+        ),
+        pytest.param(
+            "period=daily&as_of=2026-11-01T00:00:00.000001Z",
+            "2026-11-01T00:00:00.000001Z",
+            "2026-11-01T00:00:00.000000Z",
+            "2026-11-01T00:00:00.000001Z",
+            id="a microsecond later: another day",
+        ),
+        pytest.param(
+            "period=monthly", "2026-11-22T10:15:00.000000Z", "2026-10-24T00:00:00.000000Z", None, id="no upper edge"
+        ),
+        pytest.param("period=all", "2026-11-22T10:15:00.000000Z", None, None, id="unbounded"),
+        pytest.param(
+            "period=all&as_of=2026-11-01T00:00:00Z",
+            "2026-11-01T00:00:00.000000Z",
+            None,
+            "2026-11-01T00:00:00.000000Z",
+            id="everything before",
+        ),
+    ],
+)
+@pytest.mark.parametrize("path", [f"{ROLLUP}?", f"{EVENTS}?account_id={NOVA}&", f"{DAYS}?"])
+def test_the_headers_give_the_edges_used(
+    admin: FlaskClient, november: Tables, path: str, query: str, as_of: str, start: str | None, end: str | None
+) -> None:
+    headers = admin.get(path + query).headers
+    assert (headers["As-Of"], headers.get("Window-Start"), headers.get("Window-End")) == (as_of, start, end)
+
+
+@law
+@given(content=contents(), data=st.data(), period=st.sampled_from(list(PERIODS)))
+def test_a_pinned_body_is_what_plain_python_says(
+    admin: FlaskClient, tables: Tables, content: Content, data: st.DataObject, period: str
+) -> None:
+    content.store(tables)
+    as_of = data.draw(instants_around(content.now).filter(lambda instant: instant <= content.now))
+    assert answered(admin, ROLLUP, period=period, as_of=as_of.isoformat(), limit=5) == rollup_body(
+        content, period, 5, 1, as_of
+    )
+    assert answered(admin, DAYS, period=period, as_of=as_of.isoformat()) == days_body(content, period, None, as_of)
+    for account, _ in content.accounts[:2]:
+        assert answered(admin, EVENTS, account_id=account, period=period, as_of=as_of.isoformat()) == events_body(
+            content, account, period, 100, 1, as_of
+        )
+
+
+@law
+@given(content=contents())
+def test_adjacent_weeks_add_up(admin: FlaskClient, tables: Tables, content: Content) -> None:
+    """Four weeks and two days before midnight, asked one after the other, are the 30 days before midnight."""
+    content.store(tables)
+    midnight = content.now.replace(hour=0, minute=0, second=0, microsecond=0)
+    parts = [("weekly", midnight - timedelta(weeks=step)) for step in range(4)]
+    parts += [("daily", midnight - timedelta(days=28 + step)) for step in range(2)]
+
+    def total(period: str, as_of: datetime) -> int:
+        body = answered(admin, ROLLUP, period=period, as_of=as_of.isoformat(), limit=500)
+        return sum(row["total_credits_deducted_cents"] for row in body["rows"])
+
+    assert sum(total(*part) for part in parts) == total("monthly", midnight)
+
+
+def test_a_pinned_walk_is_complete_while_events_stream_in(admin: FlaskClient, tables: Tables, owner_url: str) -> None:
+    """A writer commits events dated from the pin on: pages fetched meanwhile are disjoint and add up to one total."""
+    accounts = [uuid4() for _ in range(60)]
+    for number, account in enumerate(accounts):
+        tables.account(account)
+        tables.event(account, number, datetime.now(UTC) - timedelta(minutes=5))
+    pin = admin.get(ROLLUP).headers["As-Of"]
+    writer, done, written = Tables(owner_url), threading.Event(), threading.Event()
+
+    def write() -> None:
+        while not done.is_set():
+            # It would turn the order round, were it seen.
+            writer.event(accounts[0], 1_000_000, pin)
+            writer.event(accounts[1], 1_000_000, datetime.fromisoformat(pin) + MICROSECOND)
+            written.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        pages = []
+        for page in range(1, 11):
+            assert written.wait(60)
+            written.clear()
+            pages.append(answered(admin, ROLLUP, as_of=pin, limit=6, page=page))
+    finally:
+        done.set()
+        thread.join()
+        writer.connection.close()
+    rows: list[dict[str, Any]] = [row for page in pages for row in page["rows"]]
+    assert [row["account_id"] for row in rows] == [str(account) for account in reversed(accounts)]
+    assert {page["total_count"] for page in pages} == {60}
+    assert sum(row["total_credits_deducted_cents"] for row in rows) == sum(range(60))

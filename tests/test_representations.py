@@ -1,0 +1,242 @@
+"""JSON and CSV, links between pages, conditional requests: all of it beside the default body, never in it."""
+
+import csv
+import io
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.test import TestResponse
+
+from conftest import ADMIN, ADMIN_KEY, ORGANIZATION, Tables, answered
+from model import PERIODS, Content, contents
+from test_rollup_law import law
+
+ROLLUP = "/api/admins/credits/rollup"
+EVENTS = "/api/admins/credits/events"
+DAYS = "/api/admins/credits/days"
+NOVA = UUID("11111111-0000-4000-8000-000000000001")
+NOVA_IN_FIVE = UUID(int=1)
+CSV = {"Accept": "text/csv"}
+
+
+@pytest.fixture
+def five(tables: Tables) -> Tables:
+    """Five accounts with 1 to 5 credits."""
+    tables.fix_now("2026-11-22 10:15:00+00")
+    for number in range(1, 6):
+        account = UUID(int=number)
+        tables.account(account, f"Account {number}")
+        tables.event(account, number, "2026-11-22 10:00:00+00")
+    return tables
+
+
+def links(response: TestResponse) -> dict[str, str]:
+    """Each relation of the Link header and its target."""
+    found = {}
+    for link in response.headers["Link"].split(", "):
+        target, relation = link.split("; ")
+        found[relation.removeprefix('rel="').removesuffix('"')] = target.strip("<>")
+    return found
+
+
+def pages(response: TestResponse) -> dict[str, int]:
+    return {relation: int(parse_qs(urlsplit(target).query)["page"][0]) for relation, target in links(response).items()}
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        pytest.param("limit=2", {"first": 1, "next": 2, "last": 3}, id="first page"),
+        pytest.param("limit=2&page=2", {"first": 1, "prev": 1, "next": 3, "last": 3}, id="middle"),
+        pytest.param("limit=2&page=3", {"first": 1, "prev": 2, "last": 3}, id="last page"),
+        pytest.param("limit=2&page=9", {"first": 1, "prev": 3, "last": 3}, id="past the end: back to the last page"),
+        pytest.param("limit=5", {"first": 1, "last": 1}, id="the only page"),
+        pytest.param("period=daily&limit=2&as_of=2026-01-01T00:00:00Z", {"first": 1}, id="nothing: no last"),
+        pytest.param("limit=2&page=4&as_of=2026-01-01T00:00:00Z", {"first": 1, "prev": 1}, id="past nothing"),
+    ],
+)
+@pytest.mark.parametrize("headers", [{}, CSV], ids=["json", "csv"])
+def test_links_lead_to_the_other_pages(
+    admin: FlaskClient, five: Tables, query: str, expected: dict[str, int], headers: dict[str, str]
+) -> None:
+    assert pages(admin.get(ROLLUP, query_string=query, headers=headers)) == expected
+
+
+def test_links_keep_every_parameter_pin_the_instant_and_trust_no_host(admin: FlaskClient, five: Tables) -> None:
+    five.event(NOVA_IN_FIVE, 1, "2026-11-22 10:00:00+00")
+    query = f"limit=1&period=weekly&account_id={NOVA_IN_FIVE}"
+    response = admin.get(EVENTS, query_string=query, headers={"Host": "evil.example"})
+    assert links(response)["next"] == (
+        f"{EVENTS}?limit=1&period=weekly&account_id={NOVA_IN_FIVE}&page=2&as_of=2026-11-22T10:15:00.000000Z"
+    )
+
+
+def test_following_the_links_is_the_whole_once(admin: FlaskClient, five: Tables) -> None:
+    response = admin.get(ROLLUP, query_string="limit=2")
+    rows = response.get_json()["rows"]
+    while "next" in links(response):
+        response = admin.get(links(response)["next"])
+        rows += response.get_json()["rows"]
+    assert [row["account_name"] for row in rows] == [f"Account {number}" for number in (5, 4, 3, 2, 1)]
+
+
+def test_the_days_have_no_pages(admin: FlaskClient, five: Tables) -> None:
+    assert "Link" not in admin.get(DAYS).headers
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        pytest.param(None, "application/json", id="no header"),
+        pytest.param("", "application/json", id="empty header"),
+        pytest.param("*/*", "application/json", id="anything"),
+        pytest.param("application/*", "application/json", id="a range"),
+        pytest.param("text/html, */*;q=0.1", "application/json", id="a browser"),
+        pytest.param("application/json, text/csv", "application/json", id="indifferent"),
+        pytest.param("text/csv;q=0.9, application/json", "application/json", id="less"),
+        pytest.param("application/json; charset=utf-8", "application/json", id="a parameter"),
+        pytest.param("text/csv", "text/csv; charset=utf-8; header=present", id="csv"),
+        pytest.param("TEXT/CSV", "text/csv; charset=utf-8; header=present", id="csv in capitals"),
+        pytest.param("text/*", "text/csv; charset=utf-8; header=present", id="text"),
+        pytest.param("text/csv;header=present", "text/csv; charset=utf-8; header=present", id="csv with a parameter"),
+        pytest.param("application/json;q=0.5, text/csv", "text/csv; charset=utf-8; header=present", id="rather csv"),
+        pytest.param("application/json;q=0, */*", "text/csv; charset=utf-8; header=present", id="anything but json"),
+        pytest.param("*/*;q=0.5, text/csv;q=0.6", "text/csv; charset=utf-8; header=present", id="specific first"),
+    ],
+)
+def test_the_representation_is_negotiated(
+    admin: FlaskClient, five: Tables, accept: str | None, content_type: str
+) -> None:
+    response = admin.get(ROLLUP, headers={} if accept is None else {"Accept": accept})
+    assert (response.status_code, response.content_type) == (200, content_type)
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/xml", "*/*;q=0", "text/csv;q=0", "nonsense"])
+def test_what_cannot_be_served_is_a_406_in_the_envelope(admin: FlaskClient, five: Tables, accept: str) -> None:
+    response = admin.get(ROLLUP, headers={"Accept": accept})
+    assert (response.status_code, response.content_type, response.get_json()) == (
+        406,
+        "application/json",
+        {"status": "error", "error": "Only application/json and text/csv can be served here."},
+    )
+
+
+def test_a_bad_parameter_comes_before_a_406_and_a_missing_key_before_both(
+    admin: FlaskClient, client: FlaskClient, five: Tables
+) -> None:
+    html = {"Accept": "text/html"}
+    assert admin.get(ROLLUP, query_string="limit=0", headers=html).status_code == 400
+    assert client.get(ROLLUP, query_string="limit=0", headers=html).status_code == 401
+
+
+def read_csv(response: TestResponse) -> list[dict[str, str]]:
+    assert response.status_code == 200, response.text
+    assert response.content_length == len(response.data)
+    return list(csv.DictReader(io.StringIO(response.data.decode("utf-8"), newline="")))
+
+
+def as_csv(row: dict[str, Any]) -> dict[str, str]:
+    """A JSON row as its CSV line must read."""
+
+    def cell(value: Any) -> str:
+        if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"}:
+            return f"'{value}"
+        return "" if value is None else str(value)
+
+    return {name: cell(value) for name, value in row.items()}
+
+
+def test_the_whole_csv(admin: FlaskClient, tables: Tables) -> None:
+    tables.fix_now("2026-11-22 10:15:00+00")
+    tables.account(NOVA, '=HYPERLINK("http://evil.example"), "Nova"\nRecords')
+    tables.insert("account_emails", "account_id, email, updated_at", [(NOVA, "@nova.example", "2026-11-01 00:00+00")])
+    tables.event(NOVA, -5, "2026-11-22 10:00:00+00")
+    response = admin.get(ROLLUP, headers=CSV)
+    assert response.data.decode() == (
+        "account_id,account_name,account_email,total_credits_deducted_cents,event_count\r\n"
+        f'{NOVA},"\'=HYPERLINK(""http://evil.example""), ""Nova""\nRecords",\'@nova.example,-5,1\r\n'
+    )
+    assert response.headers["Content-Length"] == str(len(response.data))
+
+
+@law
+@given(content=contents(), period=st.sampled_from(list(PERIODS)), limit=st.integers(1, 5), page=st.integers(1, 3))
+def test_csv_and_json_are_equal(
+    admin: FlaskClient, tables: Tables, content: Content, period: str, limit: int, page: int
+) -> None:
+    content.store(tables)
+    cut = {"limit": str(limit), "page": str(page)}
+    paths = [(ROLLUP, "rows", {}), (DAYS, "days", {})]
+    paths += [(EVENTS, "events", {"account_id": str(account)}) for account, _ in content.accounts[:2]]
+    for path, key, query in paths:
+        query = {**query, "period": period}
+        whole = answered(admin, path, **query, **({} if path == DAYS else {"limit": 500}))[key]
+        assert read_csv(admin.get(path, query_string=query, headers=CSV)) == [as_csv(row) for row in whole]
+        if path != DAYS:
+            part = answered(admin, path, **query, **cut)[key]
+            assert read_csv(admin.get(path, query_string=query | cut, headers=CSV)) == [as_csv(row) for row in part]
+
+
+def test_without_limit_and_page_the_csv_is_every_row(admin: FlaskClient, tables: Tables) -> None:
+    tables.fix_now("2026-11-22 10:15:00+00")
+    tables.account(NOVA)
+    tables.execute(
+        "INSERT INTO public.usage_events (account_id, created_at, credits_deducted_cents) "
+        "SELECT %s, timestamptz '2026-11-22 00:00:00+00' + n * interval '1 ms', n FROM generate_series(1, 4500) AS n",
+        (NOVA,),
+    )
+    query = {"account_id": str(NOVA), "period": "daily"}
+    assert [
+        int(row["credits_deducted_cents"]) for row in read_csv(admin.get(EVENTS, query_string=query, headers=CSV))
+    ] == list(range(4500, 0, -1))
+    for cut, rows in ({"limit": "7"}, 7), ({"page": "2"}, 100), ({"page": "9", "limit": "500"}, 500):
+        assert len(read_csv(admin.get(EVENTS, query_string=query | cut, headers=CSV))) == rows
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/csv"])
+@pytest.mark.parametrize("path", [f"{ROLLUP}?limit=2", f"{EVENTS}?account_id={NOVA_IN_FIVE}&limit=2", DAYS])
+def test_an_unchanged_answer_is_a_304_without_a_body(admin: FlaskClient, five: Tables, path: str, accept: str) -> None:
+    first = admin.get(path, headers={"Accept": accept})
+    again = admin.get(path, headers={"Accept": accept, "If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    for name in ("ETag", "As-Of", "Vary", "Window-Start"):
+        assert again.headers[name] == first.headers[name]
+    assert again.headers.get("Link") == first.headers.get("Link")
+    five.event(NOVA_IN_FIVE, 100, "2026-11-22 10:00:00+00")
+    changed = admin.get(path, headers={"Accept": accept, "If-None-Match": first.headers["ETag"]})
+    assert changed.status_code == 200
+    assert changed.headers["ETag"] != first.headers["ETag"]
+
+
+def test_an_etag_is_of_one_representation_and_one_caller(admin: FlaskClient, client: FlaskClient, five: Tables) -> None:
+    five.key("another-key-of-the-admin", ADMIN)
+    five.key("key-of-the-organisation", ORGANIZATION)
+
+    def etag(key: str, accept: str = "application/json") -> str:
+        response = client.get(ROLLUP, headers={"x-api-key": key, "Accept": accept})
+        assert response.status_code == 200
+        return response.headers["ETag"]
+
+    assert etag(ADMIN_KEY).startswith('"'), "strong"
+    assert etag(ADMIN_KEY) == etag("another-key-of-the-admin")
+    assert len({etag(ADMIN_KEY), etag("key-of-the-organisation"), etag(ADMIN_KEY, "text/csv")}) == 3
+
+
+def test_a_304_needs_a_key_first(admin: FlaskClient, client: FlaskClient, five: Tables) -> None:
+    known = admin.get(ROLLUP).headers["ETag"]
+    for etag in (known, "*"):
+        assert client.get(ROLLUP, headers={"If-None-Match": etag}).status_code == 401
+        assert admin.get(ROLLUP, headers={"If-None-Match": etag}).status_code == 304
+
+
+def test_head_has_the_headers_of_get(admin: FlaskClient, five: Tables) -> None:
+    for headers in ({}, CSV):
+        get, head = admin.get(ROLLUP, headers=headers), admin.head(ROLLUP, headers=headers)
+        assert head.data == b""
+        for name in ("Content-Length", "Content-Type", "ETag", "Link", "As-Of"):
+            assert head.headers.get(name) == get.headers.get(name)
