@@ -47,5 +47,7 @@ $(VENV)/python.stamp:
 
 $(VENV)/%.stamp: requirements/%.lock $(VENV)/python.stamp
 	@echo "Installing requirements/$*.lock ..."
+	@for link in .data/*/elsewhere; do \
+		case "$$(readlink "$$link")" in /var/tmp/admin-credits-*) rm -rf "$$(readlink "$$link")";; esac; done
 	@$(LOCKED) $(RUN) $(PIP_INSTALL) -r $<
 	@touch $@

