@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format lock clean
+.PHONY: help run test lint format psql soak screenshot lock clean
 # Two `make` side by side must not both build the virtual environment: each stamp is made under a lock.
 LOCKED := flock .make.lock
 
@@ -29,6 +29,15 @@ format: $(VENV)/dev.stamp ## Rewrite the Python files in the one format.
 	@$(RUN) -m ruff check --fix .
 
 lock: $(VENV)/dev.stamp ## Resolve setup.cfg into requirements/*.lock anew.
+psql: $(VENV)/embedded.stamp ## Run a query file on DATABASE_URL as the service would: make psql Q=credits_rollup PERIOD=weekly
+	@$(RUN) -m service.embedded.psql $(ARGS)
+
+soak: $(VENV)/dev.stamp ## What takes too long for every run: 100,000 requests, 1,000 cuts, 10,000 oddities.
+	@$(RUN) -m pytest -s tests/soak.py $(ARGS)
+
+screenshot: $(VENV)/dev.stamp ## Make the picture of the README anew, with Debian's chromium.
+	@PYTHONPATH=. $(RUN) tests/screenshot.py
+
 	@$(LOCK) --all-extras --output-file requirements/dev.lock
 	@$(LOCK) --extra embedded --constraint requirements/dev.lock --output-file requirements/embedded.lock
 	@$(LOCK) --constraint requirements/dev.lock --output-file requirements/runtime.lock

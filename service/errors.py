@@ -126,7 +126,11 @@ def register_error_handlers(app: Flask) -> None:
             return error.get_response()  # type: ignore[return-value]  # werkzeug's own response class will do
         status = HTTPStatus(error.code)
         headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
-        return _envelope(error.code, {"error": f"{(status.description or status.phrase).rstrip('.')}."}, headers)
+        body: dict[str, object] = {"error": f"{(status.description or status.phrase).rstrip('.')}."}
+        if status == HTTPStatus.BAD_REQUEST:
+            # A 400 names parameters, and it is none of them here: a Host header that is no name, for instance.
+            body["missing_fields"] = []
+        return _envelope(error.code, body, headers)
 
     @app.errorhandler(Exception)
     def unforeseen(error: Exception) -> Response:

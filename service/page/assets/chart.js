@@ -1,0 +1,134 @@
+/** Credits by day as bars, and their numbers as a table. */
+
+import { drawing, element, rowOf, tableOf } from "./elements.js";
+import { compact, counted, days as span, integer, ratio } from "./format.js";
+
+// So many bars are still told apart; a longer window gets a bar for each week, or for every four weeks.
+const MOST_BARS = 200;
+const STEPS = [
+  { length: 1, name: "day" },
+  { length: 7, name: "7 days" },
+  { length: 28, name: "28 days" },
+];
+const ROUND = [10n, 15n, 20n, 25n, 30n, 40n, 50n, 60n, 80n, 100n];
+
+/**
+ * Draw the days of a window.
+ * @param {{day: string, total_credits_deducted_cents: bigint, event_count: bigint}[]} days every day, oldest first
+ * @param {(credits: bigint) => string} dollars
+ * @returns {Node[]}
+ */
+export function chartOf(days, dollars) {
+  if (!days.length) return [];
+  const step = STEPS.find(({ length }) => days.length <= MOST_BARS * length) ?? STEPS.at(-1);
+  const bars = inSteps(days, step.length);
+  const say = (bar) => `${span(bar.first, bar.last)}: ${integer(bar.credits)} credits, ${dollars(bar.credits)}`;
+  const most = bars.reduce((one, other) => (other.credits > one.credits ? other : one));
+  const resting = most.credits > 0n ? `Most ${step.length === 1 ? "on" : "in"} ${say(most)}` : "";
+
+  const title = element("h3", {}, `Credits by ${step.name}`);
+  const readout = element("p", { class: "hint readout", "aria-hidden": "true" }, resting);
+  const scale = scaleOf(bars);
+  const shapes = bars.map((bar, index) => barOf(bar, index, bars.length, scale));
+  const lines = scale.marks.map((mark) => drawing("line", { x1: "0", x2: "100%", y1: scale.y(mark), y2: scale.y(mark) }));
+  const label = `Credits by ${step.name}, ${span(days[0].day, days.at(-1).day)}. ${resting}`;
+  const plot = drawing("svg", { role: "img", "aria-label": label }, ...lines, ...shapes);
+  readUnderPointer(plot, shapes, (index) => {
+    readout.textContent = index === null ? resting : `${say(bars[index])}, ${counted(bars[index].events, "event")}`;
+  });
+  const marks = scale.marks.map((mark) => {
+    const text = element("span", {}, compact(mark));
+    text.style.top = scale.y(mark);
+    return text;
+  });
+  const ends = [...new Set([days[0].day, days.at(-1).day])].map((day) => element("span", {}, span(day)));
+  return [
+    element("div", { class: "head" }, title, readout),
+    element(
+      "div",
+      { class: "plot" },
+      element("div", { class: "marks", "aria-hidden": "true" }, ...marks),
+      plot,
+      element("div", { class: "ends", "aria-hidden": "true" }, ...ends),
+    ),
+    numbersOf(days, dollars),
+  ];
+}
+
+function inSteps(days, length) {
+  const bars = [];
+  for (let start = 0; start < days.length; start += length) {
+    const part = days.slice(start, start + length);
+    const sum = (name) => part.reduce((total, day) => total + day[name], 0n);
+    const [credits, events] = [sum("total_credits_deducted_cents"), sum("event_count")];
+    bars.push({ first: part[0].day, last: part.at(-1).day, credits, events });
+  }
+  return bars;
+}
+
+/** Credits may be given back: a day below zero hangs from the zero line. */
+function scaleOf(bars) {
+  const highest = roundUp(bars.reduce((top, { credits }) => (credits > top ? credits : top), 0n));
+  const lowest = -roundUp(-bars.reduce((bottom, { credits }) => (credits < bottom ? credits : bottom), 0n));
+  const height = highest - lowest;
+  const share = (credits) => ratio(credits - lowest, height) * 100;
+  const marks = height === 0n ? [0n] : [...new Set([highest, lowest < 0n ? 0n : highest / 2n, lowest])];
+  return { share, marks, y: (credits) => `${(100 - share(credits)).toFixed(3)}%` };
+}
+
+function roundUp(size) {
+  if (size === 0n) return 0n;
+  const power = 10n ** BigInt(String(size).length - 1);
+  return ROUND.map((tenths) => (tenths * power) / 10n).find((round) => round >= size);
+}
+
+function barOf({ credits }, index, count, { share }) {
+  const [from, to] = [share(0n), share(credits)].sort((one, other) => one - other);
+  const slot = 100 / count;
+  return drawing("rect", {
+    class: credits < 0n ? "below" : null,
+    x: `${(slot * (index + 0.12)).toFixed(3)}%`,
+    width: `${(slot * 0.76).toFixed(3)}%`,
+    y: `${(100 - to).toFixed(3)}%`,
+    // Little is not nothing.
+    height: `${credits === 0n ? 0 : Math.max(to - from, 0.7).toFixed(3)}%`,
+    rx: "1.5",
+  });
+}
+
+function readUnderPointer(plot, shapes, show) {
+  let shown = null;
+  const point = (index) => {
+    if (index === shown) return;
+    shapes[shown]?.classList.remove("pointed");
+    shapes[index]?.classList.add("pointed");
+    shown = index;
+    show(index);
+  };
+  plot.addEventListener("pointermove", ({ clientX }) => {
+    const { left, width } = plot.getBoundingClientRect();
+    point(Math.max(0, Math.min(shapes.length - 1, Math.floor(((clientX - left) / width) * shapes.length))));
+  });
+  plot.addEventListener("pointerleave", () => point(null));
+}
+
+/** The table is made when it is asked for: years have many days. */
+function numbersOf(days, dollars) {
+  const columns = [
+    { label: "Day (UTC)", kind: "day" },
+    { label: "Credits", kind: "number" },
+    { label: "Dollars", kind: "number hint" },
+    { label: "Events", kind: "number" },
+  ];
+  const frame = element("div", { class: "scroll", role: "region", "aria-label": "Numbers by day", tabindex: "0" });
+  const details = element("details", {}, element("summary", {}, "Numbers by day"), frame);
+  const fill = () => {
+    const { table, body } = tableOf("Credits by day, newest first", columns, { class: "plain" });
+    for (const { day, total_credits_deducted_cents: credits, event_count } of days.toReversed()) {
+      body.append(rowOf(columns, [span(day), integer(credits), dollars(credits), integer(event_count)]));
+    }
+    frame.append(table);
+  };
+  details.addEventListener("toggle", fill, { once: true });
+  return details;
+}

@@ -1,0 +1,70 @@
+"""A real Chromium, and a page that is watched while a test uses it."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+
+from live import PATIENCE_S
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="Chromium is not installed (Debian: apt-get install chromium)"
+)
+# As root it cannot make its sandbox; it must ask nobody on the network for anything.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+REPORT_VIOLATIONS = """
+addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) => {
+  console.error(`CSP: ${violatedDirective} ${blockedURI}`);
+});
+"""
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start the browser that is installed: Playwright brings its driver only."""
+    expect.set_options(timeout=PATIENCE_S * 1_000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def watched_page(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
+    """Open a tab of a new profile; ``options`` are those of a Playwright context.
+
+    Raises:
+        AssertionError: at the end, when a script failed, the policy was violated, or a request left the service.
+
+    """
+    context = browser.new_context(base_url=address, **{"timezone_id": "America/New_York", **options})
+    context.set_default_timeout(PATIENCE_S * 1_000)
+    context.add_init_script(REPORT_VIOLATIONS)
+    complaints: list[str] = []
+    context.on("weberror", lambda error: complaints.append(str(error.error)))
+    # The browser itself complains about every status of 400 and more, and about a network that is off.
+    context.on(
+        "console", lambda said: complaints.append(said.text) if not said.text.startswith("Failed to load") else None
+    )
+
+    def check(request: Request) -> None:
+        if not request.url.startswith((f"{address}/", "blob:")):
+            complaints.append(f"asked {request.url}")
+
+    context.on("request", check)
+    page = context.new_page()
+    yield page
+    context.close()
+    assert not complaints

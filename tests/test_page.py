@@ -1,0 +1,682 @@
+"""The page in a real browser, against a real gunicorn and database."""
+
+import csv
+import io
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
+
+from browser import chromium, needs_chromium, watched_page
+from conftest import ADMIN, ADMIN_KEY, DATABASE, READER_PASSWORD, Tables
+from live import Gunicorn, Proxy
+from service.embedded.postgres import PostgresServer
+
+pytestmark = needs_chromium
+
+NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)
+NOVA = UUID("11111111-0000-4000-8000-000000000001")
+BOLD = UUID("11111111-0000-4000-8000-000000000002")
+NAMELESS = UUID("11111111-0000-4000-8000-000000000003")
+BUSY = UUID("11111111-0000-4000-8000-000000000004")
+GIANT = UUID("11111111-0000-4000-8000-000000000005")
+STRANGER = UUID("11111111-0000-4000-8000-00000000000f")
+SMALL = [UUID(int=n) for n in range(1, 202)]
+LONG_NAME = "Society for the Preservation of " + "Very " * 60 + "Old Music"
+USER_KEY = "key-of-nova"
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def spending(owner: Tables) -> Iterator[Tables]:
+    """What these accounts spent until Sunday, 22 November 2026, 15:00 UTC: credits (and events).
+
+    | account  | today   | 7 days  | 30 days   | all                   |
+    |----------|---------|---------|-----------|-----------------------|
+    | NOVA     | 600 (2) | 800 (3) | 800 (3)   | 800 (3)               |
+    | BOLD     | 300 (1) | 300 (1) | 300 (1)   | 300 (1)               |
+    | NAMELESS | 100 (1) | 100 (1) | 100 (1)   | 100 (1)               |
+    | BUSY     |         |         | 300 (150) | 300 (150)             |
+    | SMALL    |         |         | 201 of 1  | 201 of 1              |
+    | GIANT    |         |         |           | 2^53 + 1 (1)          |
+    | together | 1000    | 1200    | 1701      | 9,007,199,254,742,694 |
+    """
+    owner.empty()
+    owner.seed_admin()
+    owner.fix_now(NOW)
+    for account, name, email in [
+        (NOVA, "Nova Records", "ops@nova.example"),
+        (BOLD, "<b>Bold</b> & <img src=x onerror=alert(1)>", "<i>bold</i>@bold.example"),
+        (NAMELESS, None, None),
+        (BUSY, "Busy Bees", "hello@bees.example"),
+        (GIANT, LONG_NAME, "a" * 64 + "@" + "long." * 30 + "example"),
+    ]:
+        owner.account(account, name)
+        if email:
+            owner.insert("account_emails", "account_id, email, updated_at", [(account, email, NOW)])
+    owner.insert("accounts", "id, name", [(account, f"Small {account.int}") for account in SMALL])
+    owner.key(USER_KEY, NOVA)
+    tokens = {"provider": "anthropic", "model_id": "claude-sonnet", "source": "api", "agent_type": "subagent"}
+    tokens |= {"input_tokens": 1200, "cached_input_tokens": 800, "output_tokens": 45, "tool_call_count": 3}  # type: ignore[dict-item]
+    owner.event(NOVA, 500, "2026-11-22 10:15:00.25+00", id="nova-1", **tokens)
+    owner.event(NOVA, 100, "2026-11-22 03:00:00+00", id="nova-2")
+    owner.event(NOVA, 200, "2026-11-19 12:00:00+00", id="nova-3")
+    owner.event(BOLD, 300, "2026-11-22 11:00:00+00")
+    owner.event(NAMELESS, 100, "2026-11-22 12:00:00+00")
+    owner.insert(
+        "usage_events",
+        "account_id, credits_deducted_cents, created_at",
+        [(BUSY, 2, datetime(2026, 11, 5, 12, tzinfo=UTC) + timedelta(minutes=n)) for n in range(150)]
+        + [(account, 1, datetime(2026, 11, 1, 12, tzinfo=UTC)) for account in SMALL]
+        + [(GIANT, 2**53 + 1, datetime(2026, 9, 1, 12, tzinfo=UTC))],
+    )
+    owner.insert(
+        "credit_grants",
+        "account_id, granted_by, reason, previous_credits, remaining_credits, created_at",
+        [
+            (NOVA, BOLD, "sorry for the <outage>", 1000, 2500, "2026-11-20 09:00:00+00"),
+            (NOVA, ADMIN, "welcome", None, 1000, "2026-11-10 09:00:00+00"),
+        ],
+    )
+    yield owner
+    owner.empty()
+
+
+@pytest.fixture(scope="module")
+def service(spending: Tables, reader_url: str) -> Iterator[Gunicorn]:
+    with Gunicorn(reader_url) as gunicorn:
+        yield gunicorn
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def opened(browser: Browser, service: Gunicorn) -> Iterator[Open]:
+    """Open the page at a fragment and enter a key, unless it is None."""
+    with ExitStack() as stack:
+
+        def open(fragment: str = "", key: str | None = ADMIN_KEY, port: int = service.port, **options: Any) -> Page:
+            page = stack.enter_context(watched_page(browser, f"http://127.0.0.1:{port}", **options))
+            # Seen by whoever reads a URL: a proxy's log, the history, a screen that is shared.
+            page.context.on("request", lambda request: requested(request))
+            page.goto(f"/{fragment}")
+            if key is not None:
+                enter(page, key)
+            return page
+
+        def requested(request: Request) -> None:
+            assert ADMIN_KEY not in request.url
+            assert USER_KEY not in request.url
+
+        yield open
+
+
+def enter(page: Page, key: str) -> None:
+    page.get_by_label("API key of an administrator").fill(key)
+    page.get_by_role("button", name="Show top spenders").click()
+
+
+def rows(page: Page) -> Locator:
+    return page.get_by_role("table", name="Accounts by credits spent").locator("tbody tr:not(.ghosts)")
+
+
+def events(page: Page) -> Locator:
+    return page.get_by_role("table", name="Events, newest first").locator("tbody tr:not(.ghosts)")
+
+
+def cells(rows: Locator) -> list[list[str]]:
+    """Return the text of every cell, row by row, with one space where there are several."""
+    texts: list[list[str]] = rows.evaluate_all(
+        "rows => rows.map((row) => [...row.cells].map((cell) => cell.innerText))"
+    )
+    return [[" ".join(text.split()) for text in row] for row in texts]
+
+
+def figures(page: Page) -> list[str]:
+    """Return the sums above the list that is shown, once the days are there."""
+    expect(page.locator("section:visible .chart svg, section:visible .card.empty").first).to_be_visible()
+    return [" ".join(text.split()) for text in page.locator("section:visible dl > div").all_inner_texts()]
+
+
+def open_account(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+    expect(page.get_by_role("heading", name=name, exact=True)).to_be_focused()
+
+
+def test_a_first_visit_asks_for_the_key_and_shows_the_list(opened: Open) -> None:
+    page = opened(key=None)
+    expect(page.get_by_label("API key of an administrator")).to_be_focused()
+    assert page.get_by_role("table").count() == 0
+    enter(page, f" {ADMIN_KEY} ")
+    expect(rows(page)).to_have_count(100)
+    assert figures(page) == ["Credits 1,701 $17.01", "Events 356", "Accounts 205"]
+    assert cells(rows(page))[:4] == [
+        ["1", "Nova Records", "ops@nova.example", "800", "$8.00", "47.0%", "3"],
+        # Equal totals: the smaller id first.
+        ["2", "<b>Bold</b> & <img src=x onerror=alert(1)>", "<i>bold</i>@bold.example", "300", "$3.00", "17.6%", "1"],
+        ["3", "Busy Bees", "hello@bees.example", "300", "$3.00", "17.6%", "150"],
+        ["4", "Account 11111111", "– no address", "100", "$1.00", "5.9%", "1"],
+    ]
+    assert page.evaluate("[Object.values(sessionStorage), Object.values(localStorage), document.cookie]") == [
+        [ADMIN_KEY],
+        [],
+        "",
+    ]
+    assert urlsplit(page.url)[2:] == ("/", "", "")
+    assert page.title() == "Top spenders in the last 30 days"
+    page.reload()
+    expect(rows(page)).to_have_count(100)
+
+
+@pytest.mark.parametrize(
+    ("label", "period", "window", "sums", "count"),
+    [
+        pytest.param("Today", "daily", "22 Nov 2026", ["1,000 $10.00", "4", "3"], "3 of 3 accounts", id="today"),
+        pytest.param(
+            "7 days", "weekly", "16 – 22 Nov 2026", ["1,200 $12.00", "5", "3"], "3 of 3 accounts", id="7 days"
+        ),
+        pytest.param(
+            "30 days",
+            "monthly",
+            "24 Oct – 22 Nov 2026",
+            ["1,701 $17.01", "356", "205"],
+            "100 of 205 accounts",
+            id="30 days",
+        ),
+        # 2^53 + 1 is in it, which no float can hold.
+        pytest.param(
+            "All",
+            "all",
+            "1 Sept – 22 Nov 2026",
+            ["9,007,199,254,742,694 $90,071,992,547,426.94", "357", "206"],
+            "100 of 206 accounts",
+            id="all",
+        ),
+    ],
+)
+def test_each_period_has_its_dates_sums_and_link(
+    opened: Open, label: str, period: str, window: str, sums: list[str], count: str
+) -> None:
+    page = opened("#period=weekly" if period == "monthly" else "")
+    button = page.get_by_role("button", name=label, exact=True)
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".periods [aria-pressed=true]")).to_have_count(1)
+    expect(page.get_by_text(count)).to_have_count(2)  # below the table, and read out
+    assert figures(page) == [
+        f"{term} {sum_}" for term, sum_ in zip(("Credits", "Events", "Accounts"), sums, strict=True)
+    ]
+    assert page.locator(".window").inner_text() == f"{window} UTC days, as of 10:00"
+    assert page.locator(".window time").get_attribute("title") == "2026-11-22 15:00:00 UTC"
+    assert urlsplit(page.url).fragment == f"period={period}"
+
+
+def test_sums_beyond_2_53_are_exact(opened: Open) -> None:
+    page = opened("#period=all")
+    expect(rows(page).first).to_contain_text("9,007,199,254,740,993")
+    assert cells(rows(page))[0][3:] == ["9,007,199,254,740,993", "$90,071,992,547,409.93", "100.0%", "1"]
+
+
+def test_load_more_walks_to_the_end_as_of_one_instant(opened: Open, spending: Tables) -> None:
+    page = opened(key=None)
+    asked: list[dict[str, list[str]]] = []
+    page.on(
+        "request", lambda request: asked.append(parse_qs(urlsplit(request.url).query)) if "?" in request.url else None
+    )
+    enter(page, ADMIN_KEY)
+    more = page.get_by_role("button", name="Load more")
+    try:
+        for shown in (100, 200):
+            expect(page.get_by_role("status")).to_have_text(f"{shown} of 205 accounts")
+            # What is spent after the first page was read belongs to none of them.
+            spending.event(SMALL[-1], 10_000, NOW, id=f"later-{shown}")
+            more.press("Enter")
+        expect(rows(page)).to_have_count(205)
+    finally:
+        spending.execute("DELETE FROM public.usage_events WHERE id LIKE 'later-%'")
+    expect(more).to_be_hidden()
+    expect(page.get_by_role("status")).to_have_text("205 of 205 accounts")
+    # The button is gone: the first row that it brought has the focus.
+    expect(rows(page).nth(200).get_by_role("button")).to_be_focused()
+    assert [row[0] for row in cells(rows(page))] == [str(rank) for rank in range(1, 206)]
+    assert len(set(rows(page).evaluate_all("rows => rows.map((row) => row.dataset.id)"))) == 205
+    first, *later = asked
+    assert "as_of" not in first
+    assert {tuple(query["as_of"]) for query in later} == {("2026-11-22T15:00:00.000000Z",)}
+    assert [query["page"] for query in later if "page" in query] == [["2"], ["3"]]
+
+
+def test_a_row_opens_its_events_grants_and_days(opened: Open) -> None:
+    page = opened()
+    open_account(page, "Nova Records")
+    assert urlsplit(page.url).fragment == f"period=monthly&account={NOVA}"
+    assert page.title() == "Nova Records · Credits"
+    expect(page.locator("#identity").get_by_text("ops@nova.example")).to_be_visible()
+    assert figures(page) == ["Credits 800 $8.00", "Events 3"]
+    expect(events(page)).to_have_count(3)
+    assert cells(events(page)) == [
+        # New York is five hours behind UTC.
+        [
+            "22 Nov 2026, 05:15:00",
+            "claude-sonnet anthropic",
+            "api, subagent",
+            "1,200",
+            "800",
+            "45",
+            "3",
+            "500",
+            "$5.00",
+        ],
+        ["21 Nov 2026, 22:00:00", "– no model", "web, main", "0", "0", "0", "0", "100", "$1.00"],
+        ["19 Nov 2026, 07:00:00", "– no model", "web, main", "0", "0", "0", "0", "200", "$2.00"],
+    ]
+    assert events(page).first.locator("time").get_attribute("title") == "2026-11-22 10:15:00.250000 UTC"
+    grants = page.get_by_role("table", name="Balances set by hand").locator("tbody tr")
+    assert cells(grants) == [
+        [
+            "20 Nov 2026, 04:00:00",
+            "sorry for the <outage>",
+            "<b>Bold</b> & <img src=x onerror=alert(1)>",
+            "1,000",
+            "2,500",
+        ],
+        ["10 Nov 2026, 04:00:00", "welcome", str(ADMIN), "– no balance before", "1,000"],
+    ]
+
+
+def test_the_events_of_an_account_are_loaded_to_the_end(opened: Open) -> None:
+    page = opened(f"#period=monthly&account={BUSY}")
+    expect(events(page)).to_have_count(100)
+    expect(page.get_by_text("100 of 150 events")).to_have_count(2)
+    page.get_by_role("button", name="Load more").click()
+    expect(events(page)).to_have_count(150)
+    expect(page.get_by_role("button", name="Load more")).to_be_hidden()
+    assert len(set(events(page).evaluate_all("rows => rows.map((row) => row.dataset.id)"))) == 150
+    expect(events(page).nth(100).get_by_role("rowheader")).to_be_focused()
+
+
+def test_a_link_opens_an_account_once_the_key_is_entered(opened: Open) -> None:
+    page = opened(f"#period=weekly&account={str(NOVA).upper()}")
+    expect(page.get_by_role("heading", name="Nova Records")).to_be_visible()
+    assert figures(page) == ["Credits 800 $8.00", "Events 3"]
+    expect(page.get_by_role("button", name="7 days")).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="All accounts").click()
+    expect(rows(page)).to_have_count(3)
+    expect(page.get_by_role("button", name="Nova Records")).to_be_focused()
+    assert urlsplit(page.url).fragment == "period=weekly"
+
+
+@pytest.mark.parametrize("fragment", ["#period=yearly", "#account=1", "#nonsense", "#period=toString&account="])
+def test_a_fragment_that_says_nothing_known_is_the_list_of_30_days(opened: Open, fragment: str) -> None:
+    page = opened(fragment)
+    expect(rows(page)).to_have_count(100)
+    expect(page.get_by_role("button", name="30 days")).to_have_attribute("aria-pressed", "true")
+
+
+def test_back_and_forward_walk_through_the_views(opened: Open) -> None:
+    page = opened()
+    expect(rows(page)).to_have_count(100)
+    page.get_by_role("button", name="Today").click()
+    expect(rows(page)).to_have_count(3)
+    open_account(page, "Nova Records")
+    page.go_back()
+    expect(page.get_by_role("button", name="Nova Records")).to_be_focused()
+    expect(rows(page)).to_have_count(3)
+    page.go_back()
+    expect(rows(page)).to_have_count(100)
+    page.go_forward()
+    page.go_forward()
+    expect(page.get_by_role("heading", name="Nova Records")).to_be_visible()
+    expect(events(page)).to_have_count(2)
+    # Escape is the step back to the list that the account was opened from.
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Nova Records")).to_be_focused()
+    page.go_forward()
+    expect(page.get_by_role("heading", name="Nova Records")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        pytest.param("no-such-key", "The service does not know this key, or it has expired.", id="unknown"),
+        pytest.param(USER_KEY, "This key is valid, but its owner is not an administrator.", id="not an admin's"),
+        pytest.param("ключ", "This cannot be a key", id="cannot stand in a header"),
+    ],
+)
+def test_a_key_that_does_not_open_is_asked_for_again_in_words(opened: Open, key: str, words: str) -> None:
+    page = opened("#period=weekly", key=key)
+    expect(page.get_by_role("alert")).to_contain_text(words)
+    expect(page.get_by_label("API key of an administrator")).to_be_focused()
+    expect(page.get_by_label("API key of an administrator")).to_have_value("")
+    assert page.evaluate("sessionStorage.length") == 0
+    enter(page, ADMIN_KEY)
+    expect(rows(page)).to_have_count(3)
+
+
+def test_a_forgotten_key_leaves_nothing_behind(opened: Open) -> None:
+    page = opened()
+    expect(rows(page)).to_have_count(100)
+    page.get_by_role("button", name="Forget key").click()
+    expect(page.get_by_label("API key of an administrator")).to_be_focused()
+    assert page.evaluate("sessionStorage.length") == 0
+    assert "Nova" not in page.content()
+
+
+def test_a_database_that_is_away_is_told_and_asked_again(
+    opened: Open, spending: Tables, server: PostgresServer
+) -> None:
+    away = "The database cannot be reached; try again shortly."
+    network = Proxy(server.port)
+    url = server.url(DATABASE, user="credits_reader", password=READER_PASSWORD).replace(
+        f":{server.port}/", f":{network.port}/"
+    )
+    with Gunicorn(url, CONNECT_TIMEOUT_S=2) as gunicorn:
+        page = opened(port=gunicorn.port)
+        assert len(figures(page)) == 3
+        network.__exit__()
+        page.get_by_role("button", name="Refresh").click()
+        expect(page.get_by_role("alert")).to_contain_text(away)
+        # What was known stays, and says from when it is.
+        expect(rows(page)).to_have_count(100)
+        expect(page.locator(".window")).to_contain_text("as of 10:00")
+        page.get_by_role("button", name="Today").click()
+        expect(page.get_by_role("alert")).to_contain_text(away)
+        expect(rows(page)).to_have_count(0)
+        page.get_by_role("button", name="Download CSV").click()
+        expect(page.get_by_role("alert").first).to_contain_text(f"There is no CSV file. {away}")
+        page.get_by_role("button", name="Close").click()
+        again = page.get_by_role("button", name="Try again")
+        again.click()
+        expect(again).to_be_focused()
+        with Proxy(server.port, socket.create_server(("127.0.0.1", network.port))):
+            # A connection that was cut may be found out by the first request after it.
+            expect(again).not_to_have_attribute("aria-disabled", "true")
+            again.click()
+            expect(rows(page)).to_have_count(3)
+            expect(page.get_by_role("alert")).to_have_count(0)
+            expect(page.get_by_role("heading", name="All accounts")).to_be_focused()
+
+
+def test_a_service_that_cannot_be_reached_is_told(opened: Open) -> None:
+    page = opened()
+    expect(rows(page)).to_have_count(100)
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Load more").click()
+    expect(page.get_by_role("alert")).to_contain_text(
+        "The service cannot be reached. Check the connection, then try again."
+    )
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Try again").click()
+    expect(rows(page)).to_have_count(200)
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        pytest.param(
+            {"status": 504, "json": {"status": "error", "error": "The database took too long."}},
+            "The database took too long.",
+            id="the service's own sentence",
+        ),
+        pytest.param(
+            {"status": 502, "body": "<h1>Bad gateway</h1>"},
+            "The service answered with an error (502). Try again shortly.",
+            id="a proxy's page",
+        ),
+        pytest.param(
+            {"status": 200, "body": "<h1>Sign in</h1>"},
+            "The answer cannot be read: it is not the service's own, or this browser is too old for it.",
+            id="a proxy's page that claims to be the answer",
+        ),
+    ],
+)
+def test_days_that_fail_leave_the_list_and_can_be_asked_again(opened: Open, answer: dict[str, Any], words: str) -> None:
+    page = opened(key=None)
+    page.route("**/days?*", lambda route: route.fulfill(**answer))
+    enter(page, ADMIN_KEY)
+    expect(page.get_by_role("alert").locator("p")).to_have_text(words)
+    assert cells(rows(page))[0][5] == "– not known yet"
+    page.unroute("**/days?*")
+    page.get_by_role("button", name="Try again").click()
+    expect(rows(page).first).to_contain_text("47.0%")
+
+
+def test_an_answer_that_is_no_longer_wanted_is_not_shown(opened: Open) -> None:
+    page = opened("#period=daily")
+    expect(rows(page)).to_have_count(3)
+    held: list[Route] = []
+    page.route("**/rollup?period=all*", lambda route: held.append(route))
+    page.get_by_role("button", name="All", exact=True).click()
+    page.get_by_role("button", name="7 days").click()
+    expect(page.get_by_text("3 of 3 accounts")).to_have_count(2)
+    for route in held:
+        route.continue_()
+    assert figures(page) == ["Credits 1,200 $12.00", "Events 5", "Accounts 3"]
+    expect(page.locator(".window")).to_contain_text("16 – 22 Nov 2026")
+
+
+def test_names_are_text(opened: Open) -> None:
+    page = opened()
+    expect(rows(page)).to_have_count(100)
+    assert page.locator("table b, table i, table img").count() == 0
+    open_account(page, "<b>Bold</b> & <img src=x onerror=alert(1)>")
+    assert page.locator("h2 b, h2 img, p i").count() == 0
+    expect(page.locator("#identity").get_by_text("<i>bold</i>@bold.example")).to_be_visible()
+
+
+def test_hidden_names_are_nowhere_on_the_page(opened: Open) -> None:
+    page = opened()
+    expect(rows(page)).to_have_count(100)
+    open_account(page, "Nova Records")
+    hide = page.get_by_role("switch", name="Hide names")
+    hide.click()
+    expect(hide).to_be_checked()
+    expect(page.get_by_role("heading", name="Account 11111111")).to_be_visible()
+    for _ in range(2):
+        assert not re.search(r"Nova|Bold|Busy|Small|nova\.example", page.content() + page.title())
+        page.get_by_role("button", name="All accounts").click()
+        expect(rows(page)).to_have_count(100)
+        assert cells(rows(page))[0][:4] == ["1", "Account 11111111", "•••••• hidden", "800"]
+        assert not re.search(r"Nova|Bold|Busy|Small|nova\.example", page.content() + page.title())
+        # It is kept for the tab.
+        page.reload()
+        expect(hide).to_be_checked()
+        expect(rows(page)).to_have_count(100)
+        rows(page).first.get_by_role("button").click()
+        expect(events(page)).to_have_count(3)
+    hide.click()
+    expect(page.get_by_role("heading", name="Nova Records")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("fragment", "name", "first", "count"),
+    [
+        pytest.param("#period=monthly", "credits-rollup-monthly-2026-11-22.csv", "account_id", 205, id="accounts"),
+        pytest.param(
+            f"#period=monthly&account={BUSY}", f"credits-events-{BUSY}-monthly-2026-11-22.csv", "id", 150, id="events"
+        ),
+    ],
+)
+def test_the_csv_file_has_every_row_of_the_window(
+    opened: Open, service: Gunicorn, fragment: str, name: str, first: str, count: int
+) -> None:
+    page = opened(fragment)
+    expect(page.get_by_text(re.compile("^100 of "))).to_have_count(2)
+    with page.expect_download() as downloading:
+        page.get_by_role("button", name="Download CSV").click()
+    expect(page.get_by_role("status")).to_have_text(f"Downloaded {name}")
+    assert downloading.value.suggested_filename == name
+    content = downloading.value.path().read_bytes()
+    resource, query = (
+        ("events", f"?period=monthly&account_id={BUSY}") if "account" in fragment else ("rollup", "?period=monthly")
+    )
+    headers = {"x-api-key": ADMIN_KEY, "Accept": "text/csv"}
+    assert content == service.get(f"/api/admins/credits/{resource}{query}", headers).body
+    header, *lines = csv.reader(io.StringIO(content.decode()))
+    assert (header[0], len(lines)) == (first, count)
+
+
+def test_refresh_asks_anew_and_keeps_the_focus(opened: Open, spending: Tables) -> None:
+    page = opened("#period=daily")
+    expect(page.get_by_text("3 of 3 accounts")).to_have_count(2)
+    refresh = page.get_by_role("button", name="Refresh")
+    try:
+        spending.event(BUSY, 7, NOW, id="later")
+        spending.fix_now(NOW + timedelta(minutes=30))
+        refresh.press("Enter")
+        expect(page.get_by_text("4 of 4 accounts")).to_have_count(2)
+        expect(page.locator(".window")).to_contain_text("as of 10:30")
+        expect(refresh).to_be_focused()
+        assert figures(page) == ["Credits 1,007 $10.07", "Events 5", "Accounts 4"]
+    finally:
+        spending.fix_now(NOW)
+        spending.execute("DELETE FROM public.usage_events WHERE id = 'later'")
+
+
+def test_a_period_without_events_says_so(opened: Open, spending: Tables) -> None:
+    try:
+        spending.fix_now(NOW + timedelta(days=1))
+        page = opened("#period=daily")
+        expect(page.get_by_text("No account has spent credits today.")).to_be_visible()
+        assert figures(page) == ["Credits 0 $0.00", "Events 0", "Accounts 0"]
+        page.goto(f"/#period=all&account={STRANGER}")
+        expect(page.get_by_text("This account has no events so far.")).to_be_visible()
+    finally:
+        spending.fix_now(NOW)
+
+
+def test_the_chart_has_its_numbers_as_text(opened: Open) -> None:
+    page = opened("#period=weekly")
+    chart = page.get_by_role("img", name="Credits by day, 16 – 22 Nov 2026. Most on 22 Nov 2026: 1,000 credits, $10.00")
+    expect(chart).to_be_visible()
+    assert chart.locator("rect").evaluate_all("bars => bars.map((bar) => parseFloat(bar.getAttribute('height')))") == [
+        0, 0, 0, 20, 0, 0, 100,
+    ]  # fmt: skip
+    chart.hover(position={"x": 0.5 * chart.bounding_box()["width"], "y": 5})  # type: ignore[index]
+    expect(page.locator(".readout")).to_have_text("19 Nov 2026: 200 credits, $2.00, 1 event")
+    page.get_by_text("Numbers by day").click()
+    days = page.get_by_role("table", name="Credits by day").locator("tbody tr")
+    expect(days).to_have_count(7)
+    assert cells(days)[:4] == [
+        ["22 Nov 2026", "1,000", "$10.00", "4"],
+        ["21 Nov 2026", "0", "$0.00", "0"],
+        ["20 Nov 2026", "0", "$0.00", "0"],
+        ["19 Nov 2026", "200", "$2.00", "1"],
+    ]
+
+
+def test_the_keyboard_is_enough(opened: Open) -> None:
+    page = opened(key=None)
+    keys = page.keyboard
+    keys.type(ADMIN_KEY)
+    keys.press("Enter")
+    expect(rows(page)).to_have_count(100)
+    expect(page.locator(".chart svg:visible")).to_be_visible()
+    expect(page.get_by_role("heading", name="All accounts")).to_be_focused()
+
+    def walk(direction: str, stops: list[str]) -> None:
+        for stop in stops:
+            keys.press(direction)
+            assert page.evaluate("document.activeElement.innerText") == stop
+
+    walk("Shift+Tab", ["Download CSV", "Refresh", "All", "30 days", "7 days", "Today", "Forget key", "Hide names"])
+    walk("Tab", ["Forget key", "Today", "7 days"])
+    keys.press("Space")
+    expect(rows(page)).to_have_count(3)
+    expect(page.get_by_role("button", name="7 days")).to_be_focused()
+    expect(page.locator(".chart svg:visible")).to_be_visible()
+    walk("Tab", ["30 days", "All", "Refresh", "Download CSV", "Numbers by day", "Nova Records"])
+    keys.press("Enter")
+    expect(page.get_by_role("heading", name="Nova Records")).to_be_focused()
+    expect(events(page)).to_have_count(3)
+    walk("Shift+Tab", ["All accounts"])
+    keys.press("Escape")
+    expect(page.get_by_role("button", name="Nova Records")).to_be_focused()
+
+
+def failing(page: Page) -> None:
+    page.route("**/api/**", lambda route: route.fulfill(status=503, json={"status": "error", "error": "Away."}))
+    page.get_by_role("button", name="7 days").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+
+
+def with_numbers(page: Page) -> None:
+    expect(events(page)).to_have_count(3)
+    page.get_by_text("Numbers by day").locator("visible=true").click()
+
+
+STATES: list[Any] = [
+    pytest.param("", None, lambda _: None, id="key form"),
+    pytest.param("", "wrong", lambda page: expect(page.get_by_role("alert")).to_be_visible(), id="wrong key"),
+    pytest.param(
+        "#period=all", ADMIN_KEY, lambda page: expect(page.get_by_text("100.0%")).to_be_visible(), id="long list"
+    ),
+    pytest.param(
+        "#period=weekly", ADMIN_KEY, lambda page: expect(page.get_by_text("66.7%")).to_be_visible(), id="list"
+    ),
+    pytest.param(f"#account={NOVA}", ADMIN_KEY, with_numbers, id="account"),
+    pytest.param("", ADMIN_KEY, failing, id="failing"),
+    pytest.param(f"#account={STRANGER}", ADMIN_KEY, lambda page: figures(page), id="empty"),
+]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("fragment", "key", "reach"), STATES)
+def test_axe_finds_nothing(
+    opened: Open, scheme: str, fragment: str, key: str | None, reach: Callable[[Page], None]
+) -> None:
+    page = opened(fragment, key, color_scheme=scheme, reduced_motion="reduce")
+    reach(page)
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+
+
+@pytest.mark.parametrize(("fragment", "key", "reach"), STATES)
+def test_no_width_makes_the_page_scroll_sideways(
+    opened: Open, fragment: str, key: str | None, reach: Callable[[Page], None]
+) -> None:
+    page = opened(fragment, key)
+    reach(page)
+    for width in (320, 375, 768, 961, 1024):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_dollars_are_exact(opened: Open) -> None:
+    page = opened(key=None)
+    cases = {
+        ("100", 1840): "$18.40",
+        ("100", -5): "−$0.05",
+        ("1000000", 123_456_789): "$123.46",
+        # Less than a cent is not nothing.
+        ("1000000", 1): "< $0.01",
+        ("1000000", -1): "> −$0.01",
+        ("1000000", 0): "$0.00",
+        # Credits worth more than a dollar.
+        ("0.5", 3): "$6.00",
+        ("12.5", 2**60): "$92,233,720,368,547,758.08",
+        # Half a cent is rounded up.
+        ("200", 1): "$0.01",
+    }
+    found = page.evaluate(
+        """async (cases) => {
+            const { dollarsAt } = await import("/assets/format.js");
+            return cases.map(([rate, credits]) => dollarsAt(rate)(BigInt(credits)));
+        }""",
+        [[rate, str(credits)] for rate, credits in cases],
+    )
+    assert dict(zip(cases, found, strict=True)) == cases

@@ -1,0 +1,105 @@
+"""How the page leaves the service: whole, restricted, and nothing beside it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from conftest import BufferedClient
+from service import create_app
+from service.config import ConfigurationError, Settings
+
+FILES = Path(__file__).parent.parent / "service" / "page"
+ASSETS = sorted(path.name for path in (FILES / "assets").iterdir())
+POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self'",
+    "connect-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+    "require-trusted-types-for": "'script'",
+}
+
+
+def test_the_page_needs_no_key_and_is_restricted(client: FlaskClient) -> None:
+    response = client.get("/")
+    assert (response.status_code, response.content_type) == (200, "text/html; charset=utf-8")
+    policy = dict(part.strip().split(" ", 1) for part in response.headers["Content-Security-Policy"].split(";"))
+    assert policy == POLICY
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Cache-Control"] == "private, no-cache"
+
+
+def test_the_page_has_nothing_inline_and_nothing_from_elsewhere(client: FlaskClient) -> None:
+    text = client.get("/").text
+    assert re.findall(r"<script[^>]*>(?!</script>)|<style|\sstyle=|\son[a-z]+=", text) == []
+    named = re.findall(r'(?:src|href)="([^"]*)"', text)
+    assert set(named) == {"/assets/page.css", "/assets/page.js", "/assets/icon.svg", "/docs"}
+
+
+@pytest.mark.parametrize("credits_per_usd", ["100", "0.5", "1000000"])
+def test_the_page_knows_how_many_credits_make_a_dollar(settings: Settings, credits_per_usd: str) -> None:
+    given = Settings(
+        database_url=settings.database_url, api_key_secret=settings.api_key_secret, credits_per_usd=credits_per_usd
+    )
+    client = BufferedClient(create_app(given))
+    assert re.findall(r"<body ([^>]*)>", client.get("/").text) == [f'data-credits-per-usd="{credits_per_usd}"']
+
+
+@pytest.mark.parametrize("value", ["0", "0.00", "-1", "1e3", "1_0", "١", "abc", "100 ", ".5", '"><script>'])
+def test_another_number_of_credits_stops_the_start(settings: Settings, value: str) -> None:
+    environment = {"DATABASE_URL": settings.database_url, "API_KEY_SECRET": "s", "CREDITS_PER_USD": value}
+    with pytest.raises(ConfigurationError, match=r"^CREDITS_PER_USD must be a positive number in decimal notation$"):
+        Settings.from_environment(environment)
+
+
+@pytest.mark.parametrize("name", ASSETS)
+def test_each_file_has_its_type_and_is_kept_only_while_it_holds(client: FlaskClient, name: str) -> None:
+    types = {".js": "javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+    response = client.get(f"/assets/{name}")
+    assert (response.status_code, response.data) == (200, (FILES / "assets" / name).read_bytes())
+    assert types[Path(name).suffix] in response.content_type
+    assert response.headers["Cache-Control"] == "private, no-cache"
+    assert "Content-Security-Policy" in response.headers
+    again = client.get(f"/assets/{name}", headers={"If-None-Match": response.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+
+
+@pytest.mark.parametrize("path", ["/", "/assets/page.js"])
+def test_head_answers_like_get_without_a_body(client: FlaskClient, path: str) -> None:
+    get, head = client.get(path), client.head(path)
+    assert (head.status_code, head.data) == (200, b"")
+    assert head.headers["Content-Length"] == get.headers["Content-Length"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("/assets", id="the folder"),
+        pytest.param("/assets/", id="the folder with a slash"),
+        pytest.param("/assets/nothing.js", id="no such file"),
+        pytest.param("/assets/../index.html", id="the folder above"),
+        pytest.param("/assets/..%2findex.html", id="the same, quoted"),
+        pytest.param("/assets/..%5cindex.html", id="with a backslash"),
+        pytest.param("/assets/%2e%2e/%2e%2e/config.py", id="two above"),
+        pytest.param("/assets//etc/passwd", id="from the root"),
+        pytest.param("/assets/%2fetc%2fpasswd", id="the same, quoted"),
+        pytest.param("/index.html", id="the template by its name"),
+    ],
+)
+def test_nothing_else_is_served(client: FlaskClient, path: str) -> None:
+    response = client.get(path)
+    assert (response.status_code, response.get_json()) == (
+        404,
+        {"status": "error", "error": "Nothing matches the given URI."},
+    )
+
+
+@pytest.mark.parametrize("path", ["/", "/assets/page.js"])
+def test_another_method_is_a_405(client: FlaskClient, path: str) -> None:
+    assert client.post(path).status_code == 405
