@@ -9,8 +9,7 @@ from service.database import Database
 from service.errors import register_error_handlers
 from service.hooks import register_hooks
 from service.queries import load_queries
-from service.views import credits as credits_views
-from service.views import health
+from service.views import BLUEPRINTS
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -19,7 +18,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     Raises:
         ConfigurationError: when a setting is missing or malformed.
         QueryFileError: when a query file is missing or broken.
-
     """
     settings = settings or Settings.from_environment(os.environ)
     app = Flask(__name__, static_folder=None)
@@ -31,6 +29,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["database"] = Database(settings, load_queries())
     register_error_handlers(app)
     register_hooks(app, settings)
-    app.register_blueprint(credits_views.blueprint)
-    app.register_blueprint(health.blueprint)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
     return app

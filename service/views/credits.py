@@ -68,9 +68,12 @@ def days(snapshot: Snapshot, now: datetime) -> Answer:
 def paged(
     snapshot: Snapshot, name: str, parameters: Mapping[str, object], arguments: Mapping[str, Any]
 ) -> tuple[list[Row], Page]:
-    """Read one page of a query file's rows, and count them all."""
-    rows = snapshot.rows(name, **parameters, **cut(arguments))
+    """Read one page of a query file's rows, and count them all where the page does not prove how many there are."""
+    page = cut(arguments)
+    rows = snapshot.rows(name, **parameters, **page)
     g.row_count = len(rows)
+    if 0 < len(rows) < page["limit"]:
+        return rows, Page(arguments["page"], arguments["limit"], page["offset"] + len(rows))
     return rows, counted(snapshot, name, parameters, arguments)
 
 

@@ -1,0 +1,23 @@
+"""The reference of the API: the OpenAPI document, and a page made from it."""
+
+from typing import Any
+
+from flask import Blueprint, render_template
+
+from service.openapi import openapi_document
+from service.views.page import restrict
+
+blueprint = Blueprint("reference", __name__, template_folder="../page")
+blueprint.after_request(restrict)
+
+
+@blueprint.get("/openapi.json")
+def document() -> dict[str, Any]:
+    """Answer the OpenAPI document; it needs no key."""
+    return openapi_document()
+
+
+@blueprint.get("/docs")
+def page() -> str:
+    """Answer the reference as a page that needs neither a script nor another host."""
+    return render_template("reference.html", document=openapi_document())

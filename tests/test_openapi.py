@@ -1,0 +1,116 @@
+"""The OpenAPI document: valid, true of the live service, and a page that needs nothing but itself."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from flask.testing import FlaskClient
+from openapi_spec_validator import validate
+
+from conftest import ADMIN_KEY, Tables
+from live import Gunicorn
+from service.openapi import ENDPOINTS, EVENT, GRANT, ROW, openapi_document
+
+DOCUMENT = openapi_document()
+OPERATIONS = [(path, item["get"]) for path, item in DOCUMENT["paths"].items()]
+AUTHORIZED = [(path, operation) for path, operation in OPERATIONS if operation.get("security") != []]
+
+
+@pytest.fixture
+def nova(tables: Tables) -> Tables:
+    """The account, the event and the grant that the examples show."""
+    account, staff = UUID(ROW["account_id"]), UUID(GRANT["granted_by"])
+    tables.account(account, ROW["account_name"])
+    tables.account(staff)
+    tables.insert("account_emails", "account_id, email, updated_at", [(account, ROW["account_email"], "2026-01-01")])
+    tables.insert("usage_events", f"account_id, {', '.join(EVENT)}", [(account, *EVENT.values())])
+    tables.insert("credit_grants", ", ".join(GRANT), [tuple(GRANT.values())])
+    return tables
+
+
+def test_the_document_is_served_without_a_key_and_valid(client: FlaskClient) -> None:
+    response = client.get("/openapi.json")
+    assert (response.status_code, response.content_type, response.get_json()) == (200, "application/json", DOCUMENT)
+    assert DOCUMENT["openapi"].startswith("3.1.")
+    validate(DOCUMENT)
+
+
+def test_every_route_of_the_api_is_documented(client: FlaskClient) -> None:
+    rules = {rule.rule for rule in client.application.url_map.iter_rules()}
+    pages = {"/", "/docs", "/openapi.json", "/assets/<path:filename>"}
+    assert rules - pages == set(DOCUMENT["paths"])
+
+
+@pytest.mark.parametrize(("path", "operation"), AUTHORIZED)
+def test_the_example_is_the_live_services_answer(
+    admin: FlaskClient, nova: Tables, path: str, operation: dict[str, Any]
+) -> None:
+    examples = {
+        parameter["name"]: parameter["schema"]["example"]
+        for parameter in operation["parameters"]
+        if "example" in parameter["schema"]
+    }
+    if path.endswith("rollup"):
+        assert set(examples) == {"period", "as_of"}
+    response = admin.get(path, query_string=examples)
+    assert response.get_json() == operation["responses"]["200"]["content"]["application/json"]["example"]
+    assert list(response.get_json()) == list(operation["responses"]["200"]["content"]["application/json"]["example"]), (
+        "in this order"
+    )
+
+
+@pytest.mark.parametrize(("path", "operation"), AUTHORIZED)
+def test_the_headers_of_an_answer_are_the_documented_ones(
+    admin: FlaskClient, nova: Tables, path: str, operation: dict[str, Any]
+) -> None:
+    account = {"account_id": ROW["account_id"]} if path.endswith("events") else {}
+    headers = admin.get(path, query_string={"as_of": "2026-11-01T00:00:00Z", **account}).headers
+    assert set(operation["responses"]["200"]["headers"]) <= set(headers.keys())
+
+
+def test_every_status_is_documented_and_both_ways_to_send_a_key() -> None:
+    for _, operation in AUTHORIZED:
+        assert set(operation["responses"]) == {"200", "304", "400", "401", "403", "406", "500", "503", "504"}
+    assert DOCUMENT["security"] == [{"apiKey": []}, {"bearer": []}]
+    assert set(DOCUMENT["components"]["securitySchemes"]) == {"apiKey", "bearer"}
+
+
+def test_the_bounds_are_the_contracts() -> None:
+    (rollup,) = [operation for path, operation in OPERATIONS if path.endswith("rollup")]
+    schemas = {parameter["name"]: parameter["schema"] for parameter in rollup["parameters"]}
+    assert (schemas["limit"]["minimum"], schemas["limit"]["maximum"], schemas["limit"]["default"]) == (1, 500, 100)
+    assert (schemas["page"]["minimum"], schemas["page"]["maximum"]) == (1, 18446744073709551)
+    assert schemas["period"]["enum"] == ["all", "daily", "weekly", "monthly"]
+
+
+def test_schemathesis_finds_nothing(reader_url: str, nova: Tables, tmp_path: Path) -> None:
+    """Every check but positive_data_acceptance: an as_of in the future fits its schema, and is refused."""
+    with Gunicorn(reader_url) as service:
+        ran = subprocess.run(
+            [
+                sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{service.port}/openapi.json",
+                "--header", f"x-api-key: {ADMIN_KEY}", "--checks", "all",
+                "--exclude-checks", "positive_data_acceptance",
+                "--max-examples", "20", "--generation-database", "none", "--no-color",
+            ],
+            cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout
+    assert re.search(r"Tested: 5\b", ran.stdout)
+
+
+def test_the_page_shows_the_document_and_needs_no_other_host(client: FlaskClient) -> None:
+    response = client.get("/docs")
+    assert (response.status_code, response.mimetype) == (200, "text/html")
+    for path, *_ in ENDPOINTS:
+        assert path in response.text
+    for name, schema in DOCUMENT["components"]["schemas"].items():
+        assert f'id="{name}"' in response.text
+        assert all(f"<code>{key}</code>" in response.text for key in schema["properties"])
+    assert "<script" not in response.text
+    assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", response.text)
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
