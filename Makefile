@@ -23,6 +23,7 @@ lint: $(VENV)/dev.stamp ## Check format, style, types and SQL.
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
+	@$(RUN) -m sqlfluff lint --disable-progress-bar sql tests/data
 
 format: $(VENV)/dev.stamp ## Rewrite the Python files in the one format.
 	@$(RUN) -m ruff format .

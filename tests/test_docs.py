@@ -28,6 +28,6 @@ def test_every_query_stands_in_the_readme_of_the_sql(name: str) -> None:
 
 def test_every_make_target_that_the_readme_names_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"make ([a-z]+)", README))
+    named = set(re.findall(r"(?:^|`|bin )make ([a-z]+)", README, re.MULTILINE))
     assert named
     assert named <= targets

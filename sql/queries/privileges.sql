@@ -6,7 +6,8 @@
 -- psql -X -v ON_ERROR_STOP=1 -f privileges.sql
 --
 -- can_see_rows is false where row-level security applies and no permissive policy for SELECT names this role: every
--- query would silently find nothing. A policy that hides some of the rows cannot be told from one that is meant to.
+-- query would silently find nothing. A policy that hides some of the rows cannot be told from one that is meant to, and
+-- a restrictive one of somebody else's is not looked for.
 WITH needed (table_name, columns) AS (
     VALUES
     ('account_api_keys', ARRAY['account', 'key_hash', 'expires_at']),
@@ -29,11 +30,11 @@ WITH needed (table_name, columns) AS (
 SELECT
     needed.table_name,
     coalesce(
-        has_schema_privilege('public', 'USAGE') AND (
+        has_schema_privilege(relation.relnamespace, 'USAGE') AND (
             SELECT count(*) = cardinality(needed.columns)
             FROM pg_catalog.pg_attribute
             WHERE pg_attribute.attrelid = relation.oid
-                AND pg_attribute.attname = ANY (needed.columns)
+                AND pg_attribute.attname = ANY(needed.columns)
                 AND has_column_privilege(relation.oid, pg_attribute.attnum, 'SELECT')
         ),
         false
@@ -49,15 +50,16 @@ SELECT
                 AND EXISTS (
                     SELECT 1
                     FROM unnest(pg_policies.roles) AS grantee (name)
-                    WHERE CASE
-                        WHEN grantee.name = 'public' THEN true
-                        ELSE pg_has_role(grantee.name, 'MEMBER')
-                    END
+                    -- of PUBLIC, which is no role, pg_has_role must not be asked; and a policy is for the roles whose
+                    -- rights are inherited, not for all that can be switched to
+                    WHERE grantee.name = 'public'
+                        OR CASE WHEN grantee.name <> 'public' THEN pg_has_role(grantee.name, 'USAGE') END
                 )
         ),
         false
     ) AS can_see_rows
 FROM needed
+LEFT JOIN pg_catalog.pg_namespace AS schema ON schema.nspname = 'public'
 LEFT JOIN pg_catalog.pg_class AS relation
-    ON relation.relname = needed.table_name AND relation.relnamespace = 'public'::regnamespace
+    ON relation.relname = needed.table_name AND relation.relnamespace = schema.oid
 ORDER BY needed.table_name ASC;

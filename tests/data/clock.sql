@@ -13,5 +13,8 @@ AS 'SELECT coalesce((SELECT fixed.instant FROM clock.fixed), pg_catalog.now())';
 
 GRANT USAGE ON SCHEMA clock TO credits_reader;
 
-SELECT format('ALTER ROLE credits_reader IN DATABASE %I SET search_path = clock, pg_catalog, public', current_database())
+SELECT
+    format(
+        'ALTER ROLE credits_reader IN DATABASE %I SET search_path = clock, pg_catalog, public', current_database()
+    )
 \gexec

@@ -1,0 +1,98 @@
+"""`make psql Q=credits_rollup PERIOD=weekly`: a query file, unchanged, in psql, with the parameters of the service."""
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+
+import psycopg2
+from psycopg2.extensions import make_dsn, parse_dsn
+from werkzeug.datastructures import MultiDict
+
+from service.config import Settings
+from service.embedded.postgres import EmbeddedPostgresError, find_binaries
+from service.errors import BadParameters
+from service.periods import window_of
+from service.queries import QUERY_FOLDER, Query, load_queries
+from service.schemas.requests import DaysArguments, EventsArguments, RollupArguments, load_arguments
+
+
+class NothingToRun(Exception):
+    """What was asked for cannot be run; the message says what is missing, and never quotes DATABASE_URL."""
+
+
+def main() -> None:
+    """Become psql; the arguments of this program are more options for it, such as ``--csv``."""
+    try:
+        command, environment = command_of(os.environ, sys.argv[1:])
+    except (NothingToRun, BadParameters, EmbeddedPostgresError) as error:
+        sys.exit(f"admin-credits: {error}")
+    print("$", shlex.join(command), file=sys.stderr, flush=True)
+    os.execvpe(command[0], command, environment)  # noqa: S606 - that is what this program is for
+
+
+def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Return psql's command line, and the environment that holds what no other user of the machine may read.
+
+    Raises:
+        NothingToRun: when the query, the database or a parameter is missing, or the database cannot be reached.
+        BadParameters: when the service would refuse a parameter.
+        EmbeddedPostgresError: when there is no psql.
+    """
+    queries = load_queries()
+    query = queries.get(environ.get("Q", ""))
+    if query is None:
+        raise NothingToRun(f"Q must name a query file: {', '.join(queries)}")
+    try:
+        address = parse_dsn(environ["DATABASE_URL"])
+        raw = psycopg2.connect(**address)
+    except (KeyError, psycopg2.ProgrammingError):
+        raise NothingToRun("DATABASE_URL must be a libpq URI, postgresql://user@host/database") from None
+    except psycopg2.OperationalError as error:
+        raise NothingToRun(f"the database cannot be reached: {' '.join(str(error).split())}") from None
+    try:
+        with raw.cursor() as cursor:
+            cursor.execute("SELECT now()")
+            ((now,),) = cursor.fetchall()
+    finally:
+        raw.close()
+    secret = {"PGPASSWORD": address.pop("password")} if "password" in address else {}
+    psql = shutil.which("psql") or str(find_binaries() / "psql")
+    variables = [f"{name}={value}" for name, value in parameters_of(query, environ, now).items()]
+    command = [psql, "-X", "-v", "ON_ERROR_STOP=1", "-d", make_dsn(**address)]
+    command += [part for variable in variables for part in ("-v", variable)]
+    return (
+        [*command, "-f", str(QUERY_FOLDER / f"{query.name}.sql"), *options],
+        {**environ, **secret, "PGTZ": "UTC", "PGCLIENTENCODING": "UTF8"},
+    )
+
+
+def parameters_of(query: Query, environ: Mapping[str, str], now: datetime) -> dict[str, str]:
+    """Return a value for each parameter of a query: that of the variable of its name in capitals, else the service's.
+
+    PERIOD, AS_OF, LIMIT, PAGE and ACCOUNT_ID are what a request would say, with its defaults and bounds.
+    """
+    schema = {"uuid": EventsArguments(), "text": DaysArguments()}.get(
+        query.parameters.get("account_id", ""), RollupArguments()
+    )
+    given = {name: environ[name.upper()] for name in schema.fields if environ.get(name.upper())}
+    arguments = {"limit": 0, "page": 1, **load_arguments(schema, MultiDict(given), now)}
+    window = window_of(arguments["period"], now, arguments.get("as_of"))
+    values = {
+        **window.parameters(),
+        "last_day": window.last_day.isoformat(),
+        "account_id": arguments.get("account_id", ""),
+        "limit": str(arguments["limit"]),
+        "offset": str((arguments["page"] - 1) * arguments["limit"]),
+        "organization_id": environ.get("ADMIN_ORGANIZATION_ID") or Settings.admin_organization_id,
+    }
+    chosen = {name: environ.get(name.upper()) or values.get(name) for name in query.parameters}
+    if missing := [name.upper() for name, value in chosen.items() if value is None]:
+        raise NothingToRun(f"{query.name} needs {', '.join(missing)}")
+    return {name: str(value) for name, value in chosen.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Behind PgBouncer in transaction mode: nothing that the service needs lives longer than its transaction."""
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from conftest import ADMIN, DATABASE, ORGANIZATION, READER_PASSWORD, SECRET, Tables, admin_client
+from live import eventually
+from service import create_app
+from service.config import Settings
+from service.embedded.postgres import PostgresServer, free_port
+
+PROGRAM = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+SERVER_CONNECTIONS = 2
+API = "/api/admins/credits"
+READY = "/health/ready"
+REQUESTS = [
+    (f"{API}/rollup?period=all", "application/json"),
+    (f"{API}/rollup?period=all&limit=1&page=2", "application/json"),
+    (f"{API}/rollup?period=all", "text/csv"),
+    (f"{API}/days?period=weekly", "application/json"),
+    (f"{API}/events?period=all&account_id={ADMIN}", "application/json"),
+    (f"{API}/events?period=all&account_id={ORGANIZATION}", "text/csv"),
+    (READY, "application/json"),
+]
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed")
+
+
+class PgBouncer:
+    """A pooler in front of the test server, with fewer connections to it than the service has to the pooler."""
+
+    def __init__(self, server: PostgresServer, folder: Path) -> None:
+        self.port = free_port()
+        folder.mkdir()
+        (folder / "users").write_text(f'"credits_reader" "{READER_PASSWORD}"\n')
+        (folder / "pgbouncer.ini").write_text(
+            f"[databases]\n"
+            f"{DATABASE} = host=127.0.0.1 port={server.port}\n"
+            f"[pgbouncer]\n"
+            f"listen_addr = 127.0.0.1\n"
+            f"listen_port = {self.port}\n"
+            f"unix_socket_dir =\n"
+            f"auth_type = scram-sha-256\n"
+            f"auth_file = {folder}/users\n"
+            f"admin_users = credits_reader\n"
+            f"pool_mode = transaction\n"
+            f"default_pool_size = {SERVER_CONNECTIONS}\n"
+        )
+        # It refuses to run as root.
+        user: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        self.process = subprocess.Popen(
+            [str(PROGRAM), "-q", folder / "pgbouncer.ini"], cwd="/", stderr=subprocess.DEVNULL, **user
+        )
+
+    def url(self, database: str = DATABASE) -> str:
+        return f"postgresql://credits_reader:{READER_PASSWORD.replace(' ', '%20')}@127.0.0.1:{self.port}/{database}"
+
+    def listens(self) -> bool:
+        assert self.process.poll() is None, "pgbouncer ended"
+        try:
+            psycopg2.connect(self.url()).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    def server_connections(self) -> set[int]:
+        """Which connections to PostgreSQL it has, by its own account: the ports at its end."""
+        with closing(psycopg2.connect(self.url("pgbouncer"))) as raw:
+            raw.autocommit = True
+            with raw.cursor() as cursor:
+                cursor.execute("SHOW SERVERS")
+                return {dict(zip(names(cursor), row, strict=True))["local_port"] for row in cursor.fetchall()}
+
+
+def names(cursor: psycopg2.extensions.cursor) -> list[str]:
+    return [column.name for column in cursor.description or ()]
+
+
+@pytest.fixture(scope="module")
+def pooler(server: PostgresServer, server_folder: Path) -> Iterator[PgBouncer]:
+    pgbouncer = PgBouncer(server, server_folder / "pgbouncer")
+    try:
+        eventually(pgbouncer.listens, "pgbouncer to listen")
+        yield pgbouncer
+    finally:
+        pgbouncer.process.kill()
+        pgbouncer.process.wait()
+
+
+@pytest.fixture(scope="module")
+def pooled_app(pooler: PgBouncer) -> Flask:
+    return create_app(
+        Settings(
+            database_url=pooler.url(),
+            api_key_secret=SECRET,
+            pool_size=2 * SERVER_CONNECTIONS,
+            # the machine may be busy
+            queue_timeout_ms=20_000,
+            request_timeout_ms=20_000,
+        )
+    )
+
+
+@pytest.fixture
+def spenders(tables: Tables) -> Tables:
+    tables.fix_now("2026-11-22 10:15:00+00")
+    for day in range(1, 23):
+        tables.event(ADMIN, day, f"2026-11-{day:02} 09:00:00+00", id=f"event {day}")
+        tables.event(ORGANIZATION, 10, f"2026-11-{day:02} 23:59:59.999999+00", id=f"another {day}")
+    return tables
+
+
+def answer(client: FlaskClient, request: tuple[str, str]) -> tuple[int, str]:
+    path, media_type = request
+    response = client.get(path, headers={"Accept": media_type})
+    assert response.mimetype == media_type
+    return response.status_code, response.text
+
+
+def test_the_answers_are_those_without_a_pooler(
+    admin: FlaskClient, pooler: PgBouncer, pooled_app: Flask, spenders: Tables
+) -> None:
+    expected = [answer(admin, request) for request in REQUESTS]
+    assert {status for status, _ in expected} == {200}
+
+    def ask(number: int) -> list[tuple[int, str]]:
+        client = admin_client(pooled_app)
+        # each begins with another request, so that transactions of every kind share a connection
+        first = number % len(REQUESTS)
+        answers = [answer(client, request) for request in REQUESTS[first:] + REQUESTS[:first]]
+        return answers[-first:] + answers[:-first] if first else answers
+
+    with ThreadPoolExecutor(16) as threads:
+        assert list(threads.map(ask, range(32))) == [expected] * 32
+    assert 1 <= len(pooler.server_connections()) <= SERVER_CONNECTIONS
+
+
+def test_no_state_stays_on_a_connection_of_the_pooler(pooler: PgBouncer, pooled_app: Flask, spenders: Tables) -> None:
+    client = admin_client(pooled_app)
+    assert {answer(client, request)[0] for request in REQUESTS if request[0] != READY} == {200}
+    with ExitStack() as stack:
+        found = set()
+        # Transactions at once, as many as there are connections: each has one of its own.
+        for _ in range(SERVER_CONNECTIONS):
+            raw = stack.enter_context(closing(psycopg2.connect(pooler.url(), application_name="another client")))
+            cursor = stack.enter_context(raw.cursor())
+            cursor.execute(
+                "SELECT pg_backend_pid(), current_setting('application_name'), current_setting('TimeZone'), "
+                "current_setting('statement_timeout'), current_setting('transaction_isolation'), "
+                "current_setting('cursor_tuple_fraction'), "
+                "(SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM pg_cursors WHERE is_holdable)"
+            )
+            found.add(cursor.fetchone())
+    assert len({row[0] for row in found}) == SERVER_CONNECTIONS
+    # The role's limit, the server's zone, the name that the pooler keeps for each client.
+    assert {row[1:] for row in found} == {("another client", "UTC", "1min", "read committed", "0.1", 0, 0)}
+
+
+def test_a_statement_that_was_cut_leaves_a_connection_that_serves(
+    server: PostgresServer, pooler: PgBouncer, spenders: Tables
+) -> None:
+    app = create_app(Settings(database_url=pooler.url(), api_key_secret=SECRET, statement_timeout_ms=200))
+    client = admin_client(app)
+    with closing(psycopg2.connect(server.url(DATABASE))) as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLE public.usage_events")
+        assert [answer(client, REQUESTS[0])[0] for _ in range(2 * SERVER_CONNECTIONS)] == [504] * 4
+    assert answer(client, REQUESTS[0])[0] == 200
+
+
+def test_a_readiness_check_costs_the_pooler_no_connection(
+    pooler: PgBouncer, pooled_app: Flask, spenders: Tables
+) -> None:
+    client = admin_client(pooled_app)
+    assert answer(client, REQUESTS[0])[0] == 200
+    before = pooler.server_connections()
+    for _ in range(3):
+        assert answer(client, (READY, "application/json"))[0] == 200
+    # One that is left in the middle of a transaction is thrown away.
+    assert before <= pooler.server_connections()

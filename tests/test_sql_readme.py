@@ -1,0 +1,74 @@
+"""sql/README.md: each worked example is run, and gives what is printed there; its table says what the headers say."""
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import READER_PASSWORD, SQL, create_database
+from service.embedded.postgres import PostgresServer
+from service.queries import Query, load_queries
+
+ROOT = SQL.parent
+README = (SQL / "README.md").read_text()
+EXAMPLES = re.findall(r"```console\n\$ (?P<command>(?:.*\\\n)*.*)\n(?P<output>(?:.*\n)*?)```", README)
+NAME = "examples"
+
+
+@pytest.fixture(scope="module")
+def examples(server: PostgresServer) -> Iterator[dict[str, str]]:
+    """The environment that the README tells to set, for a database with the rows that it names."""
+    create_database(server, NAME)
+    server.psql("-f", Path(__file__).parent / "data" / "examples.sql", database=NAME)
+    path = f"{server.binaries}:{os.environ['PATH']}"
+    address = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGDATABASE": NAME, "PGTZ": "UTC", "PATH": path}
+    yield {**os.environ, **address, "PGUSER": "credits_reader", "PGPASSWORD": READER_PASSWORD}
+    server.psql("-c", f"DROP DATABASE {NAME} WITH (FORCE)")
+
+
+def test_there_are_examples_of_five_query_files_and_of_the_reconciliation() -> None:
+    commands = [shlex.split(command.replace("\\\n", "")) for command, _ in EXAMPLES]
+    assert [Path(command[-1]).stem for command in commands] == [
+        "credits_rollup",
+        "credits_days",
+        "credits_events",
+        "credits_grants",
+        "privileges",
+        "reconcile",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "output"), EXAMPLES, ids=[re.findall(r"\w+\.sql", text)[0] for text, _ in EXAMPLES]
+)
+def test_an_example_prints_what_is_printed_there(
+    server: PostgresServer, examples: dict[str, str], command: str, output: str
+) -> None:
+    if "reconcile" in command:
+        # what the service's role must not read
+        examples = {**examples, "PGUSER": "postgres", "PGPASSWORD": server.password}
+    words = shlex.split(command.replace("\\\n", ""))
+    assert words[0] == "psql"
+    done = subprocess.run(words, cwd=ROOT, env=examples, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    # psql pads its lines with blanks, and ends a table with an empty line
+    assert [line.rstrip() for line in done.stdout.rstrip("\n").splitlines()] == output.splitlines()
+
+
+@pytest.mark.parametrize("query", load_queries().values(), ids=lambda query: query.name)
+def test_the_table_says_of_a_file_what_its_header_says(query: Query) -> None:
+    (row,) = [line for line in README.splitlines() if line.startswith(f"| `{query.name}` |")]
+    _, _, _, given, found, order, _ = (cell.strip() for cell in row.split("|"))
+    assert given == (", ".join(f"`{parameter}`" for parameter in query.parameters) or "none")
+    assert found == ", ".join(f"`{column}`" for column in query.columns)
+    header = (SQL / "queries" / f"{query.name}.sql").read_text()
+    assert order == re.findall(r"^-- Order: +(.*)", header, re.MULTILINE)[0]
+
+
+@pytest.mark.parametrize("script", sorted((SQL / "dba").glob("*.sql")), ids=lambda script: script.name)
+def test_every_file_for_the_dba_is_told_of(script: Path) -> None:
+    assert f"| `{script.name}` |" in README
