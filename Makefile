@@ -29,7 +29,6 @@ format: $(VENV)/dev.stamp ## Rewrite the Python files in the one format.
 	@$(RUN) -m ruff format .
 	@$(RUN) -m ruff check --fix .
 
-lock: $(VENV)/dev.stamp ## Resolve setup.cfg into requirements/*.lock anew.
 psql: $(VENV)/embedded.stamp ## Run a query file on DATABASE_URL as the service would: make psql Q=credits_rollup PERIOD=weekly
 	@$(RUN) -m service.embedded.psql $(ARGS)
 
@@ -39,6 +38,7 @@ soak: $(VENV)/dev.stamp ## What takes too long for every run: 100,000 requests, 
 screenshot: $(VENV)/dev.stamp ## Make the picture of the README anew, with Debian's chromium.
 	@PYTHONPATH=. $(RUN) tests/screenshot.py
 
+lock: $(VENV)/dev.stamp ## Resolve setup.cfg into requirements/*.lock anew.
 	@$(LOCK) --all-extras --output-file requirements/dev.lock
 	@$(LOCK) --extra embedded --constraint requirements/dev.lock --output-file requirements/embedded.lock
 	@$(LOCK) --constraint requirements/dev.lock --output-file requirements/runtime.lock
@@ -47,6 +47,8 @@ LOCK := $(RUN) -m uv pip compile setup.cfg --quiet --universal --python-version 
 	--no-header --no-emit-index-url --no-emit-find-links --upgrade
 
 clean: ## Remove everything that make made, the demo database too.
+	@for link in .data/*/elsewhere; do \
+		case "$$(readlink "$$link")" in /var/tmp/admin-credits-*) rm -rf "$$(readlink "$$link")";; esac; done
 	@rm -rf $(VENV) .data .make.lock .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -57,7 +59,5 @@ $(VENV)/python.stamp:
 
 $(VENV)/%.stamp: requirements/%.lock $(VENV)/python.stamp
 	@echo "Installing requirements/$*.lock ..."
-	@for link in .data/*/elsewhere; do \
-		case "$$(readlink "$$link")" in /var/tmp/admin-credits-*) rm -rf "$$(readlink "$$link")";; esac; done
 	@$(LOCKED) $(RUN) $(PIP_INSTALL) -r $<
 	@touch $@

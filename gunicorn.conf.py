@@ -15,7 +15,7 @@ except ConfigurationError as error:
 
 
 class DiscreetFormatter(logging.Formatter):
-    """Write what happened without what it happened to: gunicorn quotes headers, and with them keys, and query strings."""
+    """Write what happened, not what to: gunicorn quotes headers, and with them keys, and query strings."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Cut a complaint about a request, or the address of one that failed, before what it quotes."""
@@ -43,6 +43,8 @@ threads = _settings.threads
 graceful_timeout = _settings.graceful_timeout_s
 # Faults of configuration and of query files stop the start once, not every worker in turn.
 preload_app = True
+# A client behind a proxy on this machine could else choose the path by a header, or provoke a 500 with it.
+forwarder_headers = ""
 # Without it a socket is opened in the home folder of whoever runs this.
 control_socket_disable = True
 logconfig_dict = {

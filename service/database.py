@@ -219,8 +219,11 @@ class Database:
             return failed
         try:
             with closing(self._connect(budget)) as raw:
-                return self._check(Snapshot(raw, self._queries, self._settings.statement_timeout_ms, budget))
-        except (ServiceError, QueryFailed):
+                checks = self._check(Snapshot(raw, self._queries, self._settings.statement_timeout_ms, budget))
+                # A transaction pooler throws a connection away that is left in the middle of a transaction.
+                _roll_back(raw)
+                return checks
+        except (ServiceError, QueryFailed, psycopg2.Error):
             return failed
         finally:
             self._readiness_lock.release()
@@ -303,13 +306,18 @@ class Database:
 
     def _hand_back(self, raw: connection) -> None:
         try:
-            cursor = raw.cursor()
-            cursor.execute(ROLLBACK)
-            _wait(raw, SILENCE_MS)
+            _roll_back(raw)
         except psycopg2.Error:
             raw.close()
         else:
             self._idle.append(raw)
+
+
+def _roll_back(raw: connection) -> None:
+    """End a transaction in which nothing was written; raises what _wait raises."""
+    cursor = raw.cursor()  # kept until it is done: the driver refuses to go on without it
+    cursor.execute(ROLLBACK)
+    _wait(raw, SILENCE_MS)
 
 
 def _wait(raw: connection, milliseconds: float) -> None:

@@ -14,7 +14,7 @@ from service.database import Budget
 CORS_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": (
-        "As-Of, Content-Disposition, ETag, Link, Retry-After, Server-Timing, Window-End, Window-Start, X-Request-Id"
+        "As-Of, ETag, Link, Retry-After, Server-Timing, Window-End, Window-Start, X-Request-Id"
     ),
 }
 PREFLIGHT_HEADERS = {

@@ -2,12 +2,15 @@
 
 import hashlib
 import hmac
+import logging
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import psycopg2
@@ -38,6 +41,9 @@ TABLES = (
     "accounts",
 )
 
+# All that the service has logged in this run, by any process.
+LOGGED: list[str] = []
+
 # The suite fixes what it needs; a setting or a libpq variable of the caller's shell must not reach the service.
 for _name in [name for name in os.environ if name.startswith("PG")]:
     del os.environ[_name]
@@ -45,6 +51,26 @@ for _name in [name for name in os.environ if name.startswith("PG")]:
 
 def key_hash(key: str) -> str:
     return hmac.new(SECRET.encode(), key.encode(), hashlib.sha256).hexdigest()
+
+
+class LogKeeper(logging.Handler):
+    """Keeps what this process logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        LOGGED.append(record.getMessage() + str(record.exc_info or ""))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_secret_is_logged() -> Iterator[None]:
+    """Look through the logs of the whole suite for keys, hashes, secrets, e-mail addresses and names."""
+    keeper, logger = LogKeeper(), logging.getLogger("service")
+    logger.addHandler(keeper)
+    logger.setLevel(logging.DEBUG)
+    yield
+    logger.removeHandler(keeper)
+    secrets = (ADMIN_KEY, SECRET, READER_PASSWORD, quote(READER_PASSWORD), "Ada Admin")
+    pattern = re.compile("|".join([*map(re.escape, secrets), r"[\w.+-]+@[\w-]+\.[a-z]{2,}", r"\b[0-9a-f]{64}\b"]))
+    assert not [text for text in LOGGED if pattern.search(text)]
 
 
 class Tables:
@@ -118,17 +144,17 @@ def server_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def server(server_folder: Path) -> Iterator[PostgresServer]:
-    """A server with the schema, the reader role and the indexes in one database."""
+    """A server with one database as production's, but for the indexes of sql/dba: no answer depends on them."""
     with PostgresServer(server_folder) as server:
         create_database(server, DATABASE)
         yield server
 
 
 def create_database(server: PostgresServer, name: str) -> None:
-    """Make a database as production's: tables, row-level security, the role of the service, the indexes."""
+    """Make a database as production's: tables, row-level security, the role of the service; and a clock to set."""
     server.psql("-c", f"CREATE DATABASE {name}", database="postgres")
     scripts = [*sorted((SQL / "schema").glob("*.sql")), SQL / "dba" / "reader_role.sql"]
-    scripts += [Path(__file__).parent / "data" / "clock.sql"]
+    scripts += [Path(__file__).parent / "data" / name for name in ("clock.sql", "collation.sql")]
     for script in scripts:
         server.psql("-f", str(script), database=name)
     server.psql("-c", f"ALTER ROLE credits_reader PASSWORD '{READER_PASSWORD}'", database=name)
@@ -161,7 +187,8 @@ def tables(owner: Tables) -> Tables:
 
 @pytest.fixture(scope="session")
 def settings(reader_url: str) -> Settings:
-    return Settings(database_url=reader_url, api_key_secret=SECRET)
+    # Named, so that its idle connections are not taken for those of a gunicorn under test.
+    return Settings(database_url=f"{reader_url}&application_name=tests", api_key_secret=SECRET)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,367 @@
+"""A real gunicorn, a network that can be cut, and clients: what the live tests are made of."""
+
+import ctypes
+import http.client
+import json
+import os
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+
+from conftest import ADMIN_KEY, LOGGED, SECRET, Tables
+from service.embedded.postgres import free_port
+
+ROOT = Path(__file__).parent.parent
+ROLLUP = "/api/admins/credits/rollup?period=all"
+KEY = {"x-api-key": ADMIN_KEY}
+# How long a test waits for what must come. Not a promise of the service: other things run on the machine too.
+PATIENCE_S = 60
+CLONE_NEWNET = 0x40000000
+
+
+def eventually(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+    """Return what the condition returns once that is true; fail when it never is."""
+    deadline = time.monotonic() + patience_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"in vain waited {patience_s} s for {what}"
+        time.sleep(0.02)
+    return value
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: ``headers`` in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Gunicorn:
+    """The service as production runs it, on a free port, with settings and flags of a test's own."""
+
+    def __init__(self, database_url: str, *flags: str, **settings: int | str) -> None:
+        self.port = free_port()
+        # The files have no names: nothing is left of them.
+        self._out, self._err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 - closed at the exit
+        environment = {
+            "PATH": os.environ["PATH"],
+            "DATABASE_URL": database_url,
+            "API_KEY_SECRET": SECRET,
+            "WEB_CONCURRENCY": "1",
+            "PORT": str(self.port),
+            **{name: str(value) for name, value in settings.items()},
+        }
+        self._workers = int(environment["WEB_CONCURRENCY"])
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "gunicorn", *flags, "wsgi:app"],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._out,
+            stderr=self._err,
+        )
+
+    def __enter__(self) -> Self:
+        try:
+            eventually(self._lives, "gunicorn to start")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            family = self.family()
+            self.process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(PATIENCE_S)
+            for member in family:
+                with suppress(psutil.NoSuchProcess):
+                    member.kill()
+        self.process.wait()
+        LOGGED.extend((self.out(), self.err()))
+        self._out.close()
+        self._err.close()
+
+    def _lives(self) -> bool:
+        assert self.process.poll() is None, self.err()
+        try:
+            return self.get("/health/live").status == 200 and len(self.workers()) == self._workers
+        except OSError:
+            return False
+
+    def get(self, path: str = ROLLUP, headers: dict[str, str] | None = None, method: str = "GET") -> Answer:
+        """Ask on a connection of its own; with the admin's key unless other headers are given."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S * 2)
+        try:
+            return ask(connection, path, headers, method)
+        finally:
+            connection.close()
+
+    def stop(self) -> int:
+        """Ask it to stop as systemd does, return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_S)
+
+    def family(self) -> list[psutil.Process]:
+        master = psutil.Process(self.process.pid)
+        return [master, *master.children(recursive=True)]
+
+    def workers(self) -> list[psutil.Process]:
+        return self.family()[1:]
+
+    def out(self) -> str:
+        return self._read(self._out)
+
+    def err(self) -> str:
+        return self._read(self._err)
+
+    @staticmethod
+    def _read(file: Any) -> str:
+        # Not file.seek(): the child writes at the offset that it shares with us.
+        return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
+
+    def access_lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out().splitlines()]
+
+
+def ask(
+    connection: http.client.HTTPConnection,
+    path: str = ROLLUP,
+    headers: dict[str, str] | None = None,
+    method: str = "GET",
+) -> Answer:
+    connection.request(method, path, headers=KEY if headers is None else headers)
+    response = connection.getresponse()
+    body = response.read()
+    names = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, names, body)
+
+
+class Asking:
+    """Requests under way, each in a thread of its own; ``answers`` in the order of their coming."""
+
+    def __init__(self, service: Gunicorn, count: int = 1, path: str = ROLLUP) -> None:
+        self.answers: list[Answer] = []
+        self.failures: list[BaseException] = []
+        self._threads = [threading.Thread(target=self._ask, args=(service, path)) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self, service: Gunicorn, path: str) -> None:
+        try:
+            self.answers.append(service.get(path))
+        except (OSError, http.client.HTTPException) as failure:
+            self.failures.append(failure)
+
+    def all(self) -> list[Answer]:
+        for thread in self._threads:
+            thread.join(PATIENCE_S * 2)
+        assert not self.failures
+        assert len(self.answers) == len(self._threads)
+        return self.answers
+
+    def one(self) -> Answer:
+        (answer,) = self.all()
+        return answer
+
+
+class Proxy:
+    """A TCP proxy before a server on this machine, whose network can be cut, made silent, and cut in mid-answer."""
+
+    def __init__(self, target_port: int, listener: socket.socket | None = None) -> None:
+        self._target_port = target_port
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.silent = False
+        # A connection is cut after so many bytes of the server's; each time one number is used up.
+        self.cut_after: list[int] = []
+        self._pairs: dict[socket.socket, socket.socket] = {}
+        self._sent: dict[socket.socket, int] = {}
+        self._wishes: list[str] = []
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._wish("end")
+        self._thread.join(PATIENCE_S)
+        self._selector.close()
+        self._listener.close()
+
+    def cut(self) -> None:
+        """Reset every connection on both sides."""
+        self._wish("cut")
+
+    def _wish(self, wish: str) -> None:
+        self._wishes.append(wish)
+        eventually(lambda: wish not in self._wishes, "the proxy")
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            for key, _ in self._selector.select(0.02):
+                sock: Any = key.fileobj
+                if sock is self._listener:
+                    self._accept()
+                elif sock in self._pairs:
+                    self._pump(sock)
+            if self._wishes:
+                for sock in list(self._pairs):
+                    self._reset(sock)
+                ended = "end" in self._wishes
+                self._wishes.clear()
+
+    def _accept(self) -> None:
+        client, _ = self._listener.accept()
+        try:
+            server = socket.create_connection(("127.0.0.1", self._target_port))
+        except OSError:
+            client.close()
+            return
+        for sock, other in ((client, server), (server, client)):
+            self._pairs[sock] = other
+            self._selector.register(sock, selectors.EVENT_READ)
+        self._sent[server] = 0
+
+    def _pump(self, sock: socket.socket) -> None:
+        try:
+            data = sock.recv(65_536)
+            if not data:
+                self._reset(sock)
+            elif not self.silent:
+                if sock in self._sent and self.cut_after:
+                    self._sent[sock] += len(data)
+                    if self._sent[sock] > self.cut_after[0]:
+                        data = data[: len(data) // 2]
+                        self.cut_after.pop(0)
+                        self._pairs[sock].sendall(data)
+                        self._reset(sock)
+                        return
+                self._pairs[sock].sendall(data)
+        except OSError:
+            self._reset(sock)
+
+    def _reset(self, sock: socket.socket) -> None:
+        other = self._pairs.pop(sock, None)
+        if other is None:
+            return
+        self._pairs.pop(other)
+        for end in (sock, other):
+            self._sent.pop(end, None)
+            self._selector.unregister(end)
+            # Closing resets instead of saying goodbye.
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            end.close()
+
+
+class Cable:
+    """A network of two machines, of which one is a namespace on this one: packets to it can be made to vanish.
+
+    Only root can make it. ``far`` is the address of the other end.
+    """
+
+    def __init__(self) -> None:
+        # Another run of the suite has others.
+        pid = os.getpid()
+        self._near, self.far = (f"10.213.{pid % 256}.{pid // 256 % 64 * 4 + end}" for end in (1, 2))
+        self._name = f"ac-{pid}"
+        self._links = (f"acn{pid}", f"acf{pid}")
+
+    def __enter__(self) -> Self:
+        self._ip("netns", "add", self._name)
+        here, there = self._links
+        try:
+            self._ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", self._name)
+            self._ip("addr", "add", f"{self._near}/30", "dev", here)
+            self._there("addr", "add", f"{self.far}/30", "dev", there)
+            self._ip("link", "set", here, "up")
+            self._there("link", "set", there, "up")
+            (link,) = json.loads(self._there("-j", "link", "show", there))
+            # Else a machine that says nothing is found out by ARP, which no router on the way would do.
+            self._ip("neigh", "replace", self.far, "lladdr", link["address"], "dev", here, "nud", "permanent")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # First: with its namespace it would end some time later.
+        with suppress(subprocess.CalledProcessError):
+            self._ip("link", "delete", self._links[0])
+        self._ip("netns", "delete", self._name)
+
+    def _there(self, *arguments: str) -> str:
+        return self._ip("-n", self._name, *arguments)
+
+    @staticmethod
+    def _ip(*arguments: str) -> str:
+        return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+
+    def listener(self) -> socket.socket:
+        """Return a socket that listens at the far end."""
+        made: list[socket.socket] = []
+
+        def make() -> None:
+            # Of this thread alone.
+            with Path("/var/run/netns", self._name).open() as namespace:
+                assert ctypes.CDLL(None).setns(namespace.fileno(), CLONE_NEWNET) == 0
+            made.append(socket.create_server((self.far, 0)))
+
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        return made[0]
+
+    @contextmanager
+    def swallowing(self) -> Iterator[None]:
+        """Have the far end answer nothing, not even that it does not."""
+        self._there("addr", "del", f"{self.far}/30", "dev", self._links[1])
+        try:
+            yield
+        finally:
+            self._there("addr", "add", f"{self.far}/30", "dev", self._links[1])
+
+
+@contextmanager
+def locked(owner_url: str, table: str = "usage_events") -> Iterator[Callable[[], None]]:
+    """Hold a lock that makes every reader of a table wait, until the end or until what is yielded is called."""
+    tables = Tables(owner_url)
+    try:
+        tables.execute(f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        yield lambda: tables.execute("ROLLBACK") and None
+    finally:
+        tables.connection.close()
+
+
+def backends(tables: Tables, waiting: bool | None = None) -> list[int]:
+    """Return the process ids of the service's connections to the database; ``waiting``: only those behind a lock."""
+    return [
+        pid
+        for pid, waits in tables.execute(
+            "SELECT pid, coalesce(wait_event_type = 'Lock', false) FROM pg_stat_activity"
+            " WHERE usename = 'credits_reader' AND application_name = 'admin-credits' ORDER BY pid"
+        )
+        if waiting in (None, waits)
+    ]

@@ -1,0 +1,205 @@
+"""What every answer carries, whatever it says, and the line it leaves in the access log."""
+
+import http.client
+import json
+import logging
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from conftest import ADMIN, ADMIN_KEY, Tables
+from live import Gunicorn, ask
+
+ROLLUP = "/api/admins/credits/rollup"
+KEY = {"x-api-key": ADMIN_KEY}
+NOVA = UUID("11111111-0000-4000-8000-000000000001")
+# A request of each kind of answer.
+ANSWERS = [
+    pytest.param("GET", ROLLUP, KEY, 200, id="success"),
+    pytest.param("HEAD", ROLLUP, KEY, 200, id="HEAD"),
+    pytest.param("OPTIONS", ROLLUP, {}, 200, id="preflight"),
+    pytest.param("GET", f"{ROLLUP}?limit=0", KEY, 400, id="bad parameter"),
+    pytest.param("GET", ROLLUP, {}, 401, id="no key"),
+    pytest.param("HEAD", ROLLUP, {}, 401, id="HEAD without a key"),
+    pytest.param("GET", "/nowhere", {}, 404, id="no such path"),
+    pytest.param("POST", ROLLUP, {}, 405, id="no such method"),
+    pytest.param("GET", "/health/live", {}, 200, id="alive"),
+    pytest.param("GET", "/health/ready", {}, 200, id="ready"),
+    pytest.param("POST", "/health/live", {}, 405, id="no such method of health"),
+    pytest.param("GET", f"{ROLLUP}?period=all", KEY | {"x-break": "usage_events"}, 500, id="unforeseen"),
+]
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """The lines written to the access log."""
+    written: list[str] = []
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            written.append(record.getMessage())
+
+    keeper, logger = Keeper(), logging.getLogger("service.access")
+    level = logger.level
+    logger.addHandler(keeper)
+    logger.setLevel(logging.INFO)
+    yield written
+    logger.removeHandler(keeper)
+    logger.setLevel(level)
+
+
+def answer(client: FlaskClient, tables: Tables, method: str, path: str, headers: dict[str, str]) -> TestResponse:
+    """Ask; a table named in x-break is away meanwhile."""
+    broken = headers.get("x-break")
+    if broken:
+        client.get(ROLLUP, headers=KEY)
+        tables.execute(f"ALTER TABLE public.{broken} RENAME TO elsewhere")
+    try:
+        return client.open(path, method=method, headers=headers)
+    finally:
+        if broken:
+            tables.execute(f"ALTER TABLE public.elsewhere RENAME TO {broken}")
+
+
+@pytest.mark.parametrize(("method", "path", "headers", "status"), ANSWERS)
+def test_every_answer_carries_the_same_headers(
+    client: FlaskClient, tables: Tables, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    response = answer(client, tables, method, path, headers)
+    assert response.status_code == status
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Cache-Control"] == "private, no-cache"
+    assert response.headers["Vary"] == "Accept, Authorization, x-api-key"
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert UUID(response.headers["X-Request-Id"])
+    assert ("WWW-Authenticate" in response.headers) == (status == 401)
+    if method == "HEAD":
+        assert response.data == b""
+        assert int(response.headers["Content-Length"]) > 0
+    elif method != "OPTIONS":
+        assert response.get_json()["status"] == ("success" if status == 200 else "error")
+
+
+@pytest.mark.parametrize(("method", "path", "headers", "status"), ANSWERS)
+def test_every_answer_leaves_one_line(
+    client: FlaskClient,
+    tables: Tables,
+    lines: list[str],
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    status: int,
+) -> None:
+    before = datetime.now(UTC)
+    answer(client, tables, method, path, headers | {"X-Request-Id": "mine"})
+    # The one before, with which the table was found to be there, has a line too.
+    line = json.loads(lines[-1])
+    assert len(lines) == 1 + ("x-break" in headers)
+    assert list(line) == [
+        "time", "request_id", "method", "path", "status", "total_ms", "database_ms", "caller", "rows"
+    ]  # fmt: skip
+    assert before - timedelta(seconds=1) <= datetime.fromisoformat(line["time"]) <= datetime.now(UTC)
+    assert datetime.fromisoformat(line["time"]).utcoffset() == timedelta(0)
+    assert line["request_id"] == "mine"
+    # Never the query string.
+    assert (line["method"], line["path"], line["status"]) == (method, path.partition("?")[0], status)
+    assert 0 <= line["database_ms"] <= line["total_ms"] < 60_000
+    assert line["caller"] == (str(ADMIN) if headers and status != 401 else None)
+    assert line["rows"] == (0 if path == ROLLUP and status == 200 and headers else None)
+
+
+def test_the_line_counts_the_rows_of_the_page(admin: FlaskClient, tables: Tables, lines: list[str]) -> None:
+    tables.event(ADMIN, 1, "2026-11-22 00:00:00+00")
+    tables.account(NOVA)
+    tables.event(NOVA, 1, "2026-11-22 00:00:00+00")
+    for path in (f"{ROLLUP}?period=all", f"{ROLLUP}?period=all&limit=1"):
+        assert admin.get(path).status_code == 200
+    assert [json.loads(line)["rows"] for line in lines] == [2, 1]
+    assert all(json.loads(line)["database_ms"] > 0 for line in lines)
+
+
+def test_no_path_breaks_the_line(client: FlaskClient, lines: list[str]) -> None:
+    client.get('/a%0Ab%22%C3%A9%E2%80%A8%FF{"status": 200}')
+    (line,) = lines
+    assert line.isascii()
+    assert "\n" not in line
+    assert json.loads(line)["path"].startswith('/a\nb"é')
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        pytest.param("a", True, id="shortest"),
+        pytest.param("A-z_0.9", True, id="all that is sane"),
+        pytest.param("x" * 128, True, id="longest"),
+        pytest.param("x" * 129, False, id="too long"),
+        pytest.param("", False, id="empty"),
+        pytest.param("two words", False, id="space"),
+        pytest.param('quote"', False, id="quote"),
+        pytest.param("é".encode().decode("latin-1"), False, id="no ASCII"),
+        pytest.param("ada@example.com", False, id="an address"),
+    ],
+)
+def test_a_request_id_is_taken_when_sane_and_else_made(client: FlaskClient, given: str, kept: bool) -> None:
+    returned = client.get("/health/live", headers={"X-Request-Id": given}).headers["X-Request-Id"]
+    assert (returned == given) == kept
+    assert kept or re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", returned)
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+def test_health_needs_no_key_and_says_no_more_than_it_must(client: FlaskClient, tables: Tables, path: str) -> None:
+    checks = {"database": "ok", "privileges": "ok", "policies": "ok"}
+    body = {"status": "success"} | ({"checks": checks} if path.endswith("ready") else {})
+    response = client.get(path)
+    assert (response.status_code, response.get_json()) == (200, body)
+
+
+def test_what_is_not_ready_is_named_and_why_is_in_the_log(
+    client: FlaskClient, admin: FlaskClient, tables: Tables, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert admin.get(ROLLUP).status_code == 200
+    tables.execute("ALTER POLICY credits_reader ON public.usage_events TO postgres")
+    try:
+        response = client.get("/health/ready")
+        # Found out, it is so for everybody: an empty table would be a lie.
+        refused = admin.get(ROLLUP)
+    finally:
+        tables.execute("ALTER POLICY credits_reader ON public.usage_events TO credits_reader")
+    assert (response.status_code, response.get_json()) == (
+        503,
+        {
+            "status": "error",
+            "error": "Not ready: policies.",
+            "checks": {"database": "ok", "privileges": "ok", "policies": "failed"},
+        },
+    )
+    assert (refused.status_code, refused.get_json()) == (
+        503,
+        {"status": "error", "error": "The database does not let this service read what it needs."},
+    )
+    assert "table usage_events: columns readable, policy absent" in caplog.text
+    assert admin.get(ROLLUP).status_code == 200
+
+
+def test_over_the_wire(reader_url: str, tables: Tables) -> None:
+    """What gunicorn adds: no version, no body to HEAD, and a connection that stays usable."""
+    with Gunicorn(reader_url) as service:
+        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+        for method, path, status in [
+            ("HEAD", ROLLUP, 200),
+            ("HEAD", f"{ROLLUP}?limit=0", 400),
+            ("HEAD", "/nowhere", 404),
+            ("HEAD", "/health/ready", 200),
+            ("GET", ROLLUP, 200),
+        ]:
+            answered = ask(connection, path, KEY, method)
+            assert (answered.status, bool(answered.body)) == (status, method == "GET")
+            assert int(answered.headers["content-length"]) > 0
+            assert answered.headers["server"] == "gunicorn"
+        connection.close()
+        assert [line["status"] for line in service.access_lines()[-5:]] == [200, 400, 404, 200, 200]

@@ -1,0 +1,241 @@
+"""The reverse proxy that is shipped, in front of the service: nothing is lost in it, and slow clients end there."""
+
+import http.client
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import psutil
+import pytest
+
+from conftest import ADMIN_KEY, Tables
+from live import KEY, PATIENCE_S, ROLLUP, ROOT, Answer, Gunicorn, ask, eventually
+from service.config import Settings
+from service.embedded.postgres import free_port
+
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+CONFIGURATION = ROOT / "deploy" / "nginx.conf"
+NOVA = UUID("11111111-0000-4000-8000-000000000001")
+# More than the buffers of the sockets on the way hold.
+EVENTS = 200_000
+
+needs_nginx = pytest.mark.skipif(
+    NGINX is None or shutil.which("openssl") is None, reason="nginx or openssl is not installed"
+)
+
+
+@dataclass
+class Nginx:
+    """A running nginx with the shipped configuration."""
+
+    port: int
+    log: Path
+    trust: ssl.SSLContext
+
+    def connect(self) -> ssl.SSLSocket:
+        raw = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
+        return self.trust.wrap_socket(raw, server_hostname="credits.example")
+
+    def get(self, path: str = ROLLUP, headers: dict[str, str] | None = None) -> Answer:
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        connection.sock = self.connect()
+        try:
+            return ask(connection, path, headers)
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def service(reader_url: str) -> Iterator[Gunicorn]:
+    """Six threads: as many slow clients would stop it."""
+    with Gunicorn(reader_url, THREADS=6, POOL_SIZE=2, QUEUE_SIZE=2) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def nginx(service: Gunicorn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    tmp_path = tmp_path_factory.mktemp("nginx")
+    port, pem, key, log = free_port(), tmp_path / "pem", tmp_path / "key", tmp_path / "admin-credits.log"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=credits.example"),
+            *("-addext", "subjectAltName=DNS:credits.example", "-keyout", key, "-out", pem),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    shipped = CONFIGURATION.read_text()
+    for named, ours in [
+        ("127.0.0.1:8000", f"127.0.0.1:{service.port}"),
+        ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+        ("/etc/ssl/certs/credits.example.pem", str(pem)),
+        ("/etc/ssl/private/credits.example.key", str(key)),
+        ("/var/log/nginx/admin-credits.log", str(log)),
+    ]:
+        assert named in shipped
+        shipped = shipped.replace(named, ours)
+    whole = tmp_path / "nginx.conf"
+    folders = "".join(
+        f"{name}_temp_path {tmp_path}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    user = "user root;" if os.geteuid() == 0 else ""
+    whole.write_text(
+        f"{user} daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; worker_processes 1;"
+        f"events {{}} http {{ {folders} access_log off; {shipped} }}"
+    )
+    process = subprocess.Popen([str(NGINX), "-p", tmp_path, "-c", whole], stderr=subprocess.DEVNULL)
+    try:
+        trust = ssl.create_default_context(cafile=str(pem))
+        nginx = Nginx(port, log, trust)
+
+        def listening() -> bool:
+            assert process.poll() is None, (tmp_path / "error.log").read_text()
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        eventually(listening, "nginx")
+        yield nginx
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_S)
+
+
+def connected(service: Gunicorn) -> int:
+    """Return how many connections the service has accepted and not closed."""
+    (worker,) = service.workers()
+    return sum(
+        connection.laddr.port == service.port and connection.status == psutil.CONN_ESTABLISHED
+        for connection in worker.net_connections("tcp")
+    )
+
+
+@needs_nginx
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        pytest.param(ROLLUP, KEY, id="success"),
+        pytest.param(ROLLUP, {"Authorization": f"Bearer {ADMIN_KEY}"}, id="bearer"),
+        pytest.param(ROLLUP, {}, id="no key"),
+        pytest.param(f"{ROLLUP}&limit=0", KEY, id="bad parameter"),
+        pytest.param("/nowhere", {}, id="no such path"),
+        pytest.param("/health/ready", {}, id="ready, asked from this machine"),
+    ],
+)
+def test_an_answer_passes_as_it_is(
+    nginx: Nginx, service: Gunicorn, tables: Tables, path: str, headers: dict[str, str]
+) -> None:
+    direct, proxied = service.get(path, headers), nginx.get(path, headers)
+    own = {"date", "server", "connection", "x-request-id", "server-timing", "as-of", "window-end", "etag", "link"}
+    assert (proxied.status, proxied.headers.keys()) == (direct.status, direct.headers.keys())
+    assert {name: value for name, value in proxied.headers.items() if name not in own} == {
+        name: value for name, value in direct.headers.items() if name not in own
+    }
+    assert proxied.body == direct.body
+    assert proxied.headers["server"] == "nginx"
+
+
+@needs_nginx
+def test_a_request_id_is_kept(nginx: Nginx, service: Gunicorn) -> None:
+    assert nginx.get("/health/live", {"X-Request-Id": "mine"}).headers["x-request-id"] == "mine"
+    assert service.access_lines()[-1]["request_id"] == "mine"
+
+
+@needs_nginx
+def test_slow_and_silent_clients_do_not_reach_the_service(nginx: Nginx, service: Gunicorn, tables: Tables) -> None:
+    slow = [nginx.connect() for _ in range(40)]
+    for number, client in enumerate(slow):
+        if number % 2:
+            client.sendall(b"GET /api/admins/credits/rollup HTTP/1.1\r\nHost: credits.example\r\nX-Slow: ")
+    for _ in range(10):
+        assert nginx.get().status == 200
+    assert connected(service) == 0
+    for client in slow:
+        client.close()
+
+
+@needs_nginx
+def test_a_client_that_does_not_read_holds_no_thread_of_the_service(
+    nginx: Nginx, service: Gunicorn, tables: Tables
+) -> None:
+    tables.account(NOVA)
+    tables.execute(
+        "INSERT INTO public.usage_events (account_id, credits_deducted_cents) SELECT %s, 1 FROM generate_series(1, %s)",
+        (str(NOVA), EVENTS),
+    )
+    path = f"/api/admins/credits/events?account_id={NOVA}&period=all"
+    lazy = nginx.connect()
+    lazy.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: credits.example\r\nAccept: text/csv\r\nConnection: close\r\n"
+        f"x-api-key: {ADMIN_KEY}\r\n\r\n".encode()
+    )
+    eventually(lambda: [line for line in service.access_lines() if line["path"] == path.split("?")[0]], "the answer")
+    eventually(lambda: connected(service) == 0, "the service to be rid of it")
+    received = b""
+    while block := lazy.recv(1_048_576):
+        received += block
+    lazy.close()
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    length = re.search(rb"(?i)^content-length: (\d+)", head, re.MULTILINE)
+    assert length
+    assert len(body) == int(length[1]) > 15_000_000
+    assert body.count(b"\r\n") == EVENTS + 1
+
+
+@needs_nginx
+def test_its_log_names_no_account(nginx: Nginx, tables: Tables) -> None:
+    assert nginx.get(f"/api/admins/credits/events?account_id={NOVA}").status == 200
+    eventually(lambda: " GET /api/admins/credits/events 200 " in nginx.log.read_text(), "its line")
+    assert str(NOVA) not in nginx.log.read_text()
+
+
+@needs_nginx
+def test_when_the_service_is_gone_its_clients_still_get_the_envelope(
+    nginx: Nginx, service: Gunicorn, tables: Tables
+) -> None:
+    """The last of those that share the service."""
+    assert nginx.get().status == 200
+    assert service.stop() == 0
+    answer = nginx.get()
+    assert (answer.status, answer.json()) == (
+        503,
+        {"status": "error", "error": "The service cannot be reached; try again shortly."},
+    )
+    assert answer.headers["retry-after"] == "2"
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+def test_it_waits_longer_than_the_service_takes() -> None:
+    settings = Settings(database_url="postgresql://x", api_key_secret="x")
+    waits = re.findall(r"proxy_(?:read|send)_timeout (\d+)s;", CONFIGURATION.read_text())
+    assert waits
+    assert all(int(wait) * 1_000 > settings.request_timeout_ms + 2_000 for wait in waits)
+
+
+UNIT = ROOT / "deploy" / "admin-credits.service"
+
+
+def test_systemd_waits_longer_than_the_service_may_take_to_stop() -> None:
+    (patience,) = re.findall(r"^TimeoutStopSec=(\d+)$", UNIT.read_text(), re.MULTILINE)
+    assert int(patience) > Settings(database_url="postgresql://x", api_key_secret="x").graceful_timeout_s
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / UNIT.name
+    installed = UNIT.read_text()
+    # It wants to see the program.
+    program = tmp_path / "gunicorn"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    unit.write_text(installed.replace("/opt/admin-credits/.venv/bin/gunicorn", str(program)))
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if UNIT.name in line]) == (0, [])
