@@ -130,7 +130,9 @@ def csv_file(schema: Schema, rows: Iterable[tuple[Any, ...]]) -> IO[bytes]:
     cells = [_cell(field) for field in schema.fields.values()]
     try:
         writer.writerow(schema.fields)
-        writer.writerows([cell(value) for cell, value in zip(cells, row, strict=True)] for row in rows)
+        g.row_count = 0
+        for g.row_count, row in enumerate(rows, 1):
+            writer.writerow([cell(value) for cell, value in zip(cells, row, strict=True)])
     except BaseException:
         text.close()
         raise

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+from marshmallow import Schema
 
 from conftest import SQL, Tables
 from service.queries import QUERY_NAMES, Query, QueryFileError, load_queries, load_query
+from service.schemas.responses import Day, Event, Grant, RollupRow
 
 HEADER = """\
 -- probe: what the test asks.
@@ -145,6 +147,14 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
 
 def test_every_file_of_the_folder_is_loaded() -> None:
     assert sorted(path.stem for path in (SQL / "queries").glob("*.sql")) == sorted(QUERY_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "schema"),
+    [("credits_rollup", RollupRow), ("credits_events", Event), ("credits_grants", Grant), ("credits_days", Day)],
+)
+def test_the_columns_are_those_of_the_answers_rows_in_their_order(name: str, schema: type[Schema]) -> None:
+    assert load_queries()[name].columns == tuple(schema().fields)
 
 
 @pytest.mark.parametrize("loaded", load_queries().values(), ids=lambda loaded: loaded.name)

@@ -13,6 +13,24 @@ class Timestamp(fields.Field[datetime]):
         return value.isoformat(timespec="microseconds") if value else None
 
 
+class Rows(fields.List[Any]):
+    """Rows of a query file, of one schema.
+
+    They have the schema's columns, in its order, and text and integers as JSON spells them already: tests hold every
+    query file to that. So only the other columns are dumped, which for 500 rows is most of the work saved.
+    """
+
+    def __init__(self, schema: type[Schema]) -> None:
+        super().__init__(fields.Nested(schema))
+        spelled = schema().fields
+        self._dumped = {
+            name: field for name, field in spelled.items() if not isinstance(field, fields.String | fields.Integer)
+        }
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - marshmallow's signature
+        return [{**row, **{name: field.serialize(name, row) for name, field in self._dumped.items()}} for row in value]
+
+
 class RollupRow(Schema):
     """One account's spend in the window."""
 
@@ -31,7 +49,7 @@ class RollupEnvelope(Schema):
     page = fields.Integer()
     limit = fields.Integer()
     total_count = fields.Integer()
-    rows = fields.List(fields.Nested(RollupRow))
+    rows = Rows(RollupRow)
 
 
 class Event(Schema):
@@ -79,8 +97,8 @@ class EventsEnvelope(Schema):
     page = fields.Integer()
     limit = fields.Integer()
     total_count = fields.Integer()
-    events = fields.List(fields.Nested(Event))
-    grants = fields.List(fields.Nested(Grant))
+    events = Rows(Event)
+    grants = Rows(Grant)
 
 
 class DaysEnvelope(Schema):
@@ -90,4 +108,4 @@ class DaysEnvelope(Schema):
     account_id = fields.String()
     period = fields.String()
     total_count = fields.Integer()
-    days = fields.List(fields.Nested(Day))
+    days = Rows(Day)
