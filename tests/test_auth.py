@@ -3,8 +3,9 @@
 from uuid import UUID
 
 import pytest
-from conftest import ADMIN, ADMIN_KEY, ORGANIZATION, Tables, key_hash
 from flask.testing import FlaskClient
+
+from conftest import ADMIN, ADMIN_KEY, ORGANIZATION, Tables, key_hash
 
 ROLLUP = "/api/admins/credits/rollup"
 MEMBER_OF_ANOTHER = UUID("bbbbbbbb-0000-4000-8000-000000000002")

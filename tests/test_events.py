@@ -3,8 +3,9 @@
 from uuid import UUID
 
 import pytest
-from conftest import ADMIN, Tables
 from flask.testing import FlaskClient
+
+from conftest import ADMIN, Tables
 
 EVENTS = "/api/admins/credits/events"
 NOVA = UUID("11111111-0000-4000-8000-000000000001")

@@ -1,8 +1,9 @@
 """What a client may send, tried through both endpoints: everything else is a 400 that names it."""
 
 import pytest
-from conftest import Tables
 from flask.testing import FlaskClient
+
+from conftest import Tables
 
 ROLLUP = "/api/admins/credits/rollup"
 EVENTS = "/api/admins/credits/events"

@@ -4,8 +4,9 @@ import threading
 from uuid import UUID
 
 import pytest
-from conftest import Tables
 from flask.testing import FlaskClient
+
+from conftest import Tables
 
 ROLLUP = "/api/admins/credits/rollup"
 NOVA = UUID("11111111-0000-4000-8000-000000000001")

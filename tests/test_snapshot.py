@@ -1,19 +1,19 @@
 """One snapshot per request, and nothing is ever sent but the query files and the transaction's own statements."""
 
+import re
 from uuid import UUID
 
 import pytest
-from conftest import ADMIN_KEY, SECRET, Tables, key_hash
-from flask.testing import FlaskClient
 
+from conftest import ADMIN_KEY, Tables, admin_client, key_hash
+from service import create_app
 from service.config import Settings
-from service.database import Budget, Database, QueryFailed, Snapshot
+from service.database import BEGIN, DECLARE, FETCH, ROLLBACK, Budget, Database, QueryFailed, Snapshot
 from service.embedded.postgres import PostgresServer
-from service.periods import Window
 from service.queries import Query, load_queries
 
 NOVA = UUID("11111111-0000-4000-8000-000000000001")
-ALL = Window(None, None).parameters()
+ALL = {"since": "-infinity", "until": "infinity"}
 
 
 @pytest.fixture
@@ -49,28 +49,35 @@ def test_a_request_cannot_write(settings: Settings, tables: Tables) -> None:
     assert tables.execute("SELECT count(*) FROM public.usage_events") == [(1,)]
 
 
-def test_only_known_statements_are_sent(server: PostgresServer, admin: FlaskClient, tables: Tables) -> None:
+def pattern(text: str) -> re.Pattern[str]:
+    """What the server logs of a text of psycopg2's, whatever its parameters."""
+    pieces = re.split(r"%\(\w+\)s", text.replace("%%", "%"))
+    return re.compile("(?s:.*?)".join(re.escape(piece) for piece in pieces))
+
+
+def test_only_known_statements_are_sent(server: PostgresServer, settings: Settings, tables: Tables) -> None:
     """The server's own log of every statement of the service's role, over all that the service does."""
+    queries = load_queries()
+    declared = {name: DECLARE.format(name=name, text=query.text) for name, query in queries.items()}
+    fetched = [FETCH.format(name=name) for name in queries]
+    known = [
+        pattern(text)
+        for text in (BEGIN, ROLLBACK, *fetched, *declared.values(), *(query.text for query in queries.values()))
+    ]
     tables.execute("ALTER ROLE credits_reader SET log_statement = 'all'")
-    log = server.log_path
-    start = log.stat().st_size
+    start = server.log_path.stat().st_size
     try:
-        fresh = Settings(
-            database_url=server.url("credits", user="credits_reader", password="a password of the tests"),
-            api_key_secret=SECRET,
-        )
-        from conftest import admin_client
-
-        from service import create_app
-
-        client = admin_client(create_app(fresh))
-        for path in (
-            "/api/admins/credits/rollup",
-            f"/api/admins/credits/events?account_id={NOVA}",
-            "/api/admins/credits/rollup?limit=x",
-            "/health/ready",
-        ):
-            client.get(path)
+        client = admin_client(create_app(settings))
+        for path in ("rollup", f"events?account_id={NOVA}", "days", "rollup?limit=x"):
+            for accept in ("application/json", "text/csv"):
+                client.get(f"/api/admins/credits/{path}", headers={"Accept": accept})
+        assert client.get("/health/ready").status_code == 200
     finally:
         tables.execute("ALTER ROLE credits_reader RESET log_statement")
-    assert log.stat().st_size > start
+    with server.log_path.open("rb") as log:
+        log.seek(start)
+        entries = re.split(r"^\d{4}-.*? LOG:  ", log.read().decode().replace("\n\t", "\n"), flags=re.MULTILINE)
+    sent = [entry.removeprefix("statement: ").rstrip("\n") for entry in entries if entry.startswith("statement: ")]
+    assert len(sent) > 30
+    for statement in sent:
+        assert any(text.fullmatch(statement) or text.fullmatch(statement + "\n") for text in known), statement
