@@ -2,6 +2,8 @@
 
 import csv
 import io
+import re
+import socket
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from conftest import ADMIN, ADMIN_KEY, ORGANIZATION, Tables, answered
+from live import Gunicorn
 from model import PERIODS, Content, contents
 from test_rollup_law import law
 
@@ -240,3 +243,50 @@ def test_head_has_the_headers_of_get(admin: FlaskClient, five: Tables) -> None:
         assert head.data == b""
         for name in ("Content-Length", "Content-Type", "ETag", "Link", "As-Of"):
             assert head.headers.get(name) == get.headers.get(name)
+
+
+def test_a_slow_reader_of_a_csv_holds_no_connection_and_gets_all_of_it(
+    reader_url: str, admin: FlaskClient, tables: Tables
+) -> None:
+    """The service has one connection and no place to wait; the file is larger than what sockets keep on the way."""
+    tables.account(NOVA)
+    tables.execute(
+        "INSERT INTO public.usage_events (account_id, created_at, model_id) "
+        "SELECT %s, timestamptz '2026-01-01 00:00:00+00' + n * interval '1 ms', repeat('m', 500) "
+        "FROM generate_series(1, 40000) AS n",
+        (NOVA,),
+    )
+    path = f"{EVENTS}?account_id={NOVA}&period=all"
+    with (
+        Gunicorn(reader_url, POOL_SIZE=1, QUEUE_SIZE=0) as service,
+        socket.create_connection(("127.0.0.1", service.port), timeout=60) as slow,
+    ):
+        slow.sendall(f"GET {path} HTTP/1.0\r\nx-api-key: {ADMIN_KEY}\r\nAccept: text/csv\r\n\r\n".encode())
+        received = slow.recv(1)
+        assert service.get(ROLLUP).status == 200
+        received += b"".join(iter(lambda: slow.recv(2**20), b""))
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(body)}\r\n".encode() in head + b"\r\n"
+    assert len(body) > 20_000_000
+    assert body.count(b"\n") == 40_001
+
+
+def test_a_page_of_another_origin_can_read_the_headers_and_keep_the_preflight(
+    admin: FlaskClient, client: FlaskClient, five: Tables
+) -> None:
+    exposed = admin.get(ROLLUP).headers["Access-Control-Expose-Headers"].split(", ")
+    assert {"As-Of", "ETag", "Link", "Server-Timing", "Window-End", "Window-Start"} <= set(exposed)
+    preflight = client.options(ROLLUP, headers={"Origin": "https://dashboard.example"}).headers
+    assert int(preflight["Access-Control-Max-Age"]) >= 600
+    assert preflight["Access-Control-Allow-Methods"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/csv"])
+def test_server_timing_says_how_much_of_the_time_went_to_the_database(
+    admin: FlaskClient, five: Tables, accept: str
+) -> None:
+    timing = admin.get(ROLLUP, headers={"Accept": accept}).headers["Server-Timing"]
+    match = re.fullmatch(r"db;dur=(\d+\.\d), total;dur=(\d+\.\d)", timing)
+    assert match
+    database, total = map(float, match.groups())
+    assert 0 < database <= total
