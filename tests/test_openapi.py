@@ -111,6 +111,7 @@ def test_the_page_shows_the_document_and_needs_no_other_host(client: FlaskClient
     for name, schema in DOCUMENT["components"]["schemas"].items():
         assert f'id="{name}"' in response.text
         assert all(f"<code>{key}</code>" in response.text for key in schema["properties"])
+    assert response.text.index("&#34;status&#34;") < response.text.index("&#34;rows&#34;"), "in the answer's order"
     assert "<script" not in response.text
     assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", response.text)
     assert "default-src 'none'" in response.headers["Content-Security-Policy"]

@@ -645,6 +645,15 @@ def test_axe_finds_nothing(
     assert results.violations_count == 0, results.generate_report()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_reference(opened: Open, scheme: str) -> None:
+    page = opened("", None, color_scheme=scheme)
+    page.goto(urlsplit(page.url)._replace(path="/docs").geturl())
+    expect(page.get_by_role("heading", name="API reference")).to_be_visible()
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+
+
 @pytest.mark.parametrize(("fragment", "key", "reach"), STATES)
 def test_no_width_makes_the_page_scroll_sideways(
     opened: Open, fragment: str, key: str | None, reach: Callable[[Page], None]

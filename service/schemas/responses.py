@@ -5,6 +5,9 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
+# What the reference says of every sum.
+SUM = {"description": "Exact, as stored; the unit is the database's and is never converted."}
+
 
 class Timestamp(fields.Field[datetime]):
     """An instant in UTC with six fractional digits; isoformat() alone drops a zero fraction."""
@@ -35,10 +38,12 @@ class RollupRow(Schema):
     """One account's spend in the window."""
 
     account_id = fields.String()
-    account_name = fields.String(allow_none=True)
-    account_email = fields.String(allow_none=True)
-    total_credits_deducted_cents = fields.Integer()
-    event_count = fields.Integer()
+    account_name = fields.String(allow_none=True, metadata={"description": "Null when unset."})
+    account_email = fields.String(
+        allow_none=True, metadata={"description": "The most recently updated address; null when there is none."}
+    )
+    total_credits_deducted_cents = fields.Integer(metadata=SUM)
+    event_count = fields.Integer(metadata={"description": "Events summed."})
 
 
 class RollupEnvelope(Schema):
@@ -48,7 +53,7 @@ class RollupEnvelope(Schema):
     period = fields.String()
     page = fields.Integer()
     limit = fields.Integer()
-    total_count = fields.Integer()
+    total_count = fields.Integer(metadata={"description": "Accounts in the window, before paging."})
     rows = Rows(RollupRow)
 
 
@@ -65,7 +70,7 @@ class Event(Schema):
     cached_input_tokens = fields.Integer()
     output_tokens = fields.Integer()
     tool_call_count = fields.Integer()
-    credits_deducted_cents = fields.Integer()
+    credits_deducted_cents = fields.Integer(metadata=SUM)
 
 
 class Grant(Schema):
@@ -76,16 +81,16 @@ class Grant(Schema):
     created_at = Timestamp()
     granted_by = fields.String()
     reason = fields.String(allow_none=True)
-    previous_credits = fields.Integer(allow_none=True)
-    remaining_credits = fields.Integer()
+    previous_credits = fields.Integer(allow_none=True, metadata={"description": "The balance before, where known."})
+    remaining_credits = fields.Integer(metadata={"description": "The balance that was set."})
 
 
 class Day(Schema):
     """One UTC day's spend; zeros on a day without events."""
 
     day = fields.Date()
-    total_credits_deducted_cents = fields.Integer()
-    event_count = fields.Integer()
+    total_credits_deducted_cents = fields.Integer(metadata=SUM)
+    event_count = fields.Integer(metadata={"description": "Events summed."})
 
 
 class EventsEnvelope(Schema):
@@ -96,7 +101,7 @@ class EventsEnvelope(Schema):
     period = fields.String()
     page = fields.Integer()
     limit = fields.Integer()
-    total_count = fields.Integer()
+    total_count = fields.Integer(metadata={"description": "Events in the window, before paging; not the grants."})
     events = Rows(Event)
     grants = Rows(Grant)
 
@@ -107,5 +112,5 @@ class DaysEnvelope(Schema):
     status = fields.Constant("success")
     account_id = fields.String()
     period = fields.String()
-    total_count = fields.Integer()
+    total_count = fields.Integer(metadata={"description": "Days listed."})
     days = Rows(Day)

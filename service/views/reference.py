@@ -1,5 +1,7 @@
 """The reference of the API: the OpenAPI document, and a page made from it."""
 
+import json
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, render_template
@@ -20,4 +22,5 @@ def document() -> dict[str, Any]:
 @blueprint.get("/docs")
 def page() -> str:
     """Answer the reference as a page that needs neither a script nor another host."""
-    return render_template("reference.html", document=openapi_document())
+    # Jinja's own tojson sorts the keys, whose order is a part of what is shown.
+    return render_template("reference.html", document=openapi_document(), dumps=partial(json.dumps, indent=2))
