@@ -74,6 +74,12 @@ def test_a_page_past_the_end_has_no_rows_and_the_true_total(admin: FlaskClient, 
     }
 
 
+def test_the_smaller_id_of_equal_totals_comes_on_the_earlier_page(admin: FlaskClient, spenders: Tables) -> None:
+    for page, account in ((2, ORBIT), (3, PULSAR)):
+        (row,) = admin.get(ROLLUP, query_string={"limit": 1, "page": page}).get_json()["rows"]
+        assert (row["account_id"], row["total_credits_deducted_cents"]) == (str(account), 500)
+
+
 def test_nobody_spent_anything(admin: FlaskClient, tables: Tables) -> None:
     assert admin.get(ROLLUP, query_string={"period": "all"}).get_json() == {
         "status": "success",
