@@ -3,6 +3,7 @@
 import os
 
 from flask import Flask
+from flask.json.provider import DefaultJSONProvider
 
 from service.config import Settings
 from service.database import Database
@@ -21,8 +22,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     settings = settings or Settings.from_environment(os.environ)
     app = Flask(__name__, static_folder=None)
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # an option of the default provider, not of its interface
-    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    app.json = json = DefaultJSONProvider(app)
+    json.sort_keys = False
+    json.ensure_ascii = False
     # An address with two slashes is another address, and a 404: no redirect.
     app.url_map.merge_slashes = False
     app.extensions["settings"] = settings

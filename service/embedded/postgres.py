@@ -196,7 +196,7 @@ class PostgresServer:
 
     def _programs(self, home: Path) -> tuple[Path, str]:
         """Return the folder of the programs, or of a copy that the server's user can run, and their version."""
-        version = subprocess.check_output([self.binaries / "initdb", "--version"], text=True).split()[2]  # noqa: S603
+        version = subprocess.check_output([self.binaries / "initdb", "--version"], text=True).split()[2]  # noqa: S603 - a program of the server
         if self._suits(self.binaries / "initdb", "--version") and initdb_can_quote(self.binaries):
             return self.binaries, version
         package = self.binaries.parent.parent
@@ -215,7 +215,7 @@ class PostgresServer:
     def _suits(self, *command: str | Path) -> bool:
         """Return whether a command succeeds as the server's user: what it may do, only trying tells."""
         try:
-            done = subprocess.run(command, capture_output=True, cwd="/", check=False, **self._user)  # noqa: S603
+            done = subprocess.run(command, capture_output=True, cwd="/", check=False, **self._user)  # noqa: S603 - no shell
         except PermissionError:
             return False
         return done.returncode == 0
