@@ -1,7 +1,8 @@
 """The pool, and one read-only snapshot per request.
 
 Every statement the service sends is either a query file's or one of the few here, the transaction's own. What they
-set is set inside the transaction, because a transaction pooler keeps no session.
+set is set inside the transaction, because a transaction pooler keeps no session. The transaction begins in the message
+that brings its first query: a message less to wait for.
 """
 
 import logging
@@ -41,7 +42,14 @@ SET LOCAL application_name = '{APPLICATION_NAME}';
 SET LOCAL TimeZone = 'UTC';
 {SET_STATEMENT_TIMEOUT}
 """
+# The name first: it is what pg_stat_activity shows.
+BEGIN_WITH = "-- {name}: the first of its snapshot\n{begin};\n{text}"
 ROLLBACK = "ROLLBACK"
+# What readiness looks at, by ROLLUP_SOURCE.
+CHECKS = {
+    "events": ("database", "privileges", "policies"),
+    "daily": ("database", "privileges", "policies", "rollup_source"),
+}
 INSUFFICIENT_RESOURCES = "53"  # the class of SQLSTATEs: out of connections, memory, disk
 # A refused connection has no SQLSTATE, and libpq's text names roles and addresses: these words of it may be logged.
 WHY_NOT_CONNECTED = (
@@ -114,7 +122,7 @@ class Snapshot:
         self._queries = queries
         self._budget = budget
         self._timeout_ms = min(statement_timeout_ms, budget.left_ms())
-        self._execute("BEGIN", BEGIN, {"milliseconds": self._timeout_ms})
+        self._begun = False
 
     def rows(self, query_name: str, **parameters: object) -> list[Row]:
         """Run a query file and return its rows, each a dict in the order of the file's columns.
@@ -147,6 +155,10 @@ class Snapshot:
             self._execute("SET LOCAL", SET_STATEMENT_TIMEOUT, {"milliseconds": left})
 
     def _execute(self, name: str, text: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        if not self._begun:
+            self._begun = True
+            text = BEGIN_WITH.format(name=name, begin=BEGIN, text=text)
+            parameters = {**parameters, "milliseconds": self._timeout_ms}
         started = time.monotonic()
         try:
             cursor = self._raw.cursor()

@@ -11,7 +11,8 @@ from io import TextIOWrapper
 from typing import IO, Any
 from urllib.parse import urlencode
 
-from flask import Response, current_app, g, request
+import orjson
+from flask import Response, g, request
 from marshmallow import Schema, fields
 from werkzeug.wsgi import FileWrapper
 
@@ -63,9 +64,10 @@ def represented(view: Callable[[], Answer]) -> Callable[[], Response]:
         answer = view()
         digest = hashlib.sha256(f"{g.caller} ".encode())
         if isinstance(answer.content, dict):
-            text = current_app.json.dumps(answer.content, separators=(",", ":")) + "\n"
-            digest.update(f"{JSON} {text}".encode())
-            response = Response(text, mimetype=JSON)
+            body = orjson.dumps(answer.content, option=orjson.OPT_APPEND_NEWLINE)
+            digest.update(f"{JSON} ".encode())
+            digest.update(body)
+            response = Response(body, mimetype=JSON)
         else:
             digest.update(f"{CSV} ".encode())
             while block := answer.content.read(BLOCK):
@@ -84,11 +86,11 @@ def represented(view: Callable[[], Answer]) -> Callable[[], Response]:
         if answer.window.until:
             response.headers["Window-End"] = spelled(answer.window.until)
         if answer.page:
-            response.headers["Link"] = ", ".join(
-                f'<{_address(number, answer.window)}>; rel="{relation}"' for relation, number in answer.page.others()
-            )
+            response.headers["Link"] = _links(answer.page, answer.window)
         response.set_etag(digest.hexdigest())
-        response.make_conditional(request)
+        # Without either there is no condition, and working that out is not free.
+        if request.if_none_match or request.if_match:
+            response.make_conditional(request)
         return response
 
     return respond
@@ -155,7 +157,11 @@ def spelled(instant: datetime) -> str:
     return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def _address(number: int, window: Window) -> str:
-    """Return the path-absolute address of another page, pinned: the Host header is not to be trusted."""
-    parameters = {**request.args, "page": number, "as_of": spelled(window.as_of)}
-    return f"{request.path}?{urlencode(parameters, safe=':')}"
+def _links(page: Page, window: Window) -> str:
+    """Return the path-absolute addresses of the other pages, pinned: the Host header is not to be trusted."""
+    parameters = {**request.args, "page": "*", "as_of": spelled(window.as_of)}
+    # Encoded once: only the number differs, and no valid parameter has an asterisk.
+    before, _, after = urlencode(parameters, safe=":*").partition("*")
+    return ", ".join(
+        f'<{request.path}?{before}{number}{after}>; rel="{relation}"' for relation, number in page.others()
+    )

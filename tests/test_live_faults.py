@@ -422,7 +422,7 @@ def test_a_server_that_falls_silent_is_given_up_though_every_packet_arrives(
         assert service.get("/health/ready").status == 503
         answer = service.get()
         assert (answer.status, answer.json()) == (503, UNREACHABLE)
-        assert "NoAnswer, SQLSTATE None, in query BEGIN" in service.err()
+        assert "NoAnswer, SQLSTATE None, in query api_key" in service.err()
         assert "NoAnswer while connecting" in service.err()
         proxy.silent = False
         assert is_whole(service.get())

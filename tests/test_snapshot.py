@@ -8,7 +8,7 @@ import pytest
 from conftest import ADMIN_KEY, Tables, admin_client, key_hash
 from service import create_app
 from service.config import Settings
-from service.database import BEGIN, DECLARE, FETCH, ROLLBACK, Budget, Database, QueryFailed, Snapshot
+from service.database import BEGIN, BEGIN_WITH, DECLARE, FETCH, ROLLBACK, Budget, Database, QueryFailed, Snapshot
 from service.embedded.postgres import PostgresServer
 from service.queries import Query, load_queries
 
@@ -59,10 +59,11 @@ def test_only_known_statements_are_sent(server: PostgresServer, settings: Settin
     """The server's own log of every statement of the service's role, over all that the service does."""
     queries = load_queries()
     declared = {name: DECLARE.format(name=name, text=query.text) for name, query in queries.items()}
+    first = [BEGIN_WITH.format(name=name, begin=BEGIN, text=queries[name].text) for name in ("api_key", "privileges")]
     fetched = [FETCH.format(name=name) for name in queries]
     known = [
         pattern(text)
-        for text in (BEGIN, ROLLBACK, *fetched, *declared.values(), *(query.text for query in queries.values()))
+        for text in (ROLLBACK, *first, *fetched, *declared.values(), *(query.text for query in queries.values()))
     ]
     tables.execute("ALTER ROLE credits_reader SET log_statement = 'all'")
     start = server.log_path.stat().st_size

@@ -13,7 +13,7 @@ class Timestamp(fields.Field[datetime]):
     """An instant in UTC with six fractional digits; isoformat() alone drops a zero fraction."""
 
     def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:  # noqa: ARG002 - marshmallow's signature
-        return value.isoformat(timespec="microseconds") if value else None
+        return value.isoformat("T", "microseconds") if value else None
 
 
 class Rows(fields.List[Any]):
@@ -31,7 +31,13 @@ class Rows(fields.List[Any]):
         }
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - marshmallow's signature
-        return [{**row, **{name: field.serialize(name, row) for name, field in self._dumped.items()}} for row in value]
+        if not self._dumped:
+            return value
+        # Not serialize(): it would look for the value, and every row has every column.
+        return [
+            row | {name: field._serialize(row[name], name, row) for name, field in self._dumped.items()}
+            for row in value
+        ]
 
 
 class RollupRow(Schema):
