@@ -11,7 +11,19 @@ FROM (
     -- groups, not count(DISTINCT account_id): that sorts every event and is not parallel
     SELECT account_id
     FROM public.usage_events
-    WHERE created_at >= :'since'::timestamptz
+    WHERE :'since'::timestamptz > '-infinity'
+        AND created_at >= :'since'::timestamptz
         AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
     GROUP BY account_id
+    UNION ALL
+    -- without a cutoff one event of each account is enough
+    SELECT id AS account_id
+    FROM public.accounts
+    WHERE :'since'::timestamptz = '-infinity'
+        AND EXISTS (
+            SELECT
+            FROM public.usage_events
+            WHERE usage_events.account_id = accounts.id
+                AND (usage_events.created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+        )
 ) AS spenders;
