@@ -33,9 +33,8 @@ edges AS (
 ),
 
 calendar AS (
-    SELECT edges.first_day + step.days AS day
+    SELECT edges.first_day + generate_series(0, edges.last_day - edges.first_day) AS day
     FROM edges
-    CROSS JOIN LATERAL generate_series(0, edges.last_day - edges.first_day) AS step (days)
 )
 
 SELECT
