@@ -61,10 +61,13 @@ def _libpq_uri(value: str) -> str:
     return value
 
 
-def _log_level(value: str) -> str:
-    if value not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise ValueError("must be one of DEBUG, INFO, WARNING, ERROR")
-    return value
+def _choice(*values: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if value not in values:
+            raise ValueError(f"must be one of {', '.join(values)}")
+        return value
+
+    return read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,8 @@ class Settings:
     connect_timeout_s: int = _setting(_integer(2, 60), default=3)
     graceful_timeout_s: int = _setting(_integer(1, 3_600), default=30)
     credits_per_usd: str = _setting(_positive_number, default="100")
-    log_level: str = _setting(_log_level, default="INFO")
+    rollup_source: str = _setting(_choice("events", "daily"), default="events")
+    log_level: str = _setting(_choice("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:

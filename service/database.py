@@ -221,12 +221,12 @@ class Database:
                 return self._attempt(work, budget, self._connect(budget))
 
     def readiness(self, budget: Budget) -> dict[str, bool]:
-        """Return whether each check passes now: database, privileges, policies.
+        """Return whether each check passes now: database, privileges, policies, and rollup_source where that is daily.
 
         It has a connection of its own, so that a pool full of slow queries does not make it wait. There is one of
         these: whoever asks meanwhile waits as long as for the pool's, not for a database that has gone silent.
         """
-        failed = {"database": False, "privileges": False, "policies": False}
+        failed = dict.fromkeys(CHECKS[self._settings.rollup_source], False)
         if not self._readiness_lock.acquire(timeout=self._settings.queue_timeout_ms / 1_000):
             return failed
         try:
@@ -241,20 +241,24 @@ class Database:
             self._readiness_lock.release()
 
     def _check(self, snapshot: Snapshot) -> dict[str, bool]:
-        rows = snapshot.rows("privileges")
+        rows = snapshot.rows("privileges", rollup_source=self._settings.rollup_source)
         for row in rows:
-            if not (row["can_read"] and row["can_see_rows"]):
+            if not row["is_present"]:
+                log.error("table %s: absent", row["table_name"])
+            elif not (row["can_read"] and row["can_see_rows"]):
                 log.error(
                     "table %s: columns %s, policy %s",
                     row["table_name"],
                     "readable" if row["can_read"] else "not readable",
                     "present" if row["can_see_rows"] else "absent",
                 )
-        checks = {
-            "database": True,
-            "privileges": all(row["can_read"] for row in rows),
-            "policies": all(row["can_see_rows"] for row in rows),
-        }
+        checks = dict.fromkeys(CHECKS[self._settings.rollup_source], True)
+        if "rollup_source" in checks:
+            checks["rollup_source"] = all(row["is_present"] for row in rows)
+            # of a table that is not there the other checks say nothing
+            rows = [row for row in rows if row["is_present"]]
+        checks["privileges"] = all(row["can_read"] for row in rows)
+        checks["policies"] = all(row["can_see_rows"] for row in rows)
         # A policy that is dropped later shows at the next readiness check, and from then on at each request.
         self._ready = all(checks.values())
         return checks

@@ -1,5 +1,8 @@
 """The query files of sql/queries, loaded and checked once at start.
 
+Some of them are there twice: what sql/queries reads from usage_events alone, sql/queries/daily reads from the sums of
+closed days as far as they go, with the same parameters, columns and rows.
+
 A file is a psql script first: it names its parameters as psql does, ``:'name'::type``, and psycopg2's text is made
 from it here. What a file must look like is told in sql/README.md.
 """
@@ -20,6 +23,7 @@ QUERY_NAMES = (
     "credits_rollup_count",
     "privileges",
 )
+DAILY_QUERY_NAMES = ("credits_days", "credits_events_count", "credits_rollup", "credits_rollup_count")
 
 
 class QueryFileError(Exception):
@@ -58,13 +62,18 @@ HEADER_PARAMETER = re.compile(r"^--   :(?P<name>[a-z_]+) +(?P<type>[a-z]+)(?: |$
 HEADER_COLUMNS = re.compile(r"^-- Columns: (?P<columns>[a-z_]+(?:,\s(?:--\s+)?[a-z_]+)*)$", re.MULTILINE)
 
 
-def load_queries(folder: Path = QUERY_FOLDER) -> dict[str, Query]:
-    """Load every query the service runs, keyed by name.
+def query_path(name: str, source: str, folder: Path = QUERY_FOLDER) -> Path:
+    """Return the file of a query; ``source`` is ROLLUP_SOURCE, events or daily."""
+    return folder / ("daily" if source == "daily" and name in DAILY_QUERY_NAMES else "") / f"{name}.sql"
+
+
+def load_queries(folder: Path = QUERY_FOLDER, source: str = "events") -> dict[str, Query]:
+    """Load every query the service runs, keyed by name; ``source`` is ROLLUP_SOURCE, events or daily.
 
     Raises:
         QueryFileError: for the first file that is missing or breaks a rule.
     """
-    return {name: load_query(folder / f"{name}.sql") for name in QUERY_NAMES}
+    return {name: load_query(query_path(name, source, folder)) for name in QUERY_NAMES}
 
 
 def load_query(path: Path) -> Query:

@@ -145,7 +145,8 @@ def server_folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def server(server_folder: Path) -> Iterator[PostgresServer]:
     """A server with one database as production's, but for the indexes of sql/dba: no answer depends on them."""
-    with PostgresServer(server_folder) as server:
+    # PREPARE TRANSACTION is off by default.
+    with PostgresServer(server_folder, options={"max_prepared_transactions": "4"}) as server:
         create_database(server, DATABASE)
         yield server
 

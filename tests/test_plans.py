@@ -19,7 +19,7 @@ from service.queries import load_queries
 
 NAME = "plans"
 NOW = datetime(2026, 11, 22, 18, tzinfo=UTC)
-QUERIES = load_queries()
+QUERIES = {source: load_queries(source=source) for source in ("events", "daily")}
 LARGE = ("account_api_keys", "account_emails", "account_organization_ids", "accounts", "usage_events")
 EVERY_ROW = 2**63 - 1
 ACCOUNTS = 20_000
@@ -78,6 +78,9 @@ def year(server: PostgresServer) -> Iterator[Tables]:
     tables.seed_admin()
     tables.execute(LOAD)
     server.psql("-f", SQL / "dba" / "indexes.sql", database=NAME)
+    server.psql("-f", SQL / "dba" / "usage_daily.sql", database=NAME)
+    tables.fix_now(NOW)
+    tables.execute("SET search_path = clock, pg_catalog, public; SELECT public.usage_daily_refresh()")
     tables.execute("VACUUM ANALYZE")
     yield tables
     tables.connection.close()
@@ -113,9 +116,10 @@ class Plan:
             self._add(child)
 
 
-def plan(raw: connection, name: str, *, exported: bool = False, **parameters: object) -> Plan:
+def plan(raw: connection, name: str, *, exported: bool = False, source: str = "events", **parameters: object) -> Plan:
     """Run a query as the service's role and return what it read; ``exported`` as for a CSV file, through a cursor."""
-    text = DECLARE.format(name=name, text=QUERIES[name].text) if exported else QUERIES[name].text
+    text = QUERIES[source][name].text
+    text = DECLARE.format(name=name, text=text) if exported else text
     setting, declared, statement = text.rpartition("; DECLARE")
     with raw.cursor() as cursor:
         cursor.execute(f"SET LOCAL ROLE credits_reader; SET LOCAL TimeZone = 'UTC'; {setting}")
@@ -125,6 +129,28 @@ def plan(raw: connection, name: str, *, exported: bool = False, **parameters: ob
         (((explained,),),) = cursor.fetchall()
         cursor.execute("RESET ROLE")
     return Plan(explained["Plan"])
+
+
+def sums_of(raw: connection, period: str, account: UUID | None = None) -> Counter[str]:
+    """How much there is to read of a window whose closed days are summed, up to the names."""
+    with raw.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM public.usage_daily WHERE day >= (%s::timestamptz AT TIME ZONE 'UTC')::date "
+            "AND (account_id = %s OR %s)",
+            (window(period)["since"], account or UUID(int=0), account is None),
+        )
+        ((account_days,),) = cursor.fetchall()
+        today, _ = events_of(raw, "daily", account)
+        return Counter(usage_daily=account_days, usage_daily_watermark=1, usage_events=today)
+
+
+def totals_of(raw: connection, period: str) -> Counter[str]:
+    """The same for a query that needs no days: without a cutoff there is a total of each account."""
+    sums = sums_of(raw, period)
+    if period == "all":
+        del sums["usage_daily"]
+        sums["usage_daily_total"] = events_of(raw, "all")[1]
+    return sums
 
 
 def window(period: str) -> dict[str, str]:
@@ -165,15 +191,68 @@ def test_a_rollup_reads_the_window_s_events_once_and_looks_up_the_page_s_account
     assert found.mismatches <= limit**2
 
 
+@pytest.mark.parametrize(("limit", "offset"), PAGES)
+@pytest.mark.parametrize("period", PERIOD_DAYS)
+def test_a_rollup_from_sums_reads_them_once_and_today_s_events(
+    transaction: connection, period: str, limit: int, offset: int
+) -> None:
+    _, accounts = events_of(transaction, period)
+    on_page = max(0, min(limit, accounts - offset))
+    found = plan(transaction, "credits_rollup", source="daily", **window(period), limit=limit, offset=offset)
+    assert found.answered == on_page
+    most = totals_of(transaction, period) + Counter(accounts=on_page, account_emails=on_page * ADDRESSES)
+    assert found.rows == found.rows & most
+    assert found.mismatches <= limit**2
+
+
+def test_a_rollup_from_sums_that_ends_in_a_closed_day_reads_that_day_s_events(transaction: connection) -> None:
+    """Without a cutoff the days after it are read too: they are in the totals."""
+    end = NOW - timedelta(days=3)
+    with transaction.cursor() as cursor:
+        cursor.execute(
+            "SELECT (SELECT count(*) FROM public.usage_events WHERE created_at >= date_trunc('day', %(end)s, 'UTC') "
+            "AND created_at < %(end)s), (SELECT count(*) FROM public.usage_daily WHERE day >= %(end)s::date)",
+            {"end": end},
+        )
+        ((events, later),) = cursor.fetchall()
+    pinned = window_of("all", NOW, end).parameters()
+    found = plan(transaction, "credits_rollup", source="daily", **pinned, limit=1, offset=0)
+    assert found.rows["usage_events"] == events
+    assert found.rows["usage_daily"] == later
+
+
+@pytest.mark.parametrize("period", PERIOD_DAYS)
+def test_what_is_counted_from_sums_reads_them_and_today_s_events(transaction: connection, period: str) -> None:
+    found = plan(transaction, "credits_rollup_count", source="daily", **window(period))
+    assert found.rows == +totals_of(transaction, period)
+    more = {"account_id": "", "last_day": NOW.date()}
+    found = plan(transaction, "credits_days", source="daily", **window(period), **more)
+    assert found.rows == +sums_of(transaction, period)
+
+
+@pytest.mark.parametrize("account", [pytest.param(HEAVY, id="many events"), pytest.param(LIGHT, id="few events")])
+@pytest.mark.parametrize("period", PERIOD_DAYS)
+@pytest.mark.parametrize("name", ["credits_events_count", "credits_days"])
+def test_what_is_counted_of_one_account_from_sums_reads_its_own_alone(
+    transaction: connection, name: str, period: str, account: UUID
+) -> None:
+    more = {"last_day": NOW.date()} if name == "credits_days" else {}
+    found = plan(transaction, name, source="daily", **window(period), **more, account_id=str(account))
+    assert found.rows == +sums_of(transaction, period, account)
+
+
+@pytest.mark.parametrize("source", ["events", "daily"])
 @pytest.mark.parametrize("period", PERIOD_DAYS)
 def test_an_export_reads_each_account_and_address_once_at_most_and_compares_no_pair_in_vain(
-    transaction: connection, period: str
+    transaction: connection, period: str, source: str
 ) -> None:
     events, accounts = events_of(transaction, period)
-    found = plan(transaction, "credits_rollup", exported=True, **window(period), limit=EVERY_ROW, offset=0)
+    cut = {"limit": EVERY_ROW, "offset": 0}
+    found = plan(transaction, "credits_rollup", exported=True, source=source, **window(period), **cut)
     assert found.answered == accounts
     # with the admin and the admin organisation
-    everybody = Counter(usage_events=events, accounts=ACCOUNTS + 2, account_emails=ACCOUNTS * ADDRESSES)
+    everybody = Counter(usage_events=events) if source == "events" else totals_of(transaction, period)
+    everybody += Counter(accounts=ACCOUNTS + 2, account_emails=ACCOUNTS * ADDRESSES)
     assert found.rows == found.rows & everybody
     assert found.mismatches == 0
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,13 +44,15 @@ def database(settings: Settings) -> Database:
     return Database(settings, load_queries())
 
 
-def rows_of_psql(server: PostgresServer, name: str, parameters: Mapping[str, object]) -> tuple[list[str], list[Row]]:
+def rows_of_psql(
+    server: PostgresServer, path: Path, parameters: Mapping[str, object], database: str = DATABASE
+) -> tuple[list[str], list[Row]]:
     """Return the columns and the rows that a DBA gets from a query file, every value as text."""
     variables = [part for variable in parameters.items() for part in ("-v", "{}={}".format(*variable))]
     done = subprocess.run(
         [
             *(server.binaries / "psql", "-X", "-v", "ON_ERROR_STOP=1", *variables),
-            *("--csv", "-P", f"null={NULL}", "-f", QUERY_FOLDER / f"{name}.sql"),
+            *("--csv", "-P", f"null={NULL}", "-f", path),
         ],
         env={
             **os.environ,
@@ -57,7 +60,7 @@ def rows_of_psql(server: PostgresServer, name: str, parameters: Mapping[str, obj
             "PGPORT": str(server.port),
             "PGUSER": "credits_reader",
             "PGPASSWORD": READER_PASSWORD,
-            "PGDATABASE": DATABASE,
+            "PGDATABASE": database,
             "PGCLIENTENCODING": "UTF8",
             # no file may depend on the zone of a session, which is UTC in the service
             "PGTZ": "Asia/Kathmandu",
@@ -112,12 +115,13 @@ def test_psql_and_the_service_read_the_same_rows(
             "offset": st.sampled_from([0, 1, 5, EVERY_ROW]),
             "key_hash": st.sampled_from([key_hash(ADMIN_KEY), key_hash("of nobody"), "", "it's \\ \"a\" % :'limit'"]),
             "organization_id": st.sampled_from([str(ORGANIZATION), str(ADMIN)]),
+            "rollup_source": st.sampled_from(["events", "daily"]),
         }
         parameters = {parameter: data.draw(values[parameter]) for parameter in query.parameters}
 
         service_rows = database.read(lambda snapshot, given=parameters: snapshot.rows(name, **given), Budget(60_000))
 
-        columns, psql_rows = rows_of_psql(server, name, parameters)
+        columns, psql_rows = rows_of_psql(server, QUERY_FOLDER / f"{name}.sql", parameters)
         assert columns == list(query.columns)
         assert len(psql_rows) == len(service_rows)
         assert [

@@ -7,7 +7,7 @@ import pytest
 from marshmallow import Schema
 
 from conftest import SQL, Tables
-from service.queries import QUERY_NAMES, Query, QueryFileError, load_queries, load_query
+from service.queries import DAILY_QUERY_NAMES, QUERY_NAMES, Query, QueryFileError, load_queries, load_query
 from service.schemas.responses import Day, Event, Grant, RollupRow
 
 HEADER = """\
@@ -147,6 +147,7 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
 
 def test_every_file_of_the_folder_is_loaded() -> None:
     assert sorted(path.stem for path in (SQL / "queries").glob("*.sql")) == sorted(QUERY_NAMES)
+    assert sorted(path.stem for path in (SQL / "queries" / "daily").glob("*.sql")) == sorted(DAILY_QUERY_NAMES)
 
 
 @pytest.mark.parametrize(

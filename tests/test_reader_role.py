@@ -44,6 +44,14 @@ READ = {
     ("credit_grants", "previous_credits"),
     ("credit_grants", "reason"),
     ("credit_grants", "remaining_credits"),
+    ("usage_daily", "account_id"),
+    ("usage_daily", "credits_deducted_cents"),
+    ("usage_daily", "day"),
+    ("usage_daily", "event_count"),
+    ("usage_daily_total", "account_id"),
+    ("usage_daily_total", "credits_deducted_cents"),
+    ("usage_daily_total", "event_count"),
+    ("usage_daily_watermark", "day"),
     ("usage_events", "account_id"),
     ("usage_events", "agent_type"),
     ("usage_events", "cached_input_tokens"),
@@ -57,6 +65,7 @@ READ = {
     ("usage_events", "source"),
     ("usage_events", "tool_call_count"),
 }
+ALL_WELL = {"database": "ok", "privileges": "ok", "policies": "ok", "rollup_source": "ok"}
 TABLES_READ = sorted({table for table, _ in READ})
 
 
@@ -64,6 +73,7 @@ TABLES_READ = sorted({table for table, _ in READ})
 def database(server: PostgresServer) -> Iterator[Tables]:
     """A database of this file's own, whose rights may be broken."""
     create_database(server, NAME)
+    server.psql("-f", SQL / "dba" / "usage_daily.sql", database=NAME)
     owner = Tables(server.url(NAME))
     owner.seed_admin()
     yield owner
@@ -230,7 +240,7 @@ def test_an_owner_who_is_no_superuser_can_run_the_script(server: PostgresServer)
     server.psql("-c", "ALTER SCHEMA public OWNER TO landlord", database="estate")
     try:
         schema = sorted((SQL / "schema").glob("0[12]*.sql"))
-        for script in (*schema, SCRIPT, SCRIPT):
+        for script in (*schema, SCRIPT, SQL / "dba" / "usage_daily.sql", SCRIPT):
             server.psql("-c", "SET SESSION AUTHORIZATION landlord", "-f", script, database="estate")
         estate = Tables(server.url("estate"))
         found = [row for row in rights(estate) if row[0] in ("column", "policy")]
@@ -308,7 +318,7 @@ def test_each_column_is_one_that_a_query_needs(
 ) -> None:
     def refused() -> list[str]:
         names = []
-        for query in load_queries().values():
+        for query in [*load_queries().values(), *load_queries(source="daily").values()]:
             parameters = {name: VALUES[type_] for name, type_ in query.parameters.items()}
             with reader.cursor() as cursor:
                 try:
@@ -393,14 +403,14 @@ def test_a_right_that_is_missing_is_a_503_until_it_is_given_and_never_an_empty_t
     repaired.event(ADMIN, 7, "2026-11-22 10:00:00+00", id="one")
     repaired.execute(statement)
     try:
-        admin = admin_client(create_app(Settings(database_url=url, api_key_secret=SECRET)))
+        admin = admin_client(create_app(Settings(database_url=url, api_key_secret=SECRET, rollup_source="daily")))
         refused = admin.get(ROLLUP, query_string={"period": "all"})
         assert (refused.status_code, refused.get_json()) == (
             503,
             {"status": "error", "error": "The database does not let this service read what it needs."},
         )
         ready = admin.get("/health/ready")
-        checks = {"database": "ok", "privileges": "ok", "policies": "ok", check: "failed"}
+        checks = {**ALL_WELL, check: "failed"}
         assert (ready.status_code, ready.get_json()) == (
             503,
             {"status": "error", "error": f"Not ready: {check}.", "checks": checks},
@@ -415,7 +425,7 @@ def test_a_right_that_is_missing_is_a_503_until_it_is_given_and_never_an_empty_t
 
     answer = admin.get(ROLLUP, query_string={"period": "all"})
     assert (answer.status_code, [row["account_id"] for row in answer.get_json()["rows"]]) == (200, [str(ADMIN)])
-    assert admin.get("/health/ready").get_json()["checks"] == {"database": "ok", "privileges": "ok", "policies": "ok"}
+    assert admin.get("/health/ready").get_json()["checks"] == ALL_WELL
 
 
 def test_a_policy_for_every_role_will_do(repaired: Tables, url: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import READER_PASSWORD, SQL, create_database
 from service.embedded.postgres import PostgresServer
-from service.queries import Query, load_queries
+from service.queries import DAILY_QUERY_NAMES, Query, load_queries
 
 ROOT = SQL.parent
 README = (SQL / "README.md").read_text()
@@ -24,13 +24,22 @@ def examples(server: PostgresServer) -> Iterator[dict[str, str]]:
     """The environment that the README tells to set, for a database with the rows that it names."""
     create_database(server, NAME)
     server.psql("-f", Path(__file__).parent / "data" / "examples.sql", database=NAME)
+    server.psql("-f", SQL / "dba" / "usage_daily.sql", database=NAME)
+    # one event has become dearer since its day was closed
+    dearer = "UPDATE public.usage_events SET credits_deducted_cents = {} WHERE id = 'evt-2'"
+    server.psql(
+        *("-c", dearer.format(100), "-c", "INSERT INTO clock.fixed VALUES ('2026-11-19 00:10:00+00')"),
+        *("-c", "SET search_path = clock, pg_catalog", "-f", SQL / "dba" / "usage_daily_refresh.sql"),
+        *("-c", dearer.format(120), "-c", "DELETE FROM clock.fixed"),
+        database=NAME,
+    )
     path = f"{server.binaries}:{os.environ['PATH']}"
     address = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGDATABASE": NAME, "PGTZ": "UTC", "PATH": path}
     yield {**os.environ, **address, "PGUSER": "credits_reader", "PGPASSWORD": READER_PASSWORD}
     server.psql("-c", f"DROP DATABASE {NAME} WITH (FORCE)")
 
 
-def test_there_are_examples_of_five_query_files_and_of_the_reconciliation() -> None:
+def test_there_are_examples_of_five_query_files_and_of_both_searches_for_faults() -> None:
     commands = [shlex.split(command.replace("\\\n", "")) for command, _ in EXAMPLES]
     assert [Path(command[-1]).stem for command in commands] == [
         "credits_rollup",
@@ -39,6 +48,7 @@ def test_there_are_examples_of_five_query_files_and_of_the_reconciliation() -> N
         "credits_grants",
         "privileges",
         "reconcile",
+        "usage_daily_check",
     ]
 
 
@@ -48,7 +58,7 @@ def test_there_are_examples_of_five_query_files_and_of_the_reconciliation() -> N
 def test_an_example_prints_what_is_printed_there(
     server: PostgresServer, examples: dict[str, str], command: str, output: str
 ) -> None:
-    if "reconcile" in command:
+    if "/dba/" in command:
         # what the service's role must not read
         examples = {**examples, "PGUSER": "postgres", "PGPASSWORD": server.password}
     words = shlex.split(command.replace("\\\n", ""))
@@ -67,6 +77,12 @@ def test_the_table_says_of_a_file_what_its_header_says(query: Query) -> None:
     assert found == ", ".join(f"`{column}`" for column in query.columns)
     header = (SQL / "queries" / f"{query.name}.sql").read_text()
     assert order == re.findall(r"^-- Order: +(.*)", header, re.MULTILINE)[0]
+
+
+@pytest.mark.parametrize("name", DAILY_QUERY_NAMES)
+def test_every_query_of_closed_days_is_told_of(name: str) -> None:
+    (line,) = [line for line in README.splitlines() if line.startswith("`daily/` holds")]
+    assert f"`{name}`" in line
 
 
 @pytest.mark.parametrize("script", sorted((SQL / "dba").glob("*.sql")), ids=lambda script: script.name)

@@ -15,7 +15,7 @@ from service.config import Settings
 from service.embedded.postgres import EmbeddedPostgresError, find_binaries
 from service.errors import BadParameters
 from service.periods import window_of
-from service.queries import QUERY_FOLDER, Query, load_queries
+from service.queries import Query, load_queries, query_path
 from service.schemas.requests import DaysArguments, EventsArguments, RollupArguments, load_arguments
 
 
@@ -41,7 +41,8 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
         BadParameters: when the service would refuse a parameter.
         EmbeddedPostgresError: when there is no psql.
     """
-    queries = load_queries()
+    source = environ.get("ROLLUP_SOURCE") or Settings.rollup_source
+    queries = load_queries(source=source)
     query = queries.get(environ.get("Q", ""))
     if query is None:
         raise NothingToRun(f"Q must name a query file: {', '.join(queries)}")
@@ -64,7 +65,7 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
     command = [psql, "-X", "-v", "ON_ERROR_STOP=1", "-d", make_dsn(**address)]
     command += [part for variable in variables for part in ("-v", variable)]
     return (
-        [*command, "-f", str(QUERY_FOLDER / f"{query.name}.sql"), *options],
+        [*command, "-f", str(query_path(query.name, source)), *options],
         {**environ, **secret, "PGTZ": "UTC", "PGCLIENTENCODING": "UTF8"},
     )
 
@@ -86,6 +87,7 @@ def parameters_of(query: Query, environ: Mapping[str, str], now: datetime) -> di
         "account_id": arguments.get("account_id", ""),
         "limit": str(arguments["limit"]),
         "offset": str((arguments["page"] - 1) * arguments["limit"]),
+        "rollup_source": Settings.rollup_source,
         "organization_id": environ.get("ADMIN_ORGANIZATION_ID") or Settings.admin_organization_id,
     }
     chosen = {name: environ.get(name.upper()) or values.get(name) for name in query.parameters}

@@ -1,9 +1,10 @@
 -- privileges: for each table that the queries read, whether this role can read its columns and see its rows.
 --
--- Parameters: none
--- Columns: table_name, can_read, can_see_rows
+-- Parameters
+--   :rollup_source  text  events, or daily where the sums of closed days are read too
+-- Columns: table_name, is_present, can_read, can_see_rows
 -- Order:   table_name
--- psql -X -v ON_ERROR_STOP=1 -f privileges.sql
+-- psql -X -v ON_ERROR_STOP=1 -v rollup_source=events -f privileges.sql
 --
 -- can_see_rows is false where row-level security applies and no permissive policy for SELECT names this role: every
 -- query would silently find nothing. A policy that hides some of the rows cannot be told from one that is meant to, and
@@ -18,6 +19,9 @@ WITH needed (table_name, columns) AS (
         'credit_grants',
         ARRAY['id', 'account_id', 'granted_by', 'reason', 'previous_credits', 'remaining_credits', 'created_at']
     ),
+    ('usage_daily', ARRAY['account_id', 'day', 'credits_deducted_cents', 'event_count']),
+    ('usage_daily_total', ARRAY['account_id', 'credits_deducted_cents', 'event_count']),
+    ('usage_daily_watermark', ARRAY['day']),
     (
         'usage_events',
         ARRAY[
@@ -29,6 +33,7 @@ WITH needed (table_name, columns) AS (
 
 SELECT
     needed.table_name,
+    relation.oid IS NOT NULL AS is_present,
     coalesce(
         has_schema_privilege(relation.relnamespace, 'USAGE') AND (
             SELECT count(*) = cardinality(needed.columns)
@@ -62,4 +67,5 @@ FROM needed
 LEFT JOIN pg_catalog.pg_namespace AS schema ON schema.nspname = 'public'
 LEFT JOIN pg_catalog.pg_class AS relation
     ON relation.relname = needed.table_name AND relation.relnamespace = schema.oid
+WHERE :'rollup_source'::text = 'daily' OR NOT starts_with(needed.table_name, 'usage_daily')
 ORDER BY needed.table_name ASC;

@@ -1,0 +1,77 @@
+-- credits_days: credits spent and events of each UTC day in a window, of one account or of all together.
+--
+-- Parameters
+--   :account_id  text         whose events; empty for all accounts
+--   :since       timestamptz  start of the window, inclusive, a UTC midnight; -infinity for no cutoff
+--   :until       timestamptz  end of the window, exclusive; infinity for none
+--   :last_day    date         last day listed, unless an event is dated later
+-- Columns: day, total_credits_deducted_cents, event_count
+-- Order:   oldest first, every day once, days without events as zeros; without a cutoff from the first event's day
+-- psql -X -v ON_ERROR_STOP=1 -v account_id= -v since=2026-11-01 -v until=infinity -v last_day=2026-11-22 -f daily/credits_days.sql
+--
+-- The days before the watermark come from the sums of sql/dba/usage_daily.sql, the others from usage_events.
+WITH edge AS (
+    -- Where the sums end and the events begin: at the watermark, or at the midnight before the window's end. A window
+    -- that does not begin at a UTC midnight is read from the events alone.
+    SELECT
+        bound.day,
+        greatest(bound.day::timestamp AT TIME ZONE 'UTC', :'since'::timestamptz) AS instant
+    FROM (
+        SELECT
+            greatest(
+                (:'since'::timestamptz AT TIME ZONE 'UTC')::date,
+                least((:'until'::timestamptz AT TIME ZONE 'UTC')::date, coalesce(max(day), '-infinity'))
+            ) AS day
+        FROM public.usage_daily_watermark
+        WHERE (:'since'::timestamptz AT TIME ZONE 'UTC')::date = :'since'::timestamptz AT TIME ZONE 'UTC'
+    ) AS bound
+),
+
+spend AS (
+    SELECT
+        day,
+        sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
+        sum(event_count)::bigint AS event_count
+    FROM public.usage_daily
+    WHERE day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
+        AND day < (SELECT edge.day FROM edge)
+        AND isfinite(day)
+        AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
+    GROUP BY day
+    UNION ALL
+    SELECT
+        -- not by the session's zone
+        (created_at AT TIME ZONE 'UTC')::date AS day,
+        sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
+        count(*) AS event_count
+    FROM public.usage_events
+    -- Both ends: of a range with an unknown start the planner expects little, without an end a third of the table.
+    WHERE created_at BETWEEN (SELECT edge.instant FROM edge) AND 'infinity'
+        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+        -- an event dated infinity has no day
+        AND isfinite(created_at)
+        AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
+    GROUP BY (created_at AT TIME ZONE 'UTC')::date
+),
+
+edges AS (
+    SELECT
+        CASE
+            WHEN :'since'::timestamptz = '-infinity' THEN (SELECT min(spend.day) FROM spend)
+            ELSE (:'since'::timestamptz AT TIME ZONE 'UTC')::date
+        END AS first_day,
+        greatest(:'last_day'::date, (SELECT max(spend.day) FROM spend)) AS last_day
+),
+
+calendar AS (
+    SELECT edges.first_day + generate_series(0, edges.last_day - edges.first_day) AS day
+    FROM edges
+)
+
+SELECT
+    calendar.day,
+    coalesce(spend.total_credits_deducted_cents, 0) AS total_credits_deducted_cents,
+    coalesce(spend.event_count, 0) AS event_count
+FROM calendar
+LEFT JOIN spend ON spend.day = calendar.day
+ORDER BY calendar.day ASC;

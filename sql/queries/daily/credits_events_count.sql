@@ -1,0 +1,44 @@
+-- credits_events_count: how many usage events one account has in a window.
+--
+-- Parameters
+--   :account_id  uuid         whose events
+--   :since       timestamptz  start of the window, inclusive; -infinity for no cutoff
+--   :until       timestamptz  end of the window, exclusive; infinity for none
+-- Columns: total_count
+-- Order:   one row
+-- psql -X -v ON_ERROR_STOP=1 -v account_id=3c90c3cc-0d44-4b50-8888-8dd25736052a -v since=2026-11-01 -v until=infinity
+--   -f daily/credits_events_count.sql
+--
+-- The days before the watermark come from the sums of sql/dba/usage_daily.sql, the others from usage_events.
+WITH edge AS (
+    -- Where the sums end and the events begin: at the watermark, or at the midnight before the window's end. A window
+    -- that does not begin at a UTC midnight is read from the events alone.
+    SELECT
+        bound.day,
+        greatest(bound.day::timestamp AT TIME ZONE 'UTC', :'since'::timestamptz) AS instant
+    FROM (
+        SELECT
+            greatest(
+                (:'since'::timestamptz AT TIME ZONE 'UTC')::date,
+                least((:'until'::timestamptz AT TIME ZONE 'UTC')::date, coalesce(max(day), '-infinity'))
+            ) AS day
+        FROM public.usage_daily_watermark
+        WHERE (:'since'::timestamptz AT TIME ZONE 'UTC')::date = :'since'::timestamptz AT TIME ZONE 'UTC'
+    ) AS bound
+)
+
+SELECT (closed.event_count + open.event_count)::bigint AS total_count
+FROM (
+    SELECT coalesce(sum(event_count), 0) AS event_count
+    FROM public.usage_daily
+    WHERE account_id = :'account_id'::uuid
+        AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
+        AND day < (SELECT edge.day FROM edge)
+) AS closed
+CROSS JOIN (
+    SELECT count(*) AS event_count
+    FROM public.usage_events
+    WHERE account_id = :'account_id'::uuid
+        AND created_at BETWEEN (SELECT edge.instant FROM edge) AND 'infinity'
+        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+) AS open;

@@ -1,0 +1,115 @@
+-- credits_rollup: credits spent and events of each account in a window, one page.
+--
+-- Parameters
+--   :since   timestamptz  start of the window, inclusive; -infinity for no cutoff
+--   :until   timestamptz  end of the window, exclusive; infinity for none
+--   :limit   bigint       rows on this page; 9223372036854775807 for all
+--   :offset  bigint       rows before this page
+-- Columns: account_id, account_name, account_email, total_credits_deducted_cents, event_count
+-- Order:   most credits first; account_id settles ties, so pages never overlap
+-- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0 -f daily/credits_rollup.sql
+--
+-- The days before the watermark come from the sums of sql/dba/usage_daily.sql, the others from usage_events.
+WITH edge AS (
+    -- Where the sums end and the events begin: at the watermark, or at the midnight before the window's end. A window
+    -- that does not begin at a UTC midnight is read from the events alone.
+    SELECT
+        bound.day,
+        greatest(bound.day::timestamp AT TIME ZONE 'UTC', :'since'::timestamptz) AS instant
+    FROM (
+        SELECT
+            greatest(
+                (:'since'::timestamptz AT TIME ZONE 'UTC')::date,
+                least((:'until'::timestamptz AT TIME ZONE 'UTC')::date, coalesce(max(day), '-infinity'))
+            ) AS day
+        FROM public.usage_daily_watermark
+        WHERE (:'since'::timestamptz AT TIME ZONE 'UTC')::date = :'since'::timestamptz AT TIME ZONE 'UTC'
+    ) AS bound
+),
+
+part AS (
+    SELECT
+        account_id,
+        credits_deducted_cents,
+        event_count
+    FROM public.usage_daily
+    WHERE :'since'::timestamptz > '-infinity'
+        AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
+        AND day < (SELECT edge.day FROM edge)
+    UNION ALL
+    -- without a cutoff: all the days that were ever summed, less those after the window
+    SELECT
+        account_id,
+        credits_deducted_cents,
+        event_count
+    FROM public.usage_daily_total
+    WHERE :'since'::timestamptz = '-infinity'
+    UNION ALL
+    SELECT
+        account_id,
+        -credits_deducted_cents AS credits_deducted_cents,
+        -event_count AS event_count
+    FROM public.usage_daily
+    WHERE :'since'::timestamptz = '-infinity'
+        AND day BETWEEN (SELECT edge.day FROM edge) AND 'infinity'
+    UNION ALL
+    SELECT
+        account_id,
+        credits_deducted_cents::bigint AS credits_deducted_cents,
+        1::bigint AS event_count
+    FROM public.usage_events
+    -- Both ends: of a range with an unknown start the planner expects little, without an end a third of the table.
+    WHERE created_at BETWEEN (SELECT edge.instant FROM edge) AND 'infinity'
+        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+),
+
+spend AS (
+    SELECT
+        account_id,
+        -- sum(bigint) is numeric
+        sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
+        sum(event_count)::bigint AS event_count
+    FROM part
+    GROUP BY account_id
+    HAVING sum(event_count) > 0
+),
+
+page AS (
+    SELECT
+        account_id,
+        total_credits_deducted_cents,
+        event_count
+    FROM spend
+    ORDER BY total_credits_deducted_cents DESC, account_id ASC
+    LIMIT :'limit'::bigint OFFSET :'offset'::bigint
+),
+
+-- Names and addresses are looked for in the indexes, for the accounts of the page alone: an array makes that so, whatever
+-- the planner expects of their number. An export, more than the largest page, reads both tables once instead.
+identity AS MATERIALIZED (
+    SELECT
+        accounts.id AS account_id,
+        accounts.name AS account_name,
+        address.email AS account_email
+    FROM public.accounts
+    LEFT JOIN (
+        SELECT DISTINCT ON (account_emails.account_id)
+            account_emails.account_id,
+            account_emails.email
+        FROM public.account_emails
+        WHERE account_emails.email IS NOT NULL
+            AND (:'limit'::bigint > 500 OR account_emails.account_id = ANY(ARRAY(SELECT page.account_id FROM page)))
+        ORDER BY account_emails.account_id ASC, account_emails.updated_at DESC, account_emails.email COLLATE "C" ASC
+    ) AS address ON address.account_id = accounts.id
+    WHERE :'limit'::bigint > 500 OR accounts.id = ANY(ARRAY(SELECT page.account_id FROM page))
+)
+
+SELECT
+    page.account_id,
+    identity.account_name,
+    identity.account_email,
+    page.total_credits_deducted_cents,
+    page.event_count
+FROM page
+LEFT JOIN identity ON identity.account_id = page.account_id
+ORDER BY page.total_credits_deducted_cents DESC, page.account_id ASC;
