@@ -264,7 +264,7 @@ class PostgresServer:
         while self.process.poll() is None:
             # As pg_ctl does it: the answer on the port could be another server's.
             with suppress(FileNotFoundError):
-                if [line.strip() for line in state.read_text().splitlines()[7:8]] == ["ready"]:
+                if [line.strip() for line in state.read_text().splitlines()[7:8]] in (["ready"], ["standby"]):
                     return True
             if time.monotonic() > deadline:
                 raise EmbeddedPostgresError(f"The embedded PostgreSQL was not ready after {START_PATIENCE_S} seconds.")
