@@ -104,7 +104,7 @@ HEALTH = (
     (
         "/health/ready",
         "healthReady",
-        "Whether requests can be answered now: database, privileges and policies.",
+        "Whether requests can be answered now: database, privileges, policies and, if in use, sums of closed days.",
         {200: "All checks are ok.", 503: "A check failed; why is in the service's log."},
     ),
 )

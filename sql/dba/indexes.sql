@@ -78,8 +78,8 @@ ON public.account_api_keys (key_hash);
 CREATE INDEX CONCURRENTLY IF NOT EXISTS account_organization_ids_account_id_organization_id_idx
 ON public.account_organization_ids (account_id, organization_id);
 
--- The drill-down needs no other than those that its tables have: (account_id, created_at) on usage_events and
--- (account_id, created_at DESC) on credit_grants.
+-- The drill-down, and the count of accounts without a cutoff, need no other than those that the tables have:
+-- (account_id, created_at) on usage_events and (account_id, created_at DESC) on credit_grants.
 
 SELECT
     pg_class.relname AS index_name,
