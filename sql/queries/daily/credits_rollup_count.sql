@@ -23,44 +23,44 @@ WITH edge AS (
         FROM public.usage_daily_watermark
         WHERE (:'since'::timestamptz AT TIME ZONE 'UTC')::date = :'since'::timestamptz AT TIME ZONE 'UTC'
     ) AS bound
-),
-
-part AS (
-    SELECT
-        account_id,
-        event_count
-    FROM public.usage_daily
-    WHERE :'since'::timestamptz > '-infinity'
-        AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
-        AND day < (SELECT edge.day FROM edge)
-    UNION ALL
-    -- without a cutoff: all the days that were ever summed, less those after the window
-    SELECT
-        account_id,
-        event_count
-    FROM public.usage_daily_total
-    WHERE :'since'::timestamptz = '-infinity'
-    UNION ALL
-    SELECT
-        account_id,
-        -event_count AS event_count
-    FROM public.usage_daily
-    WHERE :'since'::timestamptz = '-infinity'
-        AND day BETWEEN (SELECT edge.day FROM edge) AND 'infinity'
-    UNION ALL
-    SELECT
-        account_id,
-        1::bigint AS event_count
-    FROM public.usage_events
-    -- Both ends: of a range with an unknown start the planner expects little, without an end a third of the table.
-    WHERE created_at BETWEEN (SELECT edge.instant FROM edge) AND 'infinity'
-        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
 )
 
 SELECT count(*) AS total_count
 FROM (
     SELECT account_id
-    FROM part
+    FROM public.usage_daily
+    WHERE :'since'::timestamptz > '-infinity'
+        AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
+        AND day < (SELECT edge.day FROM edge)
+    UNION
+    -- without a cutoff: whoever has an event on any day that was ever summed
+    SELECT account_id
+    FROM public.usage_daily_total
+    WHERE :'since'::timestamptz = '-infinity' AND :'until'::timestamptz = 'infinity'
+    UNION
+    -- and up to an instant: less those after it
+    SELECT account_id
+    FROM (
+        SELECT
+            account_id,
+            event_count
+        FROM public.usage_daily_total
+        WHERE :'since'::timestamptz = '-infinity' AND :'until'::timestamptz < 'infinity'
+        UNION ALL
+        SELECT
+            account_id,
+            -event_count AS event_count
+        FROM public.usage_daily
+        WHERE :'since'::timestamptz = '-infinity'
+            AND :'until'::timestamptz < 'infinity'
+            AND day BETWEEN (SELECT edge.day FROM edge) AND 'infinity'
+    ) AS summed
     GROUP BY account_id
     HAVING sum(event_count) > 0
+    UNION
+    SELECT account_id
+    FROM public.usage_events
+    -- Both ends: of a range with an unknown start the planner expects little, without an end a third of the table.
+    WHERE created_at BETWEEN (SELECT edge.instant FROM edge) AND 'infinity'
+        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
 ) AS spenders;
