@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format psql soak screenshot lock clean
+.PHONY: help run test lint format psql soak bench screenshot lock clean
 # Two `make` side by side must not both build the virtual environment: each stamp is made under a lock.
 LOCKED := flock .make.lock
 
@@ -34,6 +34,9 @@ psql: $(VENV)/embedded.stamp ## Run a query file on DATABASE_URL as the service 
 
 soak: $(VENV)/dev.stamp ## What takes too long for every run: 100,000 requests, 1,000 cuts, 10,000 oddities.
 	@$(RUN) -m pytest -s tests/soak.py $(ARGS)
+
+bench: $(VENV)/dev.stamp ## Measure what an answer costs, on a million events, or ARGS='--events 10000000'; into docs.
+	@PYTHONPATH=. $(RUN) tests/bench.py $(ARGS)
 
 screenshot: $(VENV)/dev.stamp ## Make the picture of the README anew, with Debian's chromium.
 	@PYTHONPATH=. $(RUN) tests/screenshot.py

@@ -26,6 +26,15 @@ def test_every_query_stands_in_the_readme_of_the_sql(name: str) -> None:
     assert f"| `{name}` |" in (ROOT / "sql" / "README.md").read_text()
 
 
+def test_the_readme_quotes_what_the_bench_wrote() -> None:
+    written = "".join(report.read_text() for report in (ROOT / "docs").glob("bench-*.md"))
+    section = README.partition("## How it grows")[2].partition("\n## ")[0]
+    quoted = [line for line in section.splitlines() if line.startswith("| ")]
+    assert len(quoted) > 10
+    for line in quoted:
+        assert f"{line}\n" in written
+
+
 def test_every_make_target_that_the_readme_names_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^|`|bin )make ([a-z]+)", README, re.MULTILINE))
