@@ -194,6 +194,12 @@ def test_make_psql_fills_in_what_the_service_would(
         ),
         pytest.param("", {}, f"Q must name a query file: {', '.join(QUERY_NAMES)}", id="no query"),
         pytest.param("", {"Q": "../dba/indexes"}, "Q must name a query file", id="another file"),
+        pytest.param(
+            "",
+            {"Q": "credits_rollup", "ROLLUP_SOURCE": "monthly"},
+            "ROLLUP_SOURCE must be one of events, daily",
+            id="source",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_one_sentence_without_the_password(
@@ -227,6 +233,20 @@ def test_the_password_is_not_in_a_command_line_that_others_can_read(reader_url: 
     command, environment = command_of({"Q": "privileges", "DATABASE_URL": reader_url}, ["--csv"])
     assert READER_PASSWORD not in " ".join(command)
     assert environment["PGPASSWORD"] == READER_PASSWORD
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "file"),
+    [
+        ("credits_rollup", "events", "sql/queries/credits_rollup.sql"),
+        ("credits_rollup", "daily", "sql/queries/daily/credits_rollup.sql"),
+        ("credits_events", "daily", "sql/queries/credits_events.sql"),
+    ],
+)
+def test_the_file_is_that_of_the_source(reader_url: str, name: str, source: str, file: str) -> None:
+    account = {"ACCOUNT_ID": str(ADMIN)} if name == "credits_events" else {}
+    command, _ = command_of({"Q": name, "ROLLUP_SOURCE": source, "DATABASE_URL": reader_url, **account}, [])
+    assert command[-1].endswith(f"/{file}")
 
 
 def test_an_sql_error_is_a_failure_of_make_psql(reader_url: str) -> None:

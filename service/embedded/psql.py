@@ -11,7 +11,7 @@ import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
 from werkzeug.datastructures import MultiDict
 
-from service.config import Settings
+from service.config import ROLLUP_SOURCES, Settings
 from service.embedded.postgres import EmbeddedPostgresError, find_binaries
 from service.errors import BadParameters
 from service.periods import window_of
@@ -42,6 +42,8 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
         EmbeddedPostgresError: when there is no psql.
     """
     source = environ.get("ROLLUP_SOURCE") or Settings.rollup_source
+    if source not in ROLLUP_SOURCES:
+        raise NothingToRun(f"ROLLUP_SOURCE must be one of {', '.join(ROLLUP_SOURCES)}")
     queries = load_queries(source=source)
     query = queries.get(environ.get("Q", ""))
     if query is None:

@@ -8,7 +8,8 @@
 -- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -f credits_rollup_count.sql
 SELECT count(*) AS total_count
 FROM (
-    -- groups, not count(DISTINCT account_id): that sorts every event and is not parallel
+    -- groups: count(DISTINCT account_id) sorts every event and is not parallel, and a semi-join reads every account,
+    -- which pays where few of them have many events each, and not for a day or a week
     SELECT account_id
     FROM public.usage_events
     WHERE :'since'::timestamptz > '-infinity'
