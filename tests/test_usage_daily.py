@@ -280,11 +280,15 @@ def test_psql_and_the_service_read_the_same_rows_of_closed_days(ledger: Ledger, 
     ] == expected
 
 
-def test_a_page_is_made_of_the_spending_alike_from_both_sources() -> None:
-    raw, summed = (
-        load_queries(source=source)["credits_rollup"].text.partition("\npage AS (") for source in ("events", "daily")
-    )
-    assert raw[1:] == summed[1:]
+@pytest.mark.parametrize(("name", "start"), [("credits_rollup", "\npage AS ("), ("credits_days", "\nedges AS (")])
+def test_what_is_made_of_the_spending_is_made_alike_from_both_sources(name: str, start: str) -> None:
+    raw, summed = (load_queries(source=source)[name].text.partition(start) for source in ("events", "daily"))
+    assert raw[1:] == summed[1:] != ("", "")
+
+
+def test_the_sums_end_at_one_edge_in_every_query() -> None:
+    texts = [load_queries(source="daily")[name].text for name in DAILY_QUERY_NAMES]
+    assert len({text[text.index("WITH edge AS (") : text.index("    ) AS bound\n")] for text in texts}) == 1
 
 
 # The refresh
