@@ -143,8 +143,8 @@ def openapi_document() -> Json:
     )
     assert plugin.converter is not None  # noqa: S101 - for the type checker: APISpec has set it
     for instant in (Timestamp, Instant):
-        plugin.map_to_openapi_type(instant, "string", "date-time")  # type: ignore[no-untyped-call]  # apispec's own
-    plugin.converter.add_attribute_function(constant)  # type: ignore[no-untyped-call]  # apispec's own
+        plugin.map_to_openapi_type(instant, "string", "date-time")  # type: ignore[no-untyped-call]  # apispec leaves it unannotated
+    plugin.converter.add_attribute_function(constant)  # type: ignore[no-untyped-call]  # apispec leaves it unannotated
     spec.components.security_scheme("apiKey", {"type": "apiKey", "in": "header", "name": "x-api-key"})
     spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
     spec.components.schema("Error", error_schema())

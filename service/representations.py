@@ -86,7 +86,9 @@ def represented(view: Callable[[], Answer]) -> Callable[[], Response]:
         if answer.window.until:
             response.headers["Window-End"] = spelled(answer.window.until)
         if answer.page:
-            response.headers["Link"] = _links(answer.page, answer.window)
+            response.headers["Link"] = ", ".join(
+                f'<{_address(number, answer.window)}>; rel="{relation}"' for relation, number in answer.page.others()
+            )
         response.set_etag(digest.hexdigest())
         # Without either there is no condition, and working that out is not free.
         if request.if_none_match or request.if_match:
@@ -157,11 +159,7 @@ def spelled(instant: datetime) -> str:
     return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def _links(page: Page, window: Window) -> str:
-    """Return the path-absolute addresses of the other pages, pinned: the Host header is not to be trusted."""
-    parameters = {**request.args, "page": "*", "as_of": spelled(window.as_of)}
-    # Encoded once: only the number differs, and no valid parameter has an asterisk.
-    before, _, after = urlencode(parameters, safe=":*").partition("*")
-    return ", ".join(
-        f'<{request.path}?{before}{number}{after}>; rel="{relation}"' for relation, number in page.others()
-    )
+def _address(number: int, window: Window) -> str:
+    """Return the path-absolute address of another page, pinned: the Host header is not to be trusted."""
+    parameters = {**request.args, "page": number, "as_of": spelled(window.as_of)}
+    return f"{request.path}?{urlencode(parameters, safe=':')}"

@@ -178,7 +178,7 @@ def _like(rank: int) -> int:
 
 def _spending(day: str, rank: int, count: int) -> list[tuple[int, int]]:
     """Return what the account of a rank spent: days ago and credits of each of its events, in no order."""
-    rng = random.Random(f"{day} {rank}")  # noqa: S311 - as above
+    rng = random.Random(f"{day} {rank}")  # noqa: S311 - the same for everybody, on purpose
     # One in forty left a month ago, one in forty came this week.
     first, last = {14: (30, DAYS - 1), 38: (0, 6)}.get(rank % 40, (0, DAYS - 1))
     price = rng.lognormvariate(2.3, 0.3)
@@ -198,7 +198,7 @@ def _spending(day: str, rank: int, count: int) -> list[tuple[int, int]]:
 def _events(now: datetime, midnight: datetime, spenders: list[UUID]) -> Rows:
     """Return the events, oldest first: a few accounts have most of them."""
     day = f"{midnight:%Y-%m-%d}"
-    rng = random.Random(day)  # noqa: S311 - as above
+    rng = random.Random(day)  # noqa: S311 - the same for everybody, on purpose
     shares = [(_like(rank) + 1) ** -0.9 for rank in range(len(spenders))]
     today_us = (now - midnight) // timedelta(microseconds=1)
     events: Rows = []
@@ -230,7 +230,7 @@ def _events(now: datetime, midnight: datetime, spenders: list[UUID]) -> Rows:
 
 def _grants(midnight: datetime, spenders: list[UUID], events: Rows) -> tuple[Rows, Rows]:
     """Return the grants, and the wallets that they and the events after them leave."""
-    rng = random.Random(f"grants {midnight:%Y-%m-%d}")  # noqa: S311 - as above
+    rng = random.Random(f"grants {midnight:%Y-%m-%d}")  # noqa: S311 - the same for everybody, on purpose
     charges = defaultdict(list)
     for event in events:
         charges[event[1]].append((event[10], event[11]))

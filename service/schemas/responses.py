@@ -13,7 +13,7 @@ class Timestamp(fields.Field[datetime]):
     """An instant in UTC with six fractional digits; isoformat() alone drops a zero fraction."""
 
     def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:  # noqa: ARG002 - marshmallow's signature
-        return value.isoformat("T", "microseconds") if value else None
+        return value.isoformat(timespec="microseconds") if value else None
 
 
 class Rows(fields.List[Any]):
