@@ -30,7 +30,7 @@ format: $(VENV)/dev.stamp ## Rewrite the Python files in the one format.
 	@$(RUN) -m ruff check --fix .
 
 psql: $(VENV)/embedded.stamp ## Run a query file on DATABASE_URL as the service would: make psql Q=credits_rollup PERIOD=weekly
-	@$(RUN) -m service.embedded.psql $(ARGS)
+	@$(RUN) -m service.psql $(ARGS)
 
 soak: $(VENV)/dev.stamp ## What takes too long for every run: 100,000 requests, 1,000 cuts, 10,000 oddities.
 	@$(RUN) -m pytest -s tests/soak.py $(ARGS)

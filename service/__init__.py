@@ -28,7 +28,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     # An address with two slashes is another address, and a 404: no redirect.
     app.url_map.merge_slashes = False
     app.extensions["settings"] = settings
-    app.extensions["database"] = Database(settings, load_queries(source=settings.rollup_source))
+    app.extensions["database"] = Database(settings, load_queries(source=settings.spend_source))
     register_error_handlers(app)
     register_hooks(app, settings)
     for blueprint in BLUEPRINTS:

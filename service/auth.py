@@ -28,7 +28,7 @@ def admin_only(view: Callable[[Snapshot, datetime], Result]) -> Callable[[], Res
         digest = key_hash(settings.api_key_secret, key_of(request.headers))
 
         def work(snapshot: Snapshot) -> Result:
-            (key,) = snapshot.rows("api_key", key_hash=digest, organization_id=settings.admin_organization_id)
+            (key,) = snapshot.rows("caller", key_hash=digest, organization_id=settings.admin_organization_id)
             g.caller = key["account_id"]
             # Unknown, expired and ownerless keys took the same path to here, and nobody can tell which it was.
             if key["account_id"] is None:

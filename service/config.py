@@ -11,7 +11,7 @@ from psycopg2.extensions import parse_dsn
 
 # An answer that does not come when the server must have cut its statement is waited for this much longer.
 SILENCE_MS = 1_000
-ROLLUP_SOURCES = ("events", "daily")
+SPEND_SOURCES = ("events", "sums")
 
 
 class ConfigurationError(Exception):
@@ -93,7 +93,7 @@ class Settings:
     connect_timeout_s: int = _setting(_integer(2, 60), default=3)
     graceful_timeout_s: int = _setting(_integer(1, 3_600), default=30)
     credits_per_usd: str = _setting(_positive_number, default="100")
-    rollup_source: str = _setting(_choice(*ROLLUP_SOURCES), default="events")
+    spend_source: str = _setting(_choice(*SPEND_SOURCES), default="events")
     log_level: str = _setting(_choice("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
 
     @classmethod

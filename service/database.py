@@ -45,10 +45,10 @@ SET LOCAL TimeZone = 'UTC';
 # The name first: it is what pg_stat_activity shows.
 BEGIN_WITH = "-- {name}: the first of its snapshot\n{begin};\n{text}"
 ROLLBACK = "ROLLBACK"
-# What readiness looks at, by ROLLUP_SOURCE.
+# What readiness looks at, by SPEND_SOURCE.
 CHECKS = {
     "events": ("database", "privileges", "policies"),
-    "daily": ("database", "privileges", "policies", "rollup_source"),
+    "sums": ("database", "privileges", "policies", "sums"),
 }
 INSUFFICIENT_RESOURCES = "53"  # the class of SQLSTATEs: out of connections, memory, disk
 # A refused connection has no SQLSTATE, and libpq's text names roles and addresses: these words of it may be logged.
@@ -221,12 +221,12 @@ class Database:
                 return self._attempt(work, budget, self._connect(budget))
 
     def readiness(self, budget: Budget) -> dict[str, bool]:
-        """Return whether each check passes now: database, privileges, policies, and rollup_source where that is daily.
+        """Return whether each check passes now: database, privileges, policies, and sums where SPEND_SOURCE is that.
 
         It has a connection of its own, so that a pool full of slow queries does not make it wait. There is one of
         these: whoever asks meanwhile waits as long as for the pool's, not for a database that has gone silent.
         """
-        failed = dict.fromkeys(CHECKS[self._settings.rollup_source], False)
+        failed = dict.fromkeys(CHECKS[self._settings.spend_source], False)
         if not self._readiness_lock.acquire(timeout=self._settings.queue_timeout_ms / 1_000):
             return failed
         try:
@@ -241,7 +241,7 @@ class Database:
             self._readiness_lock.release()
 
     def _check(self, snapshot: Snapshot) -> dict[str, bool]:
-        rows = snapshot.rows("privileges", rollup_source=self._settings.rollup_source)
+        rows = snapshot.rows("privileges", spend_source=self._settings.spend_source)
         for row in rows:
             if not row["is_present"]:
                 log.error("table %s: absent", row["table_name"])
@@ -252,9 +252,9 @@ class Database:
                     "readable" if row["can_read"] else "not readable",
                     "present" if row["can_see_rows"] else "absent",
                 )
-        checks = dict.fromkeys(CHECKS[self._settings.rollup_source], True)
-        if "rollup_source" in checks:
-            checks["rollup_source"] = all(row["is_present"] for row in rows)
+        checks = dict.fromkeys(CHECKS[self._settings.spend_source], True)
+        if "sums" in checks:
+            checks["sums"] = all(row["is_present"] for row in rows)
             # of a table that is not there the other checks say nothing
             rows = [row for row in rows if row["is_present"]]
         checks["privileges"] = all(row["can_read"] for row in rows)

@@ -1,6 +1,6 @@
 """The query files of sql/queries, loaded and checked once at start.
 
-Some of them are there twice: what sql/queries reads from usage_events alone, sql/queries/daily reads from the sums of
+Some of them are there twice: what sql/queries reads from usage_events alone, sql/queries/sums reads from the sums of
 closed days as far as they go, with the same parameters, columns and rows.
 
 A file is a psql script first: it names its parameters as psql does, ``:'name'::type``, and psycopg2's text is made
@@ -14,7 +14,7 @@ from pathlib import Path
 
 QUERY_FOLDER = Path(__file__).parent.parent / "sql" / "queries"
 QUERY_NAMES = (
-    "api_key",
+    "caller",
     "credits_days",
     "credits_events",
     "credits_events_count",
@@ -23,7 +23,7 @@ QUERY_NAMES = (
     "credits_rollup_count",
     "privileges",
 )
-DAILY_QUERY_NAMES = ("credits_days", "credits_events_count", "credits_rollup", "credits_rollup_count")
+SUMS_QUERY_NAMES = ("credits_days", "credits_events_count", "credits_rollup", "credits_rollup_count")
 
 
 class QueryFileError(Exception):
@@ -63,12 +63,12 @@ HEADER_COLUMNS = re.compile(r"^-- Columns: (?P<columns>[a-z_]+(?:,\s(?:--\s+)?[a
 
 
 def query_path(name: str, source: str, folder: Path = QUERY_FOLDER) -> Path:
-    """Return the file of a query; ``source`` is ROLLUP_SOURCE, events or daily."""
-    return folder / ("daily" if source == "daily" and name in DAILY_QUERY_NAMES else "") / f"{name}.sql"
+    """Return the file of a query; ``source`` is SPEND_SOURCE, events or sums."""
+    return folder / ("sums" if source == "sums" and name in SUMS_QUERY_NAMES else "") / f"{name}.sql"
 
 
 def load_queries(folder: Path = QUERY_FOLDER, source: str = "events") -> dict[str, Query]:
-    """Load every query the service runs, keyed by name; ``source`` is ROLLUP_SOURCE, events or daily.
+    """Load every query the service runs, keyed by name; ``source`` is SPEND_SOURCE, events or sums.
 
     Raises:
         QueryFileError: for the first file that is missing or breaks a rule.

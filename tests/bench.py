@@ -109,23 +109,23 @@ ORDER BY created_at DESC, id COLLATE "C" DESC LIMIT %s OFFSET %s
 # As if it had not been closed yet.
 OPEN_DAY = """
 BEGIN;
-UPDATE public.usage_daily_total AS total
+UPDATE public.usage_sums_total AS total
 SET credits_deducted_cents = total.credits_deducted_cents - closed.credits_deducted_cents,
     event_count = total.event_count - closed.event_count
-FROM public.usage_daily AS closed
+FROM public.usage_sums AS closed
 WHERE closed.account_id = total.account_id AND closed.day = '{day}';
-DELETE FROM public.usage_daily_total WHERE event_count = 0;
-DELETE FROM public.usage_daily WHERE day = '{day}';
-UPDATE public.usage_daily_watermark SET day = '{day}';
+DELETE FROM public.usage_sums_total WHERE event_count = 0;
+DELETE FROM public.usage_sums WHERE day = '{day}';
+UPDATE public.usage_sums_watermark SET day = '{day}';
 COMMIT;
-VACUUM public.usage_daily, public.usage_daily_total;
+VACUUM public.usage_sums, public.usage_sums_total;
 """
 SCAN_DAY = """
 SELECT account_id, sum(credits_deducted_cents), count(*) FROM public.usage_events
 WHERE created_at >= timestamptz '{day} 00:00:00Z' AND created_at < timestamptz '{day} 00:00:00Z' + interval '1 day'
 GROUP BY account_id;
 """
-REFRESH = "\\i sql/dba/usage_daily_refresh.sql"
+REFRESH = "\\i sql/dba/sums_refresh.sql"
 IN_SINCE_UNTIL = """created_at >= :'since'::timestamptz
     AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')"""
 COUNTS = {
@@ -233,7 +233,7 @@ def window(period: str) -> dict[str, str]:
 
 def ask(path: str, period: str, *files: Path, **parameters: str) -> Ask:
     caller = {"key_hash": key_hash(ADMIN_KEY), "organization_id": str(ORGANIZATION)}
-    return Ask(path, (QUERIES / "api_key.sql", *files), {**window(period), **caller, **parameters})
+    return Ask(path, (QUERIES / "caller.sql", *files), {**window(period), **caller, **parameters})
 
 
 def ask_rollup(period: str, limit: int, page: int, accounts: int, folder: Path = QUERIES) -> Ask:
@@ -529,13 +529,13 @@ def daily(bench: Bench) -> None:
     """The rollup from closed days beside the rollup from events, what each reads, and what closing a day costs."""
     report, windows = bench.report, look(bench).windows
     progress("closing all days")
-    bench.server.psql("-f", SQL / "dba" / "usage_daily.sql", database=DATABASE)
+    bench.server.psql("-f", SQL / "dba" / "sums.sql", database=DATABASE)
     with bench.psql(user="postgres") as owner:
         filled = owner.time(REFRESH)
     bench.server.psql("-c", "VACUUM ANALYZE", database=DATABASE)
     report.say(
         "## From closed days",
-        "A first page of 100 accounts with `ROLLUP_SOURCE=events` and with `ROLLUP_SOURCE=daily`, in turn: medians and "
+        "A first page of 100 accounts with `SPEND_SOURCE=events` and with `SPEND_SOURCE=sums`, in turn: medians and "
         "p95 in milliseconds. Then the rows that the page alone, without the count, reads of each table (from EXPLAIN "
         "ANALYZE), and what one costs in nanoseconds: the median of the page in psql, without parallel workers, by all "
         "these rows.",
@@ -544,7 +544,7 @@ def daily(bench: Bench) -> None:
     costs: list[tuple[tuple[str | int, ...], float]] = []
     with (
         Served(bench.url()) as events,
-        Served(bench.url(), ROLLUP_SOURCE="daily") as closed,
+        Served(bench.url(), SPEND_SOURCE="daily") as closed,
         bench.psql() as psql,
         closing(Client(events.port)) as events_client,
         closing(Client(closed.port)) as closed_client,
@@ -587,7 +587,7 @@ def cost_of_rows(bench: Bench, period: str, pages: list[Ask]) -> tuple[tuple[str
         # What is cheaper, not what is given more processors.
         psql.time("SET max_parallel_workers_per_gather = 0;")
         samples = bench.compare(*(partial(psql.time, page.psql()) for page in pages))
-    days, totals, events = (from_days[name] for name in ("usage_daily", "usage_daily_total", "usage_events"))
+    days, totals, events = (from_days[name] for name in ("usage_sums", "usage_sums_total", "usage_events"))
     rows = (from_events["usage_events"], days + totals + events)
     costs = [median(sample) * 1e6 / max(1, count) for sample, count in zip(samples, rows, strict=True)]
     cells = (period, rows[0], figure(costs[0]), days, totals, events, figure(costs[1]))

@@ -31,6 +31,12 @@ SECRET = "a secret of the tests"
 ORGANIZATION = UUID("04e3aba9-c130-4fb8-8b92-34e95d43e66b")
 ADMIN = UUID("aaaaaaaa-0000-4000-8000-000000000001")
 ADMIN_KEY = "key-of-the-admin"
+ROLLUP = "/api/admins/credits/rollup"
+EVENTS = "/api/admins/credits/events"
+DAYS = "/api/admins/credits/days"
+# Accounts of hand-made examples.
+NOVA = UUID("11111111-0000-4000-8000-000000000001")
+ORBIT = UUID("22222222-0000-4000-8000-000000000002")
 TABLES = (
     "account_emails",
     "account_api_keys",

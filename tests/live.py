@@ -21,11 +21,11 @@ from typing import Any, Self
 
 import psutil
 
-from conftest import ADMIN_KEY, LOGGED, SECRET, Tables
+from conftest import ADMIN_KEY, LOGGED, ROLLUP, SECRET, Tables
 from service.embedded.postgres import free_port
 
 ROOT = Path(__file__).parent.parent
-ROLLUP = "/api/admins/credits/rollup?period=all"
+ROLLUP_ALL = f"{ROLLUP}?period=all"
 KEY = {"x-api-key": ADMIN_KEY}
 # How long a test waits for what must come. Not a promise of the service: other things run on the machine too.
 PATIENCE_S = 60
@@ -107,7 +107,7 @@ class Gunicorn:
         except OSError:
             return False
 
-    def get(self, path: str = ROLLUP, headers: dict[str, str] | None = None, method: str = "GET") -> Answer:
+    def get(self, path: str = ROLLUP_ALL, headers: dict[str, str] | None = None, method: str = "GET") -> Answer:
         """Ask on a connection of its own; with the admin's key unless other headers are given."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S * 2)
         try:
@@ -144,7 +144,7 @@ class Gunicorn:
 
 def ask(
     connection: http.client.HTTPConnection,
-    path: str = ROLLUP,
+    path: str = ROLLUP_ALL,
     headers: dict[str, str] | None = None,
     method: str = "GET",
 ) -> Answer:
@@ -158,7 +158,7 @@ def ask(
 class Asking:
     """Requests under way, each in a thread of its own; ``answers`` in the order of their coming."""
 
-    def __init__(self, service: Gunicorn, count: int = 1, path: str = ROLLUP) -> None:
+    def __init__(self, service: Gunicorn, count: int = 1, path: str = ROLLUP_ALL) -> None:
         self.answers: list[Answer] = []
         self.failures: list[BaseException] = []
         self._threads = [threading.Thread(target=self._ask, args=(service, path)) for _ in range(count)]

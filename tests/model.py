@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from conftest import Tables
@@ -12,6 +13,10 @@ from conftest import Tables
 PERIODS = {"all": None, "daily": 1, "weekly": 7, "monthly": 30}
 INTEGER_MAX = 2**31 - 1
 MICROSECOND = timedelta(microseconds=1)
+# How a law is tried. Its examples empty the tables themselves; a shared machine may be slow.
+law = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 @dataclass

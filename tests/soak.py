@@ -19,7 +19,7 @@ import test_fuzz
 import test_live_faults
 import test_live_overload
 from conftest import ADMIN, READER_PASSWORD, Tables, create_database
-from live import KEY, ROLLUP, Gunicorn, Proxy, ask
+from live import KEY, ROLLUP_ALL, Gunicorn, Proxy, ask
 from service.embedded.postgres import PostgresServer
 
 REQUESTS = int(os.environ.get("SOAK_REQUESTS", "100000"))
@@ -27,11 +27,11 @@ CUTS = int(os.environ.get("SOAK_CUTS", "1000"))
 CLIENTS = 16
 # All that is answered without the database's being away, and nothing twice in a row.
 MIX = [
-    (ROLLUP, KEY, 200),
+    (ROLLUP_ALL, KEY, 200),
     (f"/api/admins/credits/events?account_id={ADMIN}", KEY, 200),
-    (ROLLUP, KEY | {"Accept": "text/csv"}, 200),
-    (ROLLUP, {}, 401),
-    (f"{ROLLUP}&limit=0", KEY, 400),
+    (ROLLUP_ALL, KEY | {"Accept": "text/csv"}, 200),
+    (ROLLUP_ALL, {}, 401),
+    (f"{ROLLUP_ALL}&limit=0", KEY, 400),
     ("/nowhere", {}, 404),
     ("/health/live", {}, 200),
 ]
@@ -114,11 +114,11 @@ def test_a_csv_of_a_million_accounts_takes_no_memory(server: PostgresServer) -> 
     limits = {"STATEMENT_TIMEOUT_MS": 120_000, "REQUEST_TIMEOUT_MS": 240_000, "GRACEFUL_TIMEOUT_S": 250}
     url = server.url("million", user="credits_reader", password=READER_PASSWORD)
     with Gunicorn(url, **limits) as service:
-        service.get(f"{ROLLUP}&limit=500", KEY | {"Accept": "text/csv"})
+        service.get(f"{ROLLUP_ALL}&limit=500", KEY | {"Accept": "text/csv"})
         (worker,) = service.workers()
         before, started = worker.memory_info().rss, time.monotonic()
         with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=300)) as connection:
-            connection.request("GET", f"{ROLLUP}&", headers=KEY | {"Accept": "text/csv"})
+            connection.request("GET", f"{ROLLUP_ALL}&", headers=KEY | {"Accept": "text/csv"})
             response = connection.getresponse()
             length = lines = 0
             while block := response.read(2**20):

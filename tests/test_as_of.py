@@ -3,21 +3,15 @@
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Tables, answered
-from model import MICROSECOND, PERIODS, Content, contents, days_body, events_body, instants_around, rollup_body
-from test_rollup_law import law
-
-ROLLUP = "/api/admins/credits/rollup"
-EVENTS = "/api/admins/credits/events"
-DAYS = "/api/admins/credits/days"
-NOVA = UUID("11111111-0000-4000-8000-000000000001")
+from conftest import DAYS, EVENTS, NOVA, ROLLUP, Tables, answered
+from model import MICROSECOND, PERIODS, Content, contents, days_body, events_body, instants_around, law, rollup_body
 
 
 @pytest.fixture

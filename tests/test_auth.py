@@ -5,9 +5,8 @@ from uuid import UUID
 import pytest
 from flask.testing import FlaskClient
 
-from conftest import ADMIN, ADMIN_KEY, ORGANIZATION, Tables, key_hash
+from conftest import ADMIN, ADMIN_KEY, ORGANIZATION, ROLLUP, Tables, key_hash
 
-ROLLUP = "/api/admins/credits/rollup"
 MEMBER_OF_ANOTHER = UUID("bbbbbbbb-0000-4000-8000-000000000002")
 OTHER_ORGANIZATION = UUID("cccccccc-0000-4000-8000-000000000003")
 UNAUTHENTICATED = {

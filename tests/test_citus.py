@@ -18,7 +18,7 @@ NAME = "spread"
 SCRIPT = SQL / "dba" / "citus.sql"
 QUERIES = sorted(path for path in (SQL / "queries").rglob("*.sql") if path.stem != "privileges")
 # Distributed by account_id, or as accounts by id.
-DISTRIBUTED = ("account_emails", "accounts", "usage_daily", "usage_daily_total", "usage_events")
+DISTRIBUTED = ("account_emails", "accounts", "usage_sums", "usage_sums_total", "usage_events")
 
 
 def code(path: Path) -> str:
@@ -89,7 +89,7 @@ def test_nothing_is_put_on_the_path_of_those_who_write() -> None:
 def spread(server: PostgresServer) -> Iterator[Tables]:
     """A database with stand-ins for what citus.sql calls of Citus: they refuse what Citus would, and keep a list."""
     create_database(server, NAME)
-    for script in ("usage_daily.sql", "indexes.sql"):
+    for script in ("sums.sql", "indexes.sql"):
         server.psql("-f", SQL / "dba" / script, database=NAME)
     tables = Tables(server.url(NAME))
     tables.execute("""
@@ -134,9 +134,9 @@ def test_the_tables_are_distributed_by_account_accounts_first(server: PostgresSe
             ("accounts", "id"),
             ("account_emails", "account_id"),
             ("usage_events", "account_id"),
-            ("usage_daily", "account_id"),
-            ("usage_daily_total", "account_id"),
-            ("usage_daily_watermark", None),
+            ("usage_sums", "account_id"),
+            ("usage_sums_total", "account_id"),
+            ("usage_sums_watermark", None),
         ]
     assert spread.execute(
         "SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint "
@@ -147,12 +147,12 @@ def test_the_tables_are_distributed_by_account_accounts_first(server: PostgresSe
         ("account_emails", "PRIMARY KEY (account_id, id)"),
         ("account_emails", "UNIQUE (account_id, email)"),
         ("accounts", "PRIMARY KEY (id)"),
-        ("usage_daily", "FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE"),
-        ("usage_daily", "PRIMARY KEY (account_id, day)"),
-        ("usage_daily_total", "FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE"),
-        ("usage_daily_total", "PRIMARY KEY (account_id)"),
         ("usage_events", "FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE"),
         ("usage_events", "PRIMARY KEY (account_id, id)"),
+        ("usage_sums", "FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE"),
+        ("usage_sums", "PRIMARY KEY (account_id, day)"),
+        ("usage_sums_total", "FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE"),
+        ("usage_sums_total", "PRIMARY KEY (account_id)"),
     ]
     with pytest.raises(ForeignKeyViolation):
         spread.event(UUID(int=1), 1, "2026-11-22 00:00:00+00")

@@ -7,14 +7,8 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Tables, answered
-from model import PERIODS, Content, contents, days_body
-from test_rollup_law import law
-
-ROLLUP = "/api/admins/credits/rollup"
-DAYS = "/api/admins/credits/days"
-NOVA = UUID("11111111-0000-4000-8000-000000000001")
-ORBIT = UUID("22222222-0000-4000-8000-000000000002")
+from conftest import DAYS, NOVA, ORBIT, ROLLUP, Tables, answered
+from model import PERIODS, Content, contents, days_body, law
 
 
 def day(name: str, total: int, count: int) -> dict[str, Any]:

@@ -7,11 +7,9 @@ from flask import Flask, abort
 from flask.testing import FlaskClient
 from werkzeug.exceptions import default_exceptions
 
-from conftest import Tables
+from conftest import ROLLUP, Tables
 from service import create_app
 from service.config import Settings
-
-ROLLUP = "/api/admins/credits/rollup"
 
 
 @pytest.fixture

@@ -5,11 +5,7 @@ from uuid import UUID
 import pytest
 from flask.testing import FlaskClient
 
-from conftest import ADMIN, Tables
-
-EVENTS = "/api/admins/credits/events"
-NOVA = UUID("11111111-0000-4000-8000-000000000001")
-ORBIT = UUID("22222222-0000-4000-8000-000000000002")
+from conftest import ADMIN, EVENTS, NOVA, ORBIT, Tables
 
 
 @pytest.fixture

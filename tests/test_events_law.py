@@ -7,11 +7,8 @@ from flask.testing import FlaskClient
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from conftest import Tables
-from model import PERIODS, Content, contents, events_body, rollup_rows
-from test_rollup_law import law
-
-EVENTS = "/api/admins/credits/events"
+from conftest import EVENTS, Tables
+from model import PERIODS, Content, contents, events_body, law, rollup_rows
 
 
 def ask(admin: FlaskClient, account: UUID | str, **arguments: Any) -> dict[str, Any]:

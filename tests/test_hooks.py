@@ -12,12 +12,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from conftest import ADMIN, ADMIN_KEY, Tables
-from live import Gunicorn, ask
+from conftest import ADMIN, NOVA, ROLLUP, Tables
+from live import KEY, Gunicorn, ask
 
-ROLLUP = "/api/admins/credits/rollup"
-KEY = {"x-api-key": ADMIN_KEY}
-NOVA = UUID("11111111-0000-4000-8000-000000000001")
 # A request of each kind of answer.
 ANSWERS = [
     pytest.param("GET", ROLLUP, KEY, 200, id="success"),

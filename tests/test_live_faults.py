@@ -16,15 +16,14 @@ from uuid import UUID
 
 import pytest
 
-from conftest import DATABASE, READER_PASSWORD, SECRET, Tables, create_database
-from live import PATIENCE_S, ROLLUP, Answer, Asking, Cable, Gunicorn, Proxy, backends, eventually, locked
+from conftest import DATABASE, NOVA, READER_PASSWORD, SECRET, Tables, create_database
+from live import PATIENCE_S, ROLLUP_ALL, Answer, Asking, Cable, Gunicorn, Proxy, backends, eventually, locked
 from service.config import Settings
 from service.database import Budget, Database
 from service.embedded.postgres import PostgresServer
 from service.errors import DatabaseTimeout
 from service.queries import Query, load_queries
 
-NOVA = UUID("11111111-0000-4000-8000-000000000001")
 ACCOUNTS = [UUID(int=n) for n in range(1, 401)]
 UNREACHABLE = {"status": "error", "error": "The database cannot be reached; try again shortly."}
 TOO_LONG = {"status": "error", "error": "The database took too long to answer; try again."}
@@ -262,7 +261,7 @@ def test_a_cancel_by_a_standby_is_retried_on_a_newly_opened_connection(
         pids = fill_the_pool(service, database, fragile.url(DATABASE))
         database.execute("INSERT INTO clock.conflict VALUES (clock_timestamp())")
         assert is_whole(service.get())
-        assert "SQLSTATE 40001, in query api_key" in service.err()
+        assert "SQLSTATE 40001, in query caller" in service.err()
         assert not set(pids) & set(backends(database))
         database.execute("UPDATE clock.conflict SET until = 'infinity'")
         answer = service.get()
@@ -356,9 +355,9 @@ def test_under_32_clients_a_restarting_database_gives_only_right_answers_and_503
 @pytest.mark.parametrize(
     ("table", "path", "body"),
     [
-        pytest.param("usage_events", ROLLUP, SHORTER, id="the rollup"),
+        pytest.param("usage_events", ROLLUP_ALL, SHORTER, id="the rollup"),
         pytest.param("usage_events", f"/api/admins/credits/events?account_id={ACCOUNTS[0]}", SHORTER, id="the events"),
-        pytest.param("account_api_keys", ROLLUP, TOO_LONG, id="the key look-up, which no shorter window helps"),
+        pytest.param("account_api_keys", ROLLUP_ALL, TOO_LONG, id="the key look-up, which no shorter window helps"),
     ],
 )
 def test_a_statement_past_its_limit_is_cut_on_the_server_and_a_504(
@@ -422,7 +421,7 @@ def test_a_server_that_falls_silent_is_given_up_though_every_packet_arrives(
         assert service.get("/health/ready").status == 503
         answer = service.get()
         assert (answer.status, answer.json()) == (503, UNREACHABLE)
-        assert "NoAnswer, SQLSTATE None, in query api_key" in service.err()
+        assert "NoAnswer, SQLSTATE None, in query caller" in service.err()
         assert "NoAnswer while connecting" in service.err()
         proxy.silent = False
         assert is_whole(service.get())

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from conftest import Tables
-from live import KEY, PATIENCE_S, ROLLUP, Answer, Asking, Gunicorn, ask, backends, eventually, locked
+from live import KEY, PATIENCE_S, ROLLUP_ALL, Answer, Asking, Gunicorn, ask, backends, eventually, locked
 
 BUSY = {"status": "error", "error": "Too many requests are being answered; try again shortly."}
 LIMITS = {"THREADS": 32, "POOL_SIZE": 4, "QUEUE_SIZE": 20, "STATEMENT_TIMEOUT_MS": 600_000}
@@ -98,7 +98,7 @@ def test_a_worker_that_is_replaced_drops_nothing(reader_url: str, tables: Tables
         def client() -> None:
             connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE_S)
             for _ in range(40):
-                answer = ask(connection, ROLLUP, KEY)
+                answer = ask(connection, ROLLUP_ALL, KEY)
                 with lock:
                     statuses[answer.status] += 1
                     pids.update(worker.pid for worker in service.workers())

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from conftest import Tables
-from live import PATIENCE_S, ROLLUP, Asking, Gunicorn, ask, backends, eventually, locked
+from live import PATIENCE_S, ROLLUP_ALL, Asking, Gunicorn, ask, backends, eventually, locked
 
 LIMITS = {"QUEUE_TIMEOUT_MS": 60_000, "REQUEST_TIMEOUT_MS": 60_000, "GRACEFUL_TIMEOUT_S": 120}
 
@@ -59,7 +59,7 @@ def test_a_request_that_never_ends_is_cut_and_told_so_before_the_end(
 
 def test_an_idle_service_ends_with_status_0_and_leaves_nothing(reader_url: str, tables: Tables) -> None:
     with Gunicorn(reader_url, WEB_CONCURRENCY=2) as service:
-        assert service.get(ROLLUP).status == 200
+        assert service.get(ROLLUP_ALL).status == 200
         family = service.family()
         assert len(family) == 3
         assert service.stop() == 0
@@ -67,5 +67,5 @@ def test_an_idle_service_ends_with_status_0_and_leaves_nothing(reader_url: str, 
             with suppress(psutil.NoSuchProcess):
                 member.wait(PATIENCE_S)
         with pytest.raises(OSError, match="refused"):
-            service.get(ROLLUP)
+            service.get(ROLLUP_ALL)
     eventually(lambda: not backends(tables), "the connections to be closed")

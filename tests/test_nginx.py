@@ -10,19 +10,17 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID
 
 import psutil
 import pytest
 
-from conftest import ADMIN_KEY, Tables
-from live import KEY, PATIENCE_S, ROLLUP, ROOT, Answer, Gunicorn, ask, eventually
+from conftest import ADMIN_KEY, NOVA, Tables
+from live import KEY, PATIENCE_S, ROLLUP_ALL, ROOT, Answer, Gunicorn, ask, eventually
 from service.config import Settings
 from service.embedded.postgres import free_port
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
-NOVA = UUID("11111111-0000-4000-8000-000000000001")
 # More than the buffers of the sockets on the way hold.
 EVENTS = 200_000
 
@@ -43,7 +41,7 @@ class Nginx:
         raw = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
         return self.trust.wrap_socket(raw, server_hostname="credits.example")
 
-    def get(self, path: str = ROLLUP, headers: dict[str, str] | None = None) -> Answer:
+    def get(self, path: str = ROLLUP_ALL, headers: dict[str, str] | None = None) -> Answer:
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         connection.sock = self.connect()
         try:
@@ -120,10 +118,10 @@ def connected(service: Gunicorn) -> int:
 @pytest.mark.parametrize(
     ("path", "headers"),
     [
-        pytest.param(ROLLUP, KEY, id="success"),
-        pytest.param(ROLLUP, {"Authorization": f"Bearer {ADMIN_KEY}"}, id="bearer"),
-        pytest.param(ROLLUP, {}, id="no key"),
-        pytest.param(f"{ROLLUP}&limit=0", KEY, id="bad parameter"),
+        pytest.param(ROLLUP_ALL, KEY, id="success"),
+        pytest.param(ROLLUP_ALL, {"Authorization": f"Bearer {ADMIN_KEY}"}, id="bearer"),
+        pytest.param(ROLLUP_ALL, {}, id="no key"),
+        pytest.param(f"{ROLLUP_ALL}&limit=0", KEY, id="bad parameter"),
         pytest.param("/nowhere", {}, id="no such path"),
         pytest.param("/health/ready", {}, id="ready, asked from this machine"),
     ],

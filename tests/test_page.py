@@ -16,14 +16,13 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
 
 from browser import chromium, needs_chromium, watched_page
-from conftest import ADMIN, ADMIN_KEY, DATABASE, READER_PASSWORD, Tables
+from conftest import ADMIN, ADMIN_KEY, DATABASE, NOVA, READER_PASSWORD, Tables
 from live import Gunicorn, Proxy
 from service.embedded.postgres import PostgresServer
 
 pytestmark = needs_chromium
 
 NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)
-NOVA = UUID("11111111-0000-4000-8000-000000000001")
 BOLD = UUID("11111111-0000-4000-8000-000000000002")
 NAMELESS = UUID("11111111-0000-4000-8000-000000000003")
 BUSY = UUID("11111111-0000-4000-8000-000000000004")

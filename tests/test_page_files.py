@@ -10,8 +10,8 @@ from conftest import BufferedClient
 from service import create_app
 from service.config import ConfigurationError, Settings
 
-FILES = Path(__file__).parent.parent / "service" / "page"
-ASSETS = sorted(path.name for path in (FILES / "assets").iterdir())
+ASSETS = Path(__file__).parent.parent / "service" / "static"
+NAMES = sorted(path.name for path in ASSETS.iterdir())
 POLICY = {
     "default-src": "'none'",
     "script-src": "'self'",
@@ -58,11 +58,11 @@ def test_another_number_of_credits_stops_the_start(settings: Settings, value: st
         Settings.from_environment(environment)
 
 
-@pytest.mark.parametrize("name", ASSETS)
+@pytest.mark.parametrize("name", NAMES)
 def test_each_file_has_its_type_and_is_kept_only_while_it_holds(client: FlaskClient, name: str) -> None:
     types = {".js": "javascript", ".css": "text/css", ".svg": "image/svg+xml"}
     response = client.get(f"/assets/{name}")
-    assert (response.status_code, response.data) == (200, (FILES / "assets" / name).read_bytes())
+    assert (response.status_code, response.data) == (200, (ASSETS / name).read_bytes())
     assert types[Path(name).suffix] in response.content_type
     assert response.headers["Cache-Control"] == "private, no-cache"
     assert "Content-Security-Policy" in response.headers

@@ -19,7 +19,7 @@ from service.queries import load_queries
 
 NAME = "plans"
 NOW = datetime(2026, 11, 22, 18, tzinfo=UTC)
-QUERIES = {source: load_queries(source=source) for source in ("events", "daily")}
+QUERIES = {source: load_queries(source=source) for source in ("events", "sums")}
 LARGE = ("account_api_keys", "account_emails", "account_organization_ids", "accounts", "usage_events")
 EVERY_ROW = 2**63 - 1
 ACCOUNTS = 20_000
@@ -78,9 +78,9 @@ def year(server: PostgresServer) -> Iterator[Tables]:
     tables.seed_admin()
     tables.execute(LOAD)
     server.psql("-f", SQL / "dba" / "indexes.sql", database=NAME)
-    server.psql("-f", SQL / "dba" / "usage_daily.sql", database=NAME)
+    server.psql("-f", SQL / "dba" / "sums.sql", database=NAME)
     tables.fix_now(NOW)
-    tables.execute("SET search_path = clock, pg_catalog, public; SELECT public.usage_daily_refresh()")
+    tables.execute("SET search_path = clock, pg_catalog, public; SELECT public.usage_sums_refresh()")
     tables.execute("VACUUM ANALYZE")
     yield tables
     tables.connection.close()
@@ -135,21 +135,21 @@ def sums_of(raw: connection, period: str, account: UUID | None = None) -> Counte
     """How much there is to read of a window whose closed days are summed, up to the names."""
     with raw.cursor() as cursor:
         cursor.execute(
-            "SELECT count(*) FROM public.usage_daily WHERE day >= (%s::timestamptz AT TIME ZONE 'UTC')::date "
+            "SELECT count(*) FROM public.usage_sums WHERE day >= (%s::timestamptz AT TIME ZONE 'UTC')::date "
             "AND (account_id = %s OR %s)",
             (window(period)["since"], account or UUID(int=0), account is None),
         )
         ((account_days,),) = cursor.fetchall()
         today, _ = events_of(raw, "daily", account)
-        return Counter(usage_daily=account_days, usage_daily_watermark=1, usage_events=today)
+        return Counter(usage_sums=account_days, usage_sums_watermark=1, usage_events=today)
 
 
 def totals_of(raw: connection, period: str) -> Counter[str]:
     """The same for a query that needs no days: without a cutoff there is a total of each account."""
     sums = sums_of(raw, period)
     if period == "all":
-        del sums["usage_daily"]
-        sums["usage_daily_total"] = events_of(raw, "all")[1]
+        del sums["usage_sums"]
+        sums["usage_sums_total"] = events_of(raw, "all")[1]
     return sums
 
 
@@ -198,7 +198,7 @@ def test_a_rollup_from_sums_reads_them_once_and_today_s_events(
 ) -> None:
     _, accounts = events_of(transaction, period)
     on_page = max(0, min(limit, accounts - offset))
-    found = plan(transaction, "credits_rollup", source="daily", **window(period), limit=limit, offset=offset)
+    found = plan(transaction, "credits_rollup", source="sums", **window(period), limit=limit, offset=offset)
     assert found.answered == on_page
     most = totals_of(transaction, period) + Counter(accounts=on_page, account_emails=on_page * ADDRESSES)
     assert found.rows == found.rows & most
@@ -211,22 +211,22 @@ def test_a_rollup_from_sums_that_ends_in_a_closed_day_reads_that_day_s_events(tr
     with transaction.cursor() as cursor:
         cursor.execute(
             "SELECT (SELECT count(*) FROM public.usage_events WHERE created_at >= date_trunc('day', %(end)s, 'UTC') "
-            "AND created_at < %(end)s), (SELECT count(*) FROM public.usage_daily WHERE day >= %(end)s::date)",
+            "AND created_at < %(end)s), (SELECT count(*) FROM public.usage_sums WHERE day >= %(end)s::date)",
             {"end": end},
         )
         ((events, later),) = cursor.fetchall()
     pinned = window_of("all", NOW, end).parameters()
-    found = plan(transaction, "credits_rollup", source="daily", **pinned, limit=1, offset=0)
+    found = plan(transaction, "credits_rollup", source="sums", **pinned, limit=1, offset=0)
     assert found.rows["usage_events"] == events
-    assert found.rows["usage_daily"] == later
+    assert found.rows["usage_sums"] == later
 
 
 @pytest.mark.parametrize("period", PERIOD_DAYS)
 def test_what_is_counted_from_sums_reads_them_and_today_s_events(transaction: connection, period: str) -> None:
-    found = plan(transaction, "credits_rollup_count", source="daily", **window(period))
+    found = plan(transaction, "credits_rollup_count", source="sums", **window(period))
     assert found.rows == +totals_of(transaction, period)
     more = {"account_id": "", "last_day": NOW.date()}
-    found = plan(transaction, "credits_days", source="daily", **window(period), **more)
+    found = plan(transaction, "credits_days", source="sums", **window(period), **more)
     assert found.rows == +sums_of(transaction, period)
 
 
@@ -237,11 +237,11 @@ def test_what_is_counted_of_one_account_from_sums_reads_its_own_alone(
     transaction: connection, name: str, period: str, account: UUID
 ) -> None:
     more = {"last_day": NOW.date()} if name == "credits_days" else {}
-    found = plan(transaction, name, source="daily", **window(period), **more, account_id=str(account))
+    found = plan(transaction, name, source="sums", **window(period), **more, account_id=str(account))
     assert found.rows == +sums_of(transaction, period, account)
 
 
-@pytest.mark.parametrize("source", ["events", "daily"])
+@pytest.mark.parametrize("source", ["events", "sums"])
 @pytest.mark.parametrize("period", PERIOD_DAYS)
 def test_an_export_reads_each_account_and_address_once_at_most_and_compares_no_pair_in_vain(
     transaction: connection, period: str, source: str
@@ -312,7 +312,7 @@ def test_grants_are_those_of_the_account_alone(transaction: connection, period: 
     ],
 )
 def test_a_key_is_looked_up_not_searched(transaction: connection, digest: str, keys: int, memberships: int) -> None:
-    found = plan(transaction, "api_key", key_hash=digest, organization_id=str(ORGANIZATION))
+    found = plan(transaction, "caller", key_hash=digest, organization_id=str(ORGANIZATION))
     assert found.rows == +Counter(account_api_keys=keys, account_organization_ids=memberships)
 
 

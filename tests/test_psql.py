@@ -30,8 +30,8 @@ from model import PERIODS, contents
 from service.config import Settings
 from service.database import Budget, Database, Row
 from service.embedded.postgres import PostgresServer
-from service.embedded.psql import command_of
 from service.periods import window_of
+from service.psql import command_of
 from service.queries import QUERY_FOLDER, QUERY_NAMES, load_queries
 
 # What no random text is.
@@ -115,7 +115,7 @@ def test_psql_and_the_service_read_the_same_rows(
             "offset": st.sampled_from([0, 1, 5, EVERY_ROW]),
             "key_hash": st.sampled_from([key_hash(ADMIN_KEY), key_hash("of nobody"), "", "it's \\ \"a\" % :'limit'"]),
             "organization_id": st.sampled_from([str(ORGANIZATION), str(ADMIN)]),
-            "rollup_source": st.sampled_from(["events", "daily"]),
+            "spend_source": st.sampled_from(["events", "sums"]),
         }
         parameters = {parameter: data.draw(values[parameter]) for parameter in query.parameters}
 
@@ -133,7 +133,7 @@ def test_psql_and_the_service_read_the_same_rows(
 def run(url: str | None, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **variables, **({"DATABASE_URL": url} if url else {})}
     return subprocess.run(
-        [sys.executable, "-m", "service.embedded.psql", *options],
+        [sys.executable, "-m", "service.psql", *options],
         env=environment,
         cwd=QUERY_FOLDER.parent.parent,
         capture_output=True,
@@ -196,8 +196,8 @@ def test_make_psql_fills_in_what_the_service_would(
         pytest.param("", {"Q": "../dba/indexes"}, "Q must name a query file", id="another file"),
         pytest.param(
             "",
-            {"Q": "credits_rollup", "ROLLUP_SOURCE": "monthly"},
-            "ROLLUP_SOURCE must be one of events, daily",
+            {"Q": "credits_rollup", "SPEND_SOURCE": "monthly"},
+            "SPEND_SOURCE must be one of events, sums",
             id="source",
         ),
     ],
@@ -218,7 +218,7 @@ def test_what_cannot_be_run_is_one_sentence_without_the_password(
         pytest.param({"Q": "credits_rollup", "PERIOD": "yearly"}, "Bad parameters: period must be one of", id="period"),
         pytest.param({"Q": "credits_rollup", "LIMIT": "501"}, "Bad parameters: limit must be an", id="limit"),
         pytest.param({"Q": "credits_events"}, "Bad parameters: account_id is required", id="account"),
-        pytest.param({"Q": "api_key"}, "api_key needs KEY_HASH", id="key"),
+        pytest.param({"Q": "caller"}, "caller needs KEY_HASH", id="key"),
     ],
 )
 def test_a_parameter_that_the_service_would_refuse_is_refused(
@@ -239,13 +239,13 @@ def test_the_password_is_not_in_a_command_line_that_others_can_read(reader_url: 
     ("name", "source", "file"),
     [
         ("credits_rollup", "events", "sql/queries/credits_rollup.sql"),
-        ("credits_rollup", "daily", "sql/queries/daily/credits_rollup.sql"),
-        ("credits_events", "daily", "sql/queries/credits_events.sql"),
+        ("credits_rollup", "sums", "sql/queries/sums/credits_rollup.sql"),
+        ("credits_events", "sums", "sql/queries/credits_events.sql"),
     ],
 )
 def test_the_file_is_that_of_the_source(reader_url: str, name: str, source: str, file: str) -> None:
     account = {"ACCOUNT_ID": str(ADMIN)} if name == "credits_events" else {}
-    command, _ = command_of({"Q": name, "ROLLUP_SOURCE": source, "DATABASE_URL": reader_url, **account}, [])
+    command, _ = command_of({"Q": name, "SPEND_SOURCE": source, "DATABASE_URL": reader_url, **account}, [])
     assert command[-1].endswith(f"/{file}")
 
 

@@ -7,7 +7,7 @@ import pytest
 from marshmallow import Schema
 
 from conftest import SQL, Tables
-from service.queries import DAILY_QUERY_NAMES, QUERY_NAMES, Query, QueryFileError, load_queries, load_query
+from service.queries import QUERY_NAMES, SUMS_QUERY_NAMES, Query, QueryFileError, load_queries, load_query
 from service.schemas.responses import Day, Event, Grant, RollupRow
 
 HEADER = """\
@@ -135,19 +135,19 @@ def test_a_broken_header_is_refused(tmp_path: Path, line: str, complaint: str) -
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(QueryFileError, match=r"^api_key\.sql is missing or cannot be read \(FileNotFoundError\)$"):
+    with pytest.raises(QueryFileError, match=r"^caller\.sql is missing or cannot be read \(FileNotFoundError\)$"):
         load_queries(tmp_path)
 
 
 def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
-    (tmp_path / "api_key.sql").write_bytes(b"-- api_key: \xff")
-    with pytest.raises(QueryFileError, match=r"^api_key\.sql is missing or cannot be read \(UnicodeDecodeError\)$"):
+    (tmp_path / "caller.sql").write_bytes(b"-- caller: \xff")
+    with pytest.raises(QueryFileError, match=r"^caller\.sql is missing or cannot be read \(UnicodeDecodeError\)$"):
         load_queries(tmp_path)
 
 
 def test_every_file_of_the_folder_is_loaded() -> None:
     assert sorted(path.stem for path in (SQL / "queries").glob("*.sql")) == sorted(QUERY_NAMES)
-    assert sorted(path.stem for path in (SQL / "queries" / "daily").glob("*.sql")) == sorted(DAILY_QUERY_NAMES)
+    assert sorted(path.stem for path in (SQL / "queries" / "sums").glob("*.sql")) == sorted(SUMS_QUERY_NAMES)
 
 
 @pytest.mark.parametrize(

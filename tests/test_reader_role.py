@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 
-from conftest import ADMIN, READER_PASSWORD, SECRET, SQL, Tables, admin_client, create_database
+from conftest import ADMIN, READER_PASSWORD, ROLLUP, SECRET, SQL, Tables, admin_client, create_database
 from service import create_app
 from service.config import Settings
 from service.database import BEGIN
@@ -17,7 +17,6 @@ from service.queries import load_queries
 
 NAME = "reader_role"
 SCRIPT = SQL / "dba" / "reader_role.sql"
-ROLLUP = "/api/admins/credits/rollup"
 ROLE = "'credits_reader'::regrole"
 VALUES = {
     "uuid": "04e3aba9-c130-4fb8-8b92-34e95d43e66b",
@@ -44,14 +43,14 @@ READ = {
     ("credit_grants", "previous_credits"),
     ("credit_grants", "reason"),
     ("credit_grants", "remaining_credits"),
-    ("usage_daily", "account_id"),
-    ("usage_daily", "credits_deducted_cents"),
-    ("usage_daily", "day"),
-    ("usage_daily", "event_count"),
-    ("usage_daily_total", "account_id"),
-    ("usage_daily_total", "credits_deducted_cents"),
-    ("usage_daily_total", "event_count"),
-    ("usage_daily_watermark", "day"),
+    ("usage_sums", "account_id"),
+    ("usage_sums", "credits_deducted_cents"),
+    ("usage_sums", "day"),
+    ("usage_sums", "event_count"),
+    ("usage_sums_total", "account_id"),
+    ("usage_sums_total", "credits_deducted_cents"),
+    ("usage_sums_total", "event_count"),
+    ("usage_sums_watermark", "day"),
     ("usage_events", "account_id"),
     ("usage_events", "agent_type"),
     ("usage_events", "cached_input_tokens"),
@@ -65,7 +64,7 @@ READ = {
     ("usage_events", "source"),
     ("usage_events", "tool_call_count"),
 }
-ALL_WELL = {"database": "ok", "privileges": "ok", "policies": "ok", "rollup_source": "ok"}
+ALL_WELL = {"database": "ok", "privileges": "ok", "policies": "ok", "sums": "ok"}
 TABLES_READ = sorted({table for table, _ in READ})
 
 
@@ -73,7 +72,7 @@ TABLES_READ = sorted({table for table, _ in READ})
 def database(server: PostgresServer) -> Iterator[Tables]:
     """A database of this file's own, whose rights may be broken."""
     create_database(server, NAME)
-    server.psql("-f", SQL / "dba" / "usage_daily.sql", database=NAME)
+    server.psql("-f", SQL / "dba" / "sums.sql", database=NAME)
     owner = Tables(server.url(NAME))
     owner.seed_admin()
     yield owner
@@ -240,7 +239,7 @@ def test_an_owner_who_is_no_superuser_can_run_the_script(server: PostgresServer)
     server.psql("-c", "ALTER SCHEMA public OWNER TO landlord", database="estate")
     try:
         schema = sorted((SQL / "schema").glob("0[12]*.sql"))
-        for script in (*schema, SCRIPT, SQL / "dba" / "usage_daily.sql", SCRIPT):
+        for script in (*schema, SCRIPT, SQL / "dba" / "sums.sql", SCRIPT):
             server.psql("-c", "SET SESSION AUTHORIZATION landlord", "-f", script, database="estate")
         estate = Tables(server.url("estate"))
         found = [row for row in rights(estate) if row[0] in ("column", "policy")]
@@ -318,7 +317,7 @@ def test_each_column_is_one_that_a_query_needs(
 ) -> None:
     def refused() -> list[str]:
         names = []
-        for query in [*load_queries().values(), *load_queries(source="daily").values()]:
+        for query in [*load_queries().values(), *load_queries(source="sums").values()]:
             parameters = {name: VALUES[type_] for name, type_ in query.parameters.items()}
             with reader.cursor() as cursor:
                 try:
@@ -403,7 +402,7 @@ def test_a_right_that_is_missing_is_a_503_until_it_is_given_and_never_an_empty_t
     repaired.event(ADMIN, 7, "2026-11-22 10:00:00+00", id="one")
     repaired.execute(statement)
     try:
-        admin = admin_client(create_app(Settings(database_url=url, api_key_secret=SECRET, rollup_source="daily")))
+        admin = admin_client(create_app(Settings(database_url=url, api_key_secret=SECRET, spend_source="sums")))
         refused = admin.get(ROLLUP, query_string={"period": "all"})
         assert (refused.status_code, refused.get_json()) == (
             503,

@@ -11,12 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import DATABASE, SQL, Tables
+from conftest import DATABASE, NOVA, ORBIT, SQL, Tables
 from service.embedded.postgres import EmbeddedPostgresError, PostgresServer
 
 SCRIPT = SQL / "dba" / "reconcile.sql"
-NOVA = UUID("11111111-0000-4000-8000-000000000001")
-ORBIT = UUID("22222222-0000-4000-8000-000000000002")
 COLUMNS = [
     "account_id",
     "account_name",

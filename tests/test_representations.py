@@ -14,15 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from conftest import ADMIN, ADMIN_KEY, ORGANIZATION, Tables, answered
+from conftest import ADMIN, ADMIN_KEY, DAYS, EVENTS, NOVA, ORGANIZATION, ROLLUP, Tables, answered
 from live import Gunicorn
-from model import PERIODS, Content, contents
-from test_rollup_law import law
+from model import PERIODS, Content, contents, law
 
-ROLLUP = "/api/admins/credits/rollup"
-EVENTS = "/api/admins/credits/events"
-DAYS = "/api/admins/credits/days"
-NOVA = UUID("11111111-0000-4000-8000-000000000001")
 NOVA_IN_FIVE = UUID(int=1)
 CSV = {"Accept": "text/csv"}
 

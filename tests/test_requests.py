@@ -3,10 +3,8 @@
 import pytest
 from flask.testing import FlaskClient
 
-from conftest import Tables
+from conftest import EVENTS, ROLLUP, Tables
 
-ROLLUP = "/api/admins/credits/rollup"
-EVENTS = "/api/admins/credits/events"
 ACCOUNT = "3c90c3cc-0d44-4b50-8888-8dd25736052a"
 
 BAD_INTEGERS = [

@@ -6,11 +6,8 @@ from uuid import UUID
 import pytest
 from flask.testing import FlaskClient
 
-from conftest import Tables
+from conftest import NOVA, ORBIT, ROLLUP, Tables
 
-ROLLUP = "/api/admins/credits/rollup"
-NOVA = UUID("11111111-0000-4000-8000-000000000001")
-ORBIT = UUID("22222222-0000-4000-8000-000000000002")
 PULSAR = UUID("33333333-0000-4000-8000-000000000003")
 QUIET = UUID("44444444-0000-4000-8000-000000000004")
 

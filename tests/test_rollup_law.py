@@ -8,17 +8,11 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import DATABASE, Tables
-from model import INTEGER_MAX, PERIODS, Content, contents, rollup_body, rollup_rows
-
-ROLLUP = "/api/admins/credits/rollup"
-# The tables are emptied by each example itself; a shared machine may be slow.
-law = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+from conftest import DATABASE, ROLLUP, Tables
+from model import INTEGER_MAX, PERIODS, Content, contents, law, rollup_body, rollup_rows
 
 
 def ask(admin: FlaskClient, **arguments: Any) -> dict[str, Any]:

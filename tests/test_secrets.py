@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from conftest import DATABASE, READER_PASSWORD, SECRET, Tables, key_hash
-from live import PATIENCE_S, ROLLUP, Answer, Asking, Gunicorn, backends, eventually, locked
+from live import PATIENCE_S, ROLLUP_ALL, Answer, Asking, Gunicorn, backends, eventually, locked
 from service.embedded.postgres import PostgresServer
 
 GRACE = UUID("11111111-0000-4000-8000-00000000000a")
@@ -75,7 +75,7 @@ def test_nothing_secret_leaves_by_a_log_or_an_error(
     answers: list[Answer] = []
     with Gunicorn(reader_url, LOG_LEVEL="DEBUG", STATEMENT_TIMEOUT_MS=1_000) as service:
 
-        def expect(status: int, path: str = ROLLUP, headers: dict[str, str] = headers, method: str = "GET") -> None:
+        def expect(status: int, path: str = ROLLUP_ALL, headers: dict[str, str] = headers, method: str = "GET") -> None:
             answer = service.get(path, headers, method)
             assert answer.status == status, answer.body
             if status >= 400:
@@ -90,9 +90,9 @@ def test_nothing_secret_leaves_by_a_log_or_an_error(
         expect(401, headers={"Authorization": KEY, "x-api-key": KEY})
         expect(403, headers={"x-api-key": NO_ADMIN})
         for name in ("period", "limit", "account_id"):
-            expect(400, f"{ROLLUP}&{name}={quote(EMAIL)}&{name}={quote(NAME)}{KEY}")
+            expect(400, f"{ROLLUP_ALL}&{name}={quote(EMAIL)}&{name}={quote(NAME)}{KEY}")
         expect(404, f"/nowhere?key={KEY}&of={quote(EMAIL)}")
-        expect(405, f"{ROLLUP}&key={KEY}", method="POST")
+        expect(405, f"{ROLLUP_ALL}&key={KEY}", method="POST")
         expect(200, "/health/live", {"X-Request-Id": EMAIL, "x-api-key": KEY})
         # An error of PostgreSQL's, in whose text, detail and hint all of it stands.
         with disturbed(seeded, f"{EMAIL} {NAME} {KEY} {key_hash(KEY)}"):
@@ -125,7 +125,7 @@ def test_nothing_secret_leaves_by_a_log_or_an_error(
     # With a password that is wrong, and with none of the server's names.
     url = server.url(DATABASE, user="credits_reader", password=WRONG_PASSWORD)
     with Gunicorn(url, LOG_LEVEL="DEBUG") as misconfigured:
-        answers.append(misconfigured.get(ROLLUP, headers))
+        answers.append(misconfigured.get(ROLLUP_ALL, headers))
         answers.append(misconfigured.get("/health/ready", headers))
         logged += misconfigured.out() + misconfigured.err()
     assert answers[-2].status == answers[-1].status == 503
@@ -134,7 +134,7 @@ def test_nothing_secret_leaves_by_a_log_or_an_error(
     assert not [answer for answer in answers if leaks(answer.body.decode() + str(answer.headers))]
     # What stands there instead helps.
     for fact in (
-        r"RaiseException, SQLSTATE P0001, in query api_key: database\.py:\d+ _wait < database\.py:\d+ _execute",
+        r"RaiseException, SQLSTATE P0001, in query caller: database\.py:\d+ _wait < database\.py:\d+ _execute",
         r"unforeseen QueryFailed in database\.py:\d+ _execute",
         r"QueryCanceled, SQLSTATE 57014, in query credits_rollup: ",
         r"OperationalError, SQLSTATE None, in query credits_rollup: ",
@@ -154,11 +154,11 @@ def test_unknown_expired_and_ownerless_keys_take_the_same_path(
     seeded.execute("ALTER ROLE credits_reader SET log_statement = 'all'")
     try:
         with Gunicorn(reader_url) as service:
-            service.get(ROLLUP)
+            service.get(ROLLUP_ALL)
             seen = []
             for key in (UNKNOWN, EXPIRED, ownerless):
                 before = server.log_path.stat().st_size
-                answer = service.get(ROLLUP, {"x-api-key": key})
+                answer = service.get(ROLLUP_ALL, {"x-api-key": key})
                 assert answer.status == 401
                 sent = eventually(lambda before=before: statements(server, before), "the log")
                 seen.append((list(answer.headers), answer.body, sent.replace(key_hash(key), "...")))
@@ -166,7 +166,7 @@ def test_unknown_expired_and_ownerless_keys_take_the_same_path(
         seeded.execute("ALTER ROLE credits_reader RESET log_statement")
     assert seen[0] == seen[1] == seen[2]
     assert seen[0][2].count("statement: ") == 2
-    assert "statement: -- api_key:" in seen[0][2]
+    assert "statement: -- caller:" in seen[0][2]
 
 
 def statements(server: PostgresServer, position: int) -> str:

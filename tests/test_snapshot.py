@@ -5,14 +5,13 @@ from uuid import UUID
 
 import pytest
 
-from conftest import ADMIN_KEY, Tables, admin_client, key_hash
+from conftest import ADMIN_KEY, NOVA, Tables, admin_client, key_hash
 from service import create_app
 from service.config import Settings
 from service.database import BEGIN, BEGIN_WITH, DECLARE, FETCH, ROLLBACK, Budget, Database, QueryFailed, Snapshot
 from service.embedded.postgres import PostgresServer
 from service.queries import Query, load_queries
 
-NOVA = UUID("11111111-0000-4000-8000-000000000001")
 ALL = {"since": "-infinity", "until": "infinity"}
 
 
@@ -25,7 +24,7 @@ def test_rows_and_total_are_of_one_moment(database: Database, tables: Tables) ->
     """Another connection commits between the two queries of one request."""
 
     def work(snapshot: Snapshot) -> tuple[int, int]:
-        snapshot.rows("api_key", key_hash=key_hash(ADMIN_KEY), organization_id=str(NOVA))
+        snapshot.rows("caller", key_hash=key_hash(ADMIN_KEY), organization_id=str(NOVA))
         tables.account(NOVA)
         tables.event(NOVA, 1, "2026-11-22 00:00:00+00")
         rows = snapshot.rows("credits_rollup", **ALL, limit=100, offset=0)
@@ -59,7 +58,7 @@ def test_only_known_statements_are_sent(server: PostgresServer, settings: Settin
     """The server's own log of every statement of the service's role, over all that the service does."""
     queries = load_queries()
     declared = {name: DECLARE.format(name=name, text=query.text) for name, query in queries.items()}
-    first = [BEGIN_WITH.format(name=name, begin=BEGIN, text=queries[name].text) for name in ("api_key", "privileges")]
+    first = [BEGIN_WITH.format(name=name, begin=BEGIN, text=queries[name].text) for name in ("caller", "privileges")]
     fetched = [FETCH.format(name=name) for name in queries]
     known = [
         pattern(text)

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import READER_PASSWORD, SQL, create_database
 from service.embedded.postgres import PostgresServer
-from service.queries import DAILY_QUERY_NAMES, Query, load_queries
+from service.queries import SUMS_QUERY_NAMES, Query, load_queries
 
 ROOT = SQL.parent
 README = (SQL / "README.md").read_text()
@@ -24,12 +24,12 @@ def examples(server: PostgresServer) -> Iterator[dict[str, str]]:
     """The environment that the README tells to set, for a database with the rows that it names."""
     create_database(server, NAME)
     server.psql("-f", Path(__file__).parent / "data" / "examples.sql", database=NAME)
-    server.psql("-f", SQL / "dba" / "usage_daily.sql", database=NAME)
+    server.psql("-f", SQL / "dba" / "sums.sql", database=NAME)
     # one event has become dearer since its day was closed
     dearer = "UPDATE public.usage_events SET credits_deducted_cents = {} WHERE id = 'evt-2'"
     server.psql(
         *("-c", dearer.format(100), "-c", "INSERT INTO clock.fixed VALUES ('2026-11-19 00:10:00+00')"),
-        *("-c", "SET search_path = clock, pg_catalog", "-f", SQL / "dba" / "usage_daily_refresh.sql"),
+        *("-c", "SET search_path = clock, pg_catalog", "-f", SQL / "dba" / "sums_refresh.sql"),
         *("-c", dearer.format(120), "-c", "DELETE FROM clock.fixed"),
         database=NAME,
     )
@@ -48,7 +48,7 @@ def test_there_are_examples_of_five_query_files_and_of_both_searches_for_faults(
         "credits_grants",
         "privileges",
         "reconcile",
-        "usage_daily_check",
+        "sums_check",
     ]
 
 
@@ -79,9 +79,9 @@ def test_the_table_says_of_a_file_what_its_header_says(query: Query) -> None:
     assert order == re.findall(r"^-- Order: +(.*)", header, re.MULTILINE)[0]
 
 
-@pytest.mark.parametrize("name", DAILY_QUERY_NAMES)
+@pytest.mark.parametrize("name", SUMS_QUERY_NAMES)
 def test_every_query_of_closed_days_is_told_of(name: str) -> None:
-    (line,) = [line for line in README.splitlines() if line.startswith("`daily/` holds")]
+    (line,) = [line for line in README.splitlines() if line.startswith("`sums/` holds")]
     assert f"`{name}`" in line
 
 

@@ -4,19 +4,16 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 
-from conftest import READER_PASSWORD, SECRET, SQL, Tables, admin_client, answered, create_database
+from conftest import NOVA, READER_PASSWORD, ROLLUP, SECRET, SQL, Tables, admin_client, answered, create_database
 from live import eventually
 from service import create_app
 from service.config import Settings
 from service.embedded.postgres import PostgresServer
 
 NAME = "replicated"
-NOVA = UUID("11111111-0000-4000-8000-000000000001")
-ROLLUP = "/api/admins/credits/rollup"
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +24,7 @@ def servers(server_folder: Path) -> Iterator[tuple[PostgresServer, PostgresServe
     with ExitStack() as stack:
         primary = stack.enter_context(PostgresServer(folders[0]))
         create_database(primary, NAME)
-        primary.psql("-f", SQL / "dba" / "usage_daily.sql", database=NAME)
+        primary.psql("-f", SQL / "dba" / "sums.sql", database=NAME)
         primary.stop()
         shutil.copytree(*folders)
         for path in folders[0].rglob("*"):
@@ -40,7 +37,7 @@ def servers(server_folder: Path) -> Iterator[tuple[PostgresServer, PostgresServe
         yield primary, stack.enter_context(standby)
 
 
-@pytest.mark.parametrize("source", ["events", "daily"])
+@pytest.mark.parametrize("source", ["events", "sums"])
 def test_a_standby_answers_what_the_primary_has_committed(
     servers: tuple[PostgresServer, PostgresServer], source: str
 ) -> None:
@@ -50,7 +47,7 @@ def test_a_standby_answers_what_the_primary_has_committed(
     owner.seed_admin()
     owner.account(NOVA)
     owner.event(NOVA, 7, "2024-11-20 00:00:00+00")
-    owner.execute("SELECT public.usage_daily_refresh(since => '-infinity')")
+    owner.execute("SELECT public.usage_sums_refresh(since => '-infinity')")
     owner.event(NOVA, 5, owner.execute("SELECT pg_catalog.now()")[0][0])
     replayed = "SELECT pg_last_wal_replay_lsn() >= %s"
     ((written,),) = owner.execute("SELECT pg_current_wal_lsn()")
@@ -58,7 +55,7 @@ def test_a_standby_answers_what_the_primary_has_committed(
     eventually(lambda: replica.execute(replayed, (written,)) == [(True,)], "the standby to replay it")
 
     url = standby.url(NAME, user="credits_reader", password=READER_PASSWORD)
-    admin = admin_client(create_app(Settings(database_url=url, api_key_secret=SECRET, rollup_source=source)))
+    admin = admin_client(create_app(Settings(database_url=url, api_key_secret=SECRET, spend_source=source)))
     assert admin.get("/health/ready").status_code == 200
     (row,) = answered(admin, ROLLUP, period="all")["rows"]
     assert (row["account_id"], row["total_credits_deducted_cents"], row["event_count"]) == (str(NOVA), 12, 2)

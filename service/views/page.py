@@ -14,7 +14,7 @@ HEADERS = {
 }
 
 blueprint = Blueprint(
-    "page", __name__, template_folder="../page", static_folder="../page/assets", static_url_path="/assets"
+    "page", __name__, template_folder="../templates", static_folder="../static", static_url_path="/assets"
 )
 
 

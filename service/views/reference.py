@@ -9,7 +9,7 @@ from flask import Blueprint, render_template
 from service.openapi import openapi_document
 from service.views.page import restrict
 
-blueprint = Blueprint("reference", __name__, template_folder="../page")
+blueprint = Blueprint("reference", __name__, template_folder="../templates")
 blueprint.after_request(restrict)
 
 

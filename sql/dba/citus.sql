@@ -1,12 +1,12 @@
 -- citus: spread the tables over the nodes of a Citus cluster, so that every query runs on all of them at once.
 --
 -- For Citus 13.1 or newer (before, a grant of single columns did not reach the shards), on the coordinator, by
--- a superuser, while nobody writes; after reader_role.sql, indexes.sql and, where it is used, usage_daily.sql. As often as
+-- a superuser, while nobody writes; after reader_role.sql, indexes.sql and, where it is used, sums.sql. As often as
 -- you like: what is done already is left alone. It has been written after Citus' documentation and source, and no Citus
 -- was at hand to run it on: try it on a copy.
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f citus.sql
 --
--- accounts is distributed by id, and account_emails, usage_events, usage_daily and usage_daily_total by account_id, all
+-- accounts is distributed by id, and account_emails, usage_events, usage_sums and usage_sums_total by account_id, all
 -- co-located: what belongs to an account is on one node. The watermark, one row, is on every node. The rest is small, is
 -- asked by key, and stays on the coordinator.
 --
@@ -45,7 +45,7 @@ WHERE contype = 'f'
     AND confrelid = 'public.accounts'::regclass
     AND conrelid NOT IN (
         SELECT to_regclass(format('public.%I', name))
-        FROM unnest(ARRAY['account_emails', 'usage_events', 'usage_daily', 'usage_daily_total']) AS distributed (name)
+        FROM unnest(ARRAY['account_emails', 'usage_events', 'usage_sums', 'usage_sums_total']) AS distributed (name)
         WHERE to_regclass(format('public.%I', name)) IS NOT NULL
     )
 ORDER BY conrelid::regclass::text ASC, conname ASC
@@ -82,17 +82,17 @@ FROM (
     (1, 'public.accounts', 'id', 'none'),
     (2, 'public.account_emails', 'account_id', 'public.accounts'),
     (3, 'public.usage_events', 'account_id', 'public.accounts'),
-    (4, 'public.usage_daily', 'account_id', 'public.accounts'),
-    (5, 'public.usage_daily_total', 'account_id', 'public.accounts')
+    (4, 'public.usage_sums', 'account_id', 'public.accounts'),
+    (5, 'public.usage_sums_total', 'account_id', 'public.accounts')
 ) AS distributed (place, name, key, colocated)
 WHERE to_regclass(name) IS NOT NULL
     AND to_regclass(name) NOT IN (SELECT logicalrelid FROM pg_dist_partition)
 ORDER BY place ASC
 \gexec
 
-SELECT 'SELECT create_reference_table(''public.usage_daily_watermark'')'
-WHERE to_regclass('public.usage_daily_watermark') IS NOT NULL
-    AND to_regclass('public.usage_daily_watermark') NOT IN (SELECT logicalrelid FROM pg_dist_partition)
+SELECT 'SELECT create_reference_table(''public.usage_sums_watermark'')'
+WHERE to_regclass('public.usage_sums_watermark') IS NOT NULL
+    AND to_regclass('public.usage_sums_watermark') NOT IN (SELECT logicalrelid FROM pg_dist_partition)
 \gexec
 
 -- What create_distributed_table copied to the nodes still lies, unseen, in the coordinator's own tables:

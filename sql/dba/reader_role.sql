@@ -106,13 +106,13 @@ GRANT SELECT (
     id, account_id, granted_by, reason, previous_credits, remaining_credits, created_at
 ) ON public.credit_grants TO credits_reader;
 
--- The sums of closed days, where usage_daily.sql has made them.
-SELECT to_regclass('public.usage_daily') IS NOT NULL AS has_usage_daily
+-- The sums of closed days, where sums.sql has made them.
+SELECT to_regclass('public.usage_sums') IS NOT NULL AS has_usage_sums
 \gset
-\if :has_usage_daily
-GRANT SELECT (account_id, day, credits_deducted_cents, event_count) ON public.usage_daily TO credits_reader;
-GRANT SELECT (account_id, credits_deducted_cents, event_count) ON public.usage_daily_total TO credits_reader;
-GRANT SELECT (day) ON public.usage_daily_watermark TO credits_reader;
+\if :has_usage_sums
+GRANT SELECT (account_id, day, credits_deducted_cents, event_count) ON public.usage_sums TO credits_reader;
+GRANT SELECT (account_id, credits_deducted_cents, event_count) ON public.usage_sums_total TO credits_reader;
+GRANT SELECT (day) ON public.usage_sums_watermark TO credits_reader;
 \endif
 
 COMMIT;
@@ -134,9 +134,9 @@ WHERE relation.relnamespace = 'public'::regnamespace
         'account_organization_ids',
         'accounts',
         'credit_grants',
-        'usage_daily',
-        'usage_daily_total',
-        'usage_daily_watermark',
+        'usage_sums',
+        'usage_sums_total',
+        'usage_sums_watermark',
         'usage_events'
     )
     AND (policy.permissive, policy.cmd, policy.roles::text[], policy.qual)

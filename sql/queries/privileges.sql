@@ -1,10 +1,10 @@
 -- privileges: for each table that the queries read, whether this role can read its columns and see its rows.
 --
 -- Parameters
---   :rollup_source  text  events, or daily where the sums of closed days are read too
+--   :spend_source  text  events, or sums where the sums of closed days are read too
 -- Columns: table_name, is_present, can_read, can_see_rows
 -- Order:   table_name
--- psql -X -v ON_ERROR_STOP=1 -v rollup_source=events -f privileges.sql
+-- psql -X -v ON_ERROR_STOP=1 -v spend_source=events -f privileges.sql
 --
 -- can_see_rows is false where row-level security applies and no permissive policy for SELECT names this role: every
 -- query would silently find nothing. A policy that hides some of the rows cannot be told from one that is meant to, and
@@ -19,16 +19,16 @@ WITH needed (table_name, columns) AS (
         'credit_grants',
         ARRAY['id', 'account_id', 'granted_by', 'reason', 'previous_credits', 'remaining_credits', 'created_at']
     ),
-    ('usage_daily', ARRAY['account_id', 'day', 'credits_deducted_cents', 'event_count']),
-    ('usage_daily_total', ARRAY['account_id', 'credits_deducted_cents', 'event_count']),
-    ('usage_daily_watermark', ARRAY['day']),
     (
         'usage_events',
         ARRAY[
             'id', 'account_id', 'source', 'agent_type', 'provider', 'model_id', 'input_tokens', 'cached_input_tokens',
             'output_tokens', 'tool_call_count', 'created_at', 'credits_deducted_cents'
         ]
-    )
+    ),
+    ('usage_sums', ARRAY['account_id', 'day', 'credits_deducted_cents', 'event_count']),
+    ('usage_sums_total', ARRAY['account_id', 'credits_deducted_cents', 'event_count']),
+    ('usage_sums_watermark', ARRAY['day'])
 )
 
 SELECT
@@ -67,5 +67,5 @@ FROM needed
 LEFT JOIN pg_catalog.pg_namespace AS schema ON schema.nspname = 'public'
 LEFT JOIN pg_catalog.pg_class AS relation
     ON relation.relname = needed.table_name AND relation.relnamespace = schema.oid
-WHERE :'rollup_source'::text = 'daily' OR NOT starts_with(needed.table_name, 'usage_daily')
+WHERE :'spend_source'::text = 'sums' OR NOT starts_with(needed.table_name, 'usage_sums')
 ORDER BY needed.table_name ASC;

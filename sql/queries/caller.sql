@@ -1,11 +1,11 @@
--- api_key: the instant of a request, who its key belongs to, and whether the owner is an admin.
+-- caller: the instant of a request, who its key belongs to, and whether the owner is an admin.
 --
 -- Parameters
 --   :key_hash         text  hex(HMAC-SHA256(API_KEY_SECRET, key))
 --   :organization_id  uuid  the admin organisation
 -- Columns: now, account_id, is_admin
 -- Order:   one row always; account_id is null for a key that is unknown, expired or without an account
--- psql -X -v ON_ERROR_STOP=1 -v key_hash=0123abcd -v organization_id=04e3aba9-c130-4fb8-8b92-34e95d43e66b -f api_key.sql
+-- psql -X -v ON_ERROR_STOP=1 -v key_hash=0123abcd -v organization_id=04e3aba9-c130-4fb8-8b92-34e95d43e66b -f caller.sql
 SELECT
     instant.now,
     caller.account_id,

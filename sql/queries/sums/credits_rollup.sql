@@ -7,9 +7,9 @@
 --   :offset  bigint       rows before this page
 -- Columns: account_id, account_name, account_email, total_credits_deducted_cents, event_count
 -- Order:   most credits first; account_id settles ties, so pages never overlap
--- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0 -f daily/credits_rollup.sql
+-- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0 -f sums/credits_rollup.sql
 --
--- The days before the watermark come from the sums of sql/dba/usage_daily.sql, the others from usage_events.
+-- The days before the watermark come from the sums of sql/dba/sums.sql, the others from usage_events.
 WITH edge AS (
     -- Where the sums end and the events begin: at the watermark, or at the midnight before the window's end. A window
     -- that does not begin at a UTC midnight is read from the events alone.
@@ -22,7 +22,7 @@ WITH edge AS (
                 (:'since'::timestamptz AT TIME ZONE 'UTC')::date,
                 least((:'until'::timestamptz AT TIME ZONE 'UTC')::date, coalesce(max(day), '-infinity'))
             ) AS day
-        FROM public.usage_daily_watermark
+        FROM public.usage_sums_watermark
         WHERE (:'since'::timestamptz AT TIME ZONE 'UTC')::date = :'since'::timestamptz AT TIME ZONE 'UTC'
     ) AS bound
 ),
@@ -32,7 +32,7 @@ part AS (
         account_id,
         credits_deducted_cents,
         event_count
-    FROM public.usage_daily
+    FROM public.usage_sums
     WHERE :'since'::timestamptz > '-infinity'
         AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
         AND day < (SELECT edge.day FROM edge)
@@ -42,14 +42,14 @@ part AS (
         account_id,
         credits_deducted_cents,
         event_count
-    FROM public.usage_daily_total
+    FROM public.usage_sums_total
     WHERE :'since'::timestamptz = '-infinity'
     UNION ALL
     SELECT
         account_id,
         -credits_deducted_cents AS credits_deducted_cents,
         -event_count AS event_count
-    FROM public.usage_daily
+    FROM public.usage_sums
     WHERE :'since'::timestamptz = '-infinity'
         AND day BETWEEN (SELECT edge.day FROM edge) AND 'infinity'
     UNION ALL

@@ -1,4 +1,4 @@
-"""The sums of closed days, sql/dba/usage_daily*.sql: sql/queries/daily answers from them what the events say."""
+"""The sums of closed days, sql/dba/sums*.sql: sql/queries/sums answers from them what the events say."""
 
 import csv
 import io
@@ -10,7 +10,6 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import psycopg2
 import pytest
@@ -19,26 +18,24 @@ from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from conftest import ADMIN, READER_PASSWORD, SECRET, SQL, Tables, admin_client, create_database
+from conftest import ADMIN, NOVA, ORBIT, READER_PASSWORD, SECRET, SQL, Tables, admin_client, create_database
 from live import PATIENCE_S, eventually
 from model import MICROSECOND, PERIODS, Content, contents, instants_around
 from service import create_app
 from service.config import Settings
 from service.database import Budget, Database
 from service.embedded.postgres import EmbeddedPostgresError, PostgresServer
-from service.queries import DAILY_QUERY_NAMES, load_queries, query_path
+from service.queries import SUMS_QUERY_NAMES, load_queries, query_path
 from test_psql import as_psql_wrote, rows_of_psql
 
-NAME = "daily"
-REFRESH = SQL / "dba" / "usage_daily_refresh.sql"
-CHECK = SQL / "dba" / "usage_daily_check.sql"
+NAME = "sums"
+REFRESH = SQL / "dba" / "sums_refresh.sql"
+CHECK = SQL / "dba" / "sums_check.sql"
 # Before the queries' now() stands the tests', for the refresh as for the service's role.
 CLOCK = "SET search_path = clock, pg_catalog, public"
 NOW = datetime(2024, 11, 20, 10, 15, tzinfo=UTC)
 TODAY = NOW.date()
 NEVER = date(1, 1, 1)  # as psycopg2 cannot say -infinity
-NOVA = UUID("11111111-0000-4000-8000-000000000001")
-ORBIT = UUID("22222222-0000-4000-8000-000000000002")
 AGREED: list[dict[str, str]] = []
 
 
@@ -50,15 +47,15 @@ class Ledger(Tables):
         self.server = server
         self.execute(CLOCK)
         url = server.url(NAME, user="credits_reader", password=READER_PASSWORD)
-        self.events, self.daily = (
-            admin_client(create_app(Settings(database_url=url, api_key_secret=SECRET, rollup_source=source)))
-            for source in ("events", "daily")
+        self.events, self.sums = (
+            admin_client(create_app(Settings(database_url=url, api_key_secret=SECRET, spend_source=source)))
+            for source in ("events", "sums")
         )
 
     def rewind(self) -> None:
         """Bring the sums back to where none is made."""
-        self.execute("DELETE FROM public.usage_daily; DELETE FROM public.usage_daily_total")
-        self.execute("UPDATE public.usage_daily_watermark SET day = '-infinity'")
+        self.execute("DELETE FROM public.usage_sums; DELETE FROM public.usage_sums_total")
+        self.execute("UPDATE public.usage_sums_watermark SET day = '-infinity'")
 
     def empty(self) -> None:
         super().empty()
@@ -73,16 +70,16 @@ class Ledger(Tables):
 
     def refresh(self, since: date | None = None) -> None:
         """Refresh without psql, which is slower to start than the refresh is."""
-        self.execute("SELECT public.usage_daily_refresh(%s)", (since,))
+        self.execute("SELECT public.usage_sums_refresh(%s)", (since,))
 
     def watermark(self) -> date:
-        ((day,),) = self.execute("SELECT greatest(day, %s) FROM public.usage_daily_watermark", (NEVER,))
+        ((day,),) = self.execute("SELECT greatest(day, %s) FROM public.usage_sums_watermark", (NEVER,))
         return day
 
     def assert_agreed(self, path: str, **arguments: Any) -> None:
         given = {name: str(value) for name, value in arguments.items()}
         expected, found = (
-            client.get(f"/api/admins/credits/{path}", query_string=given) for client in (self.events, self.daily)
+            client.get(f"/api/admins/credits/{path}", query_string=given) for client in (self.events, self.sums)
         )
         assert expected.status_code == 200, expected.text
         assert (found.status_code, found.get_json()) == (200, expected.get_json())
@@ -100,7 +97,7 @@ class Ledger(Tables):
 @pytest.fixture(scope="module")
 def installed(server: PostgresServer) -> Iterator[Ledger]:
     create_database(server, NAME)
-    server.psql("-f", SQL / "dba" / "usage_daily.sql", database=NAME)
+    server.psql("-f", SQL / "dba" / "sums.sql", database=NAME)
     ledger = Ledger(server)
     yield ledger
     ledger.connection.close()
@@ -141,7 +138,7 @@ def refreshing(ledger: Ledger, count: int = 1, since: str | None = None) -> Iter
             # one of them is killed
             with raw.cursor() as cursor, suppress(psycopg2.OperationalError):
                 cursor.execute(
-                    f"{CLOCK}; SET lock_timeout = '{PATIENCE_S}s'; SELECT public.usage_daily_refresh(%s)", (since,)
+                    f"{CLOCK}; SET lock_timeout = '{PATIENCE_S}s'; SELECT public.usage_sums_refresh(%s)", (since,)
                 )
 
     waiting = (
@@ -231,7 +228,7 @@ EDGES = st.just("-infinity") | st.just("infinity") | instants_around(NOW).map(st
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(data=st.data(), since=EDGES, until=EDGES)
-@pytest.mark.parametrize("name", DAILY_QUERY_NAMES)
+@pytest.mark.parametrize("name", SUMS_QUERY_NAMES)
 def test_a_query_of_any_window_gives_the_rows_of_its_namesake(
     extremes: Ledger, name: str, data: st.DataObject, since: str, until: str
 ) -> None:
@@ -251,28 +248,28 @@ def test_a_query_of_any_window_gives_the_rows_of_its_namesake(
     given_ = {parameter: values[parameter] for parameter in load_queries()[name].parameters}
     raw, summed = (
         client.application.extensions["database"].read(lambda snapshot: snapshot.rows(name, **given_), Budget(60_000))
-        for client in (extremes.events, extremes.daily)
+        for client in (extremes.events, extremes.sums)
     )
     assert raw == summed
 
 
-@pytest.mark.parametrize("name", DAILY_QUERY_NAMES)
+@pytest.mark.parametrize("name", SUMS_QUERY_NAMES)
 def test_a_query_of_closed_days_has_the_parameters_and_columns_of_its_namesake(name: str) -> None:
-    raw, summed = (load_queries(source=source)[name] for source in ("events", "daily"))
+    raw, summed = (load_queries(source=source)[name] for source in ("events", "sums"))
     assert (summed.parameters, summed.columns) == (raw.parameters, raw.columns)
 
 
-@pytest.mark.parametrize("name", DAILY_QUERY_NAMES)
+@pytest.mark.parametrize("name", SUMS_QUERY_NAMES)
 @pytest.mark.parametrize("since", ["-infinity", "2024-10-22 00:00:00+00", "2024-11-19 12:00:00+00"])
 def test_psql_and_the_service_read_the_same_rows_of_closed_days(ledger: Ledger, name: str, since: str) -> None:
     ledger.refresh()
-    query = load_queries(source="daily")[name]
+    query = load_queries(source="sums")[name]
     values = {"since": since, "until": "2024-11-20 09:00:00+00", "limit": 1, "offset": 1}
     values |= {"last_day": TODAY, "account_id": str(NOVA)}
     parameters = {parameter: values[parameter] for parameter in query.parameters}
-    pool: Database = ledger.daily.application.extensions["database"]
+    pool: Database = ledger.sums.application.extensions["database"]
     expected = pool.read(lambda snapshot: snapshot.rows(name, **parameters), Budget(60_000))
-    columns, rows = rows_of_psql(ledger.server, query_path(name, "daily"), parameters, NAME)
+    columns, rows = rows_of_psql(ledger.server, query_path(name, "sums"), parameters, NAME)
     assert (columns, len(rows)) == (list(query.columns), len(expected))
     assert [
         {column: as_psql_wrote(row[column], text) for column, text in found.items()}
@@ -282,12 +279,12 @@ def test_psql_and_the_service_read_the_same_rows_of_closed_days(ledger: Ledger, 
 
 @pytest.mark.parametrize(("name", "start"), [("credits_rollup", "\npage AS ("), ("credits_days", "\nedges AS (")])
 def test_what_is_made_of_the_spending_is_made_alike_from_both_sources(name: str, start: str) -> None:
-    raw, summed = (load_queries(source=source)[name].text.partition(start) for source in ("events", "daily"))
+    raw, summed = (load_queries(source=source)[name].text.partition(start) for source in ("events", "sums"))
     assert raw[1:] == summed[1:] != ("", "")
 
 
 def test_the_sums_end_at_one_edge_in_every_query() -> None:
-    texts = [load_queries(source="daily")[name].text for name in DAILY_QUERY_NAMES]
+    texts = [load_queries(source="sums")[name].text for name in SUMS_QUERY_NAMES]
     assert len({text[text.index("WITH edge AS (") : text.index("    ) AS bound\n")] for text in texts}) == 1
 
 
@@ -317,7 +314,7 @@ def test_a_refresh_says_what_it_summed_and_what_holds_it_back(ledger: Ledger) ->
 def test_the_sums_are_those_of_the_days_before_the_watermark(ledger: Ledger) -> None:
     ledger.refresh()
     assert ledger.execute(
-        "SELECT account_id, day, credits_deducted_cents, event_count FROM public.usage_daily"
+        "SELECT account_id, day, credits_deducted_cents, event_count FROM public.usage_sums"
         " WHERE day > '2024-10-30' ORDER BY day, account_id"
     ) == [
         (NOVA, date(2024, 11, 13), 14, 2),
@@ -327,7 +324,7 @@ def test_the_sums_are_those_of_the_days_before_the_watermark(ledger: Ledger) -> 
         (NOVA, date(2024, 11, 19), 8, 2),
         (ORBIT, date(2024, 11, 19), 1, 1),
     ]
-    assert ledger.execute("SELECT * FROM public.usage_daily_total ORDER BY account_id") == [
+    assert ledger.execute("SELECT * FROM public.usage_sums_total ORDER BY account_id") == [
         (NOVA, 14 + 13 + 8 + 36 + 37 + 407, 12),
         (ORBIT, 7 + 6 + 1 + 29 + 30 + 400, 6),
     ]
@@ -384,7 +381,7 @@ def test_a_deleted_account_is_gone_from_the_sums_at_once(ledger: Ledger) -> None
     ledger.refresh()
     ledger.execute("DELETE FROM public.accounts WHERE id = %s", (NOVA,))
     ledger.assert_all_agreed()
-    assert ledger.execute("SELECT DISTINCT account_id FROM public.usage_daily") == [(ORBIT,)]
+    assert ledger.execute("SELECT DISTINCT account_id FROM public.usage_sums") == [(ORBIT,)]
     assert ledger.script(CHECK) == AGREED
 
 
@@ -418,7 +415,7 @@ def test_a_repair_keeps_nobody_from_deleting_an_account(ledger: Ledger) -> None:
             another_remover.execute("SET lock_timeout = '10s'; DELETE FROM public.accounts WHERE id = %s", (ORBIT,))
             another_remover.execute("COMMIT")
             remover.execute("ROLLBACK")
-    assert ledger.execute("SELECT DISTINCT account_id FROM public.usage_daily") == [(NOVA,)]
+    assert ledger.execute("SELECT DISTINCT account_id FROM public.usage_sums") == [(NOVA,)]
     ledger.assert_all_agreed()
     assert ledger.script(CHECK) == AGREED
 
@@ -442,7 +439,7 @@ def test_a_crash_in_the_middle_of_a_refresh_changes_nothing(server_folder: Path)
     folder.mkdir(mode=0o755)
     with PostgresServer(folder) as server:
         create_database(server, NAME)
-        server.psql("-f", SQL / "dba" / "usage_daily.sql", database=NAME)
+        server.psql("-f", SQL / "dba" / "sums.sql", database=NAME)
         ledger = Ledger(server)
         ledger.seed_admin()
         ledger.fix_now(NOW)
@@ -463,7 +460,7 @@ def test_a_crash_in_the_middle_of_a_refresh_changes_nothing(server_folder: Path)
 
         ledger = eventually(recovered, "the server to recover")
         assert ledger.watermark() == NEVER
-        assert ledger.execute("SELECT count(*) FROM public.usage_daily") == [(0,)]
+        assert ledger.execute("SELECT count(*) FROM public.usage_sums") == [(0,)]
         ledger.assert_all_agreed()
         ledger.refresh()
         assert ledger.watermark() == TODAY
@@ -481,32 +478,32 @@ def test_a_crash_in_the_middle_of_a_refresh_changes_nothing(server_folder: Path)
         pytest.param(
             "GRANT pg_read_all_stats TO refresher; SET ROLE refresher", "row-level security", id="events are hidden"
         ),
-        pytest.param("DELETE FROM public.usage_daily_watermark", "query returned no rows", id="no watermark"),
+        pytest.param("DELETE FROM public.usage_sums_watermark", "query returned no rows", id="no watermark"),
     ],
 )
 def test_a_refresh_that_could_be_wrong_is_refused(ledger: Ledger, before: str, message: str) -> None:
     ledger.execute(
-        "CREATE ROLE refresher; GRANT EXECUTE ON FUNCTION public.usage_daily_refresh TO refresher;"
-        "GRANT ALL ON public.usage_events, public.usage_daily, public.usage_daily_total TO refresher;"
-        "GRANT ALL ON public.usage_daily_watermark TO refresher;"
-        "CREATE POLICY refresher ON public.usage_daily_watermark TO refresher USING (true)"
+        "CREATE ROLE refresher; GRANT EXECUTE ON FUNCTION public.usage_sums_refresh TO refresher;"
+        "GRANT ALL ON public.usage_events, public.usage_sums, public.usage_sums_total TO refresher;"
+        "GRANT ALL ON public.usage_sums_watermark TO refresher;"
+        "CREATE POLICY refresher ON public.usage_sums_watermark TO refresher USING (true)"
     )
     try:
         with another(ledger) as cursor:
             cursor.execute(f"ROLLBACK; BEGIN; {before}")
             with pytest.raises(psycopg2.Error, match=message):
-                cursor.execute("SELECT public.usage_daily_refresh()")
+                cursor.execute("SELECT public.usage_sums_refresh()")
     finally:
         ledger.execute("DROP OWNED BY refresher; DROP ROLE refresher")
 
 
 def test_without_a_watermark_everything_is_read_from_the_events(ledger: Ledger) -> None:
     ledger.refresh()
-    ledger.execute("DELETE FROM public.usage_daily_watermark")
+    ledger.execute("DELETE FROM public.usage_sums_watermark")
     try:
         ledger.assert_all_agreed()
     finally:
-        ledger.execute("INSERT INTO public.usage_daily_watermark (day) VALUES ('-infinity')")
+        ledger.execute("INSERT INTO public.usage_sums_watermark (day) VALUES ('-infinity')")
 
 
 # The check and the repair
@@ -559,9 +556,9 @@ def test_any_since_leaves_the_sums_right(ledger: Ledger, since: str) -> None:
 def test_totals_that_are_not_the_sums_of_their_days_are_listed_without_a_day(ledger: Ledger) -> None:
     ledger.refresh()
     ledger.execute(
-        "UPDATE public.usage_daily_total SET event_count = 7, credits_deducted_cents = 0 WHERE event_count = 6"
+        "UPDATE public.usage_sums_total SET event_count = 7, credits_deducted_cents = 0 WHERE event_count = 6"
     )
-    ledger.execute("DELETE FROM public.usage_daily_total WHERE account_id = %s", (NOVA,))
+    ledger.execute("DELETE FROM public.usage_sums_total WHERE account_id = %s", (NOVA,))
     (row,) = ledger.script(CHECK)
     assert tuple(row.values()) == ("", "2", "988", "18", "0", "7")
     ledger.script(REFRESH, since="2024-11-19")
@@ -579,9 +576,9 @@ def test_the_check_is_refused_where_rows_would_be_hidden_from_it(ledger: Ledger)
 
 def test_the_script_may_be_run_again_and_keeps_the_sums(ledger: Ledger) -> None:
     ledger.refresh()
-    before = ledger.execute("SELECT * FROM public.usage_daily ORDER BY account_id, day")
-    ledger.server.psql("-f", SQL / "dba" / "usage_daily.sql", database=NAME)
-    assert (ledger.watermark(), ledger.execute("SELECT * FROM public.usage_daily ORDER BY account_id, day")) == (
+    before = ledger.execute("SELECT * FROM public.usage_sums ORDER BY account_id, day")
+    ledger.server.psql("-f", SQL / "dba" / "sums.sql", database=NAME)
+    assert (ledger.watermark(), ledger.execute("SELECT * FROM public.usage_sums ORDER BY account_id, day")) == (
         TODAY,
         before,
     )
@@ -589,19 +586,19 @@ def test_the_script_may_be_run_again_and_keeps_the_sums(ledger: Ledger) -> None:
 
 def test_readiness_says_that_the_sums_are_asked_for_and_absent(settings: Settings, tables: Tables) -> None:
     client: FlaskClient = admin_client(
-        create_app(Settings(database_url=settings.database_url, api_key_secret=SECRET, rollup_source="daily"))
+        create_app(Settings(database_url=settings.database_url, api_key_secret=SECRET, spend_source="sums"))
     )
     response = client.get("/health/ready")
     assert (response.status_code, response.get_json()) == (
         503,
         {
             "status": "error",
-            "error": "Not ready: rollup_source.",
-            "checks": {"database": "ok", "privileges": "ok", "policies": "ok", "rollup_source": "failed"},
+            "error": "Not ready: sums.",
+            "checks": {"database": "ok", "privileges": "ok", "policies": "ok", "sums": "failed"},
         },
     )
     assert client.get("/api/admins/credits/rollup").status_code == 503
 
 
 def test_readiness_says_that_the_sums_are_there(ledger: Ledger) -> None:
-    assert ledger.daily.get("/health/ready").get_json()["checks"]["rollup_source"] == "ok"
+    assert ledger.sums.get("/health/ready").get_json()["checks"]["sums"] == "ok"

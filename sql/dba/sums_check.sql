@@ -1,16 +1,16 @@
--- usage_daily_check: the closed days whose sums are not those of their events.
+-- sums_check: the closed days whose sums are not those of their events.
 --
 -- Columns: day, account_count (that differ on that day), credits_deducted_cents and event_count (of these accounts' events),
---   summed_credits_deducted_cents and summed_event_count (of their rows in usage_daily)
+--   summed_credits_deducted_cents and summed_event_count (of their rows in usage_sums)
 -- Order:   day
 -- No rows: everything agrees. A row without a day: so many accounts' totals are not the sums of their days.
 --
--- To put right what is listed, run usage_daily_refresh.sql with since=DAY, the earliest day of the list; any day before
+-- To put right what is listed, run sums_refresh.sql with since=DAY, the earliest day of the list; any day before
 -- the watermark makes all the totals anew.
 --
 -- It only reads, in one statement, but all the events before the watermark; with -v since=2026-11-01 those from that UTC
 -- day on. Run it as the owner of the tables or as a superuser:
---   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f usage_daily_check.sql
+--   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f sums_check.sql
 \set ON_ERROR_STOP on
 \if :{?since}
 \else
@@ -30,7 +30,7 @@ WITH counted AS (
         count(*) AS event_count
     FROM public.usage_events
     WHERE created_at >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC'
-        AND created_at < (SELECT max(day)::timestamp AT TIME ZONE 'UTC' FROM public.usage_daily_watermark)
+        AND created_at < (SELECT max(day)::timestamp AT TIME ZONE 'UTC' FROM public.usage_sums_watermark)
     GROUP BY account_id, (created_at AT TIME ZONE 'UTC')::date
 ),
 
@@ -40,7 +40,7 @@ summed AS (
         day,
         credits_deducted_cents,
         event_count
-    FROM public.usage_daily
+    FROM public.usage_sums
     WHERE day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
 ),
 
@@ -49,7 +49,7 @@ total AS (
         account_id,
         sum(credits_deducted_cents) AS credits_deducted_cents,
         sum(event_count) AS event_count
-    FROM public.usage_daily
+    FROM public.usage_sums
     GROUP BY account_id
 )
 
@@ -71,11 +71,11 @@ SELECT
     count(*) AS account_count,
     coalesce(sum(total.credits_deducted_cents), 0) AS credits_deducted_cents,
     coalesce(sum(total.event_count), 0) AS event_count,
-    coalesce(sum(usage_daily_total.credits_deducted_cents), 0) AS summed_credits_deducted_cents,
-    coalesce(sum(usage_daily_total.event_count), 0) AS summed_event_count
+    coalesce(sum(usage_sums_total.credits_deducted_cents), 0) AS summed_credits_deducted_cents,
+    coalesce(sum(usage_sums_total.event_count), 0) AS summed_event_count
 FROM total
-FULL JOIN public.usage_daily_total ON usage_daily_total.account_id = total.account_id
+FULL JOIN public.usage_sums_total ON usage_sums_total.account_id = total.account_id
 WHERE (total.credits_deducted_cents, total.event_count)
-    IS DISTINCT FROM (usage_daily_total.credits_deducted_cents, usage_daily_total.event_count)
+    IS DISTINCT FROM (usage_sums_total.credits_deducted_cents, usage_sums_total.event_count)
 HAVING count(*) > 0
 ORDER BY day ASC;

@@ -1,15 +1,15 @@
--- usage_daily: the sums of closed days, from which sql/queries/daily answers, and the function that keeps them.
+-- sums: the sums of closed days, from which sql/queries/sums answers, and the function that keeps them.
 --
 -- Run by the owner of the tables, or by a superuser, as often as you like, and again after an upgrade of the service:
---   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f usage_daily.sql
--- Then have usage_daily_refresh.sql run every hour, or
---   SELECT cron.schedule('usage_daily', '7 * * * *', 'SELECT public.usage_daily_refresh()');
--- and set ROLLUP_SOURCE=daily where the service runs.
+--   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f sums.sql
+-- Then have sums_refresh.sql run every hour, or
+--   SELECT cron.schedule('usage_sums', '7 * * * *', 'SELECT public.usage_sums_refresh()');
+-- and set SPEND_SOURCE=sums where the service runs.
 --
 -- Three tables:
---   usage_daily            a row for each account and UTC day with an event, of the days before the watermark
---   usage_daily_total      a row for each account: the sum of its rows in usage_daily
---   usage_daily_watermark  one row: the first day that is not summed
+--   usage_sums            a row for each account and UTC day with an event, of the days before the watermark
+--   usage_sums_total      a row for each account: the sum of its rows in usage_sums
+--   usage_sums_watermark  one row: the first day that is not summed
 -- Whoever reads takes the days before the watermark from the sums and everything from there on from usage_events, in one
 -- snapshot: how long ago the last refresh was changes the cost of an answer and not the answer.
 --
@@ -23,7 +23,7 @@ SET lock_timeout = '2s';
 
 BEGIN;
 
-CREATE TABLE IF NOT EXISTS public.usage_daily (
+CREATE TABLE IF NOT EXISTS public.usage_sums (
     account_id uuid NOT NULL REFERENCES public.accounts (id) ON DELETE CASCADE,
     day date NOT NULL,
     credits_deducted_cents bigint NOT NULL,
@@ -33,25 +33,25 @@ CREATE TABLE IF NOT EXISTS public.usage_daily (
 
 -- A window over all accounts. Days are added in their order, so that a day's rows lie side by side and no more than the
 -- day is needed here.
-CREATE INDEX IF NOT EXISTS usage_daily_day_idx ON public.usage_daily (day);
+CREATE INDEX IF NOT EXISTS usage_sums_day_idx ON public.usage_sums (day);
 
-CREATE TABLE IF NOT EXISTS public.usage_daily_total (
+CREATE TABLE IF NOT EXISTS public.usage_sums_total (
     account_id uuid PRIMARY KEY REFERENCES public.accounts (id) ON DELETE CASCADE,
     credits_deducted_cents bigint NOT NULL,
     event_count bigint NOT NULL
 );
 
-CREATE TABLE IF NOT EXISTS public.usage_daily_watermark (
+CREATE TABLE IF NOT EXISTS public.usage_sums_watermark (
     day date NOT NULL CHECK (day < 'infinity'),
     is_only_row boolean PRIMARY KEY DEFAULT true CHECK (is_only_row)
 );
 
 -- Before the first refresh no day is summed, and every answer comes from usage_events.
-INSERT INTO public.usage_daily_watermark (day) VALUES ('-infinity') ON CONFLICT DO NOTHING;
+INSERT INTO public.usage_sums_watermark (day) VALUES ('-infinity') ON CONFLICT DO NOTHING;
 
-ALTER TABLE public.usage_daily ENABLE ROW LEVEL SECURITY;
-ALTER TABLE public.usage_daily_total ENABLE ROW LEVEL SECURITY;
-ALTER TABLE public.usage_daily_watermark ENABLE ROW LEVEL SECURITY;
+ALTER TABLE public.usage_sums ENABLE ROW LEVEL SECURITY;
+ALTER TABLE public.usage_sums_total ENABLE ROW LEVEL SECURITY;
+ALTER TABLE public.usage_sums_watermark ENABLE ROW LEVEL SECURITY;
 
 -- Sum the days from the watermark on that can be closed, in the transaction of the caller; with "since" those from that
 -- day on anew, too. It returns the first day it summed, the first it did not, and why that is not today.
@@ -61,7 +61,7 @@ ALTER TABLE public.usage_daily_watermark ENABLE ROW LEVEL SECURITY;
 -- a prepared transaction, and of a session with track_activities off, nobody knows when it began: while there is one,
 -- nothing is closed. "margin" is for the instant between a transaction's beginning and its being listed, and for
 -- a clock that is set back.
-CREATE OR REPLACE FUNCTION public.usage_daily_refresh(since date DEFAULT NULL, margin interval DEFAULT '5 minutes')
+CREATE OR REPLACE FUNCTION public.usage_sums_refresh(since date DEFAULT NULL, margin interval DEFAULT '5 minutes')
 RETURNS TABLE (first_day date, watermark date, held_back_by text)
 LANGUAGE plpgsql
 -- An error, not a wrong sum, for a role from which row-level security would hide events.
@@ -73,16 +73,16 @@ DECLARE
     is_unknown boolean;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'usage_daily_refresh must run READ COMMITTED'
+        RAISE EXCEPTION 'usage_sums_refresh must run READ COMMITTED'
             USING HINT = 'It looks who is writing, and must then see all that was committed until that.';
     END IF;
     IF NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') THEN
-        RAISE EXCEPTION 'usage_daily_refresh must see when the transactions of other roles began'
+        RAISE EXCEPTION 'usage_sums_refresh must see when the transactions of other roles began'
             USING HINT = format('GRANT pg_read_all_stats TO %I;', current_user);
     END IF;
 
     -- One at a time: a second waits here, and then finds nothing left to do.
-    SELECT day INTO STRICT old_watermark FROM public.usage_daily_watermark FOR UPDATE;
+    SELECT day INTO STRICT old_watermark FROM public.usage_sums_watermark FOR UPDATE;
 
     -- First who is running, then who is prepared: in this order none slips through between the two. What is in neither
     -- list has ended, and each statement below sees it, or will begin, and write events of today.
@@ -107,7 +107,7 @@ BEGIN
     IF first_day < old_watermark THEN
         BEGIN
             -- Whoever is deleting an account is waited for before a row is touched that he will wait for.
-            PERFORM FROM public.accounts WHERE id IN (SELECT account_id FROM public.usage_daily) FOR KEY SHARE;
+            PERFORM FROM public.accounts WHERE id IN (SELECT account_id FROM public.usage_sums) FOR KEY SHARE;
         EXCEPTION WHEN feature_not_supported THEN
             -- Citus cannot: there, a repair and the deletion of an account may meet in a deadlock.
         END;
@@ -115,9 +115,9 @@ BEGIN
 
     LOOP
         BEGIN
-            DELETE FROM public.usage_daily WHERE day >= first_day;
+            DELETE FROM public.usage_sums WHERE day >= first_day;
 
-            INSERT INTO public.usage_daily (account_id, day, credits_deducted_cents, event_count)
+            INSERT INTO public.usage_sums (account_id, day, credits_deducted_cents, event_count)
             SELECT account_id, (created_at AT TIME ZONE 'UTC')::date AS day, sum(credits_deducted_cents), count(*)
             FROM public.usage_events
             WHERE created_at >= first_day::timestamp AT TIME ZONE 'UTC'
@@ -127,12 +127,12 @@ BEGIN
 
             IF first_day < old_watermark THEN
                 -- days that were in the totals have changed
-                DELETE FROM public.usage_daily_total;
+                DELETE FROM public.usage_sums_total;
             END IF;
 
-            INSERT INTO public.usage_daily_total AS total (account_id, credits_deducted_cents, event_count)
+            INSERT INTO public.usage_sums_total AS total (account_id, credits_deducted_cents, event_count)
             SELECT account_id, sum(credits_deducted_cents), sum(event_count)
-            FROM public.usage_daily
+            FROM public.usage_sums
             WHERE day >= first_day OR first_day < old_watermark
             GROUP BY account_id
             ORDER BY account_id
@@ -145,26 +145,26 @@ BEGIN
         END;
     END LOOP;
 
-    UPDATE public.usage_daily_watermark SET day = watermark;
+    UPDATE public.usage_sums_watermark SET day = watermark;
     RETURN NEXT;
 END
 $$;
 
-REVOKE EXECUTE ON FUNCTION public.usage_daily_refresh(date, interval) FROM public;
+REVOKE EXECUTE ON FUNCTION public.usage_sums_refresh(date, interval) FROM public;
 
 -- What reader_role.sql does for the other tables, and for these when it is run again.
 SELECT to_regrole('credits_reader') IS NOT NULL AS has_reader
 \gset
 \if :has_reader
-GRANT SELECT (account_id, day, credits_deducted_cents, event_count) ON public.usage_daily TO credits_reader;
-GRANT SELECT (account_id, credits_deducted_cents, event_count) ON public.usage_daily_total TO credits_reader;
-GRANT SELECT (day) ON public.usage_daily_watermark TO credits_reader;
-DROP POLICY IF EXISTS credits_reader ON public.usage_daily;
-CREATE POLICY credits_reader ON public.usage_daily FOR SELECT TO credits_reader USING (true);
-DROP POLICY IF EXISTS credits_reader ON public.usage_daily_total;
-CREATE POLICY credits_reader ON public.usage_daily_total FOR SELECT TO credits_reader USING (true);
-DROP POLICY IF EXISTS credits_reader ON public.usage_daily_watermark;
-CREATE POLICY credits_reader ON public.usage_daily_watermark FOR SELECT TO credits_reader USING (true);
+GRANT SELECT (account_id, day, credits_deducted_cents, event_count) ON public.usage_sums TO credits_reader;
+GRANT SELECT (account_id, credits_deducted_cents, event_count) ON public.usage_sums_total TO credits_reader;
+GRANT SELECT (day) ON public.usage_sums_watermark TO credits_reader;
+DROP POLICY IF EXISTS credits_reader ON public.usage_sums;
+CREATE POLICY credits_reader ON public.usage_sums FOR SELECT TO credits_reader USING (true);
+DROP POLICY IF EXISTS credits_reader ON public.usage_sums_total;
+CREATE POLICY credits_reader ON public.usage_sums_total FOR SELECT TO credits_reader USING (true);
+DROP POLICY IF EXISTS credits_reader ON public.usage_sums_watermark;
+CREATE POLICY credits_reader ON public.usage_sums_watermark FOR SELECT TO credits_reader USING (true);
 \endif
 
 COMMIT;

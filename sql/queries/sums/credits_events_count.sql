@@ -7,9 +7,9 @@
 -- Columns: total_count
 -- Order:   one row
 -- psql -X -v ON_ERROR_STOP=1 -v account_id=3c90c3cc-0d44-4b50-8888-8dd25736052a -v since=2026-11-01 -v until=infinity
---   -f daily/credits_events_count.sql
+--   -f sums/credits_events_count.sql
 --
--- The days before the watermark come from the sums of sql/dba/usage_daily.sql, the others from usage_events.
+-- The days before the watermark come from the sums of sql/dba/sums.sql, the others from usage_events.
 WITH edge AS (
     -- Where the sums end and the events begin: at the watermark, or at the midnight before the window's end. A window
     -- that does not begin at a UTC midnight is read from the events alone.
@@ -22,7 +22,7 @@ WITH edge AS (
                 (:'since'::timestamptz AT TIME ZONE 'UTC')::date,
                 least((:'until'::timestamptz AT TIME ZONE 'UTC')::date, coalesce(max(day), '-infinity'))
             ) AS day
-        FROM public.usage_daily_watermark
+        FROM public.usage_sums_watermark
         WHERE (:'since'::timestamptz AT TIME ZONE 'UTC')::date = :'since'::timestamptz AT TIME ZONE 'UTC'
     ) AS bound
 )
@@ -30,7 +30,7 @@ WITH edge AS (
 SELECT (closed.event_count + open.event_count)::bigint AS total_count
 FROM (
     SELECT coalesce(sum(event_count), 0) AS event_count
-    FROM public.usage_daily
+    FROM public.usage_sums
     WHERE account_id = :'account_id'::uuid
         AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
         AND day < (SELECT edge.day FROM edge)

@@ -5,9 +5,9 @@
 --   :until  timestamptz  end of the window, exclusive; infinity for none
 -- Columns: total_count
 -- Order:   one row
--- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -f daily/credits_rollup_count.sql
+-- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -f sums/credits_rollup_count.sql
 --
--- The days before the watermark come from the sums of sql/dba/usage_daily.sql, the others from usage_events.
+-- The days before the watermark come from the sums of sql/dba/sums.sql, the others from usage_events.
 WITH edge AS (
     -- Where the sums end and the events begin: at the watermark, or at the midnight before the window's end. A window
     -- that does not begin at a UTC midnight is read from the events alone.
@@ -20,7 +20,7 @@ WITH edge AS (
                 (:'since'::timestamptz AT TIME ZONE 'UTC')::date,
                 least((:'until'::timestamptz AT TIME ZONE 'UTC')::date, coalesce(max(day), '-infinity'))
             ) AS day
-        FROM public.usage_daily_watermark
+        FROM public.usage_sums_watermark
         WHERE (:'since'::timestamptz AT TIME ZONE 'UTC')::date = :'since'::timestamptz AT TIME ZONE 'UTC'
     ) AS bound
 )
@@ -28,14 +28,14 @@ WITH edge AS (
 SELECT count(*) AS total_count
 FROM (
     SELECT account_id
-    FROM public.usage_daily
+    FROM public.usage_sums
     WHERE :'since'::timestamptz > '-infinity'
         AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
         AND day < (SELECT edge.day FROM edge)
     UNION
     -- without a cutoff: whoever has an event on any day that was ever summed
     SELECT account_id
-    FROM public.usage_daily_total
+    FROM public.usage_sums_total
     WHERE :'since'::timestamptz = '-infinity' AND :'until'::timestamptz = 'infinity'
     UNION
     -- and up to an instant: less those after it
@@ -44,13 +44,13 @@ FROM (
         SELECT
             account_id,
             event_count
-        FROM public.usage_daily_total
+        FROM public.usage_sums_total
         WHERE :'since'::timestamptz = '-infinity' AND :'until'::timestamptz < 'infinity'
         UNION ALL
         SELECT
             account_id,
             -event_count AS event_count
-        FROM public.usage_daily
+        FROM public.usage_sums
         WHERE :'since'::timestamptz = '-infinity'
             AND :'until'::timestamptz < 'infinity'
             AND day BETWEEN (SELECT edge.day FROM edge) AND 'infinity'

@@ -11,7 +11,7 @@ import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
 from werkzeug.datastructures import MultiDict
 
-from service.config import ROLLUP_SOURCES, Settings
+from service.config import SPEND_SOURCES, Settings
 from service.embedded.postgres import EmbeddedPostgresError, find_binaries
 from service.errors import BadParameters
 from service.periods import window_of
@@ -41,9 +41,9 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
         BadParameters: when the service would refuse a parameter.
         EmbeddedPostgresError: when there is no psql.
     """
-    source = environ.get("ROLLUP_SOURCE") or Settings.rollup_source
-    if source not in ROLLUP_SOURCES:
-        raise NothingToRun(f"ROLLUP_SOURCE must be one of {', '.join(ROLLUP_SOURCES)}")
+    source = environ.get("SPEND_SOURCE") or Settings.spend_source
+    if source not in SPEND_SOURCES:
+        raise NothingToRun(f"SPEND_SOURCE must be one of {', '.join(SPEND_SOURCES)}")
     queries = load_queries(source=source)
     query = queries.get(environ.get("Q", ""))
     if query is None:
@@ -89,7 +89,7 @@ def parameters_of(query: Query, environ: Mapping[str, str], now: datetime) -> di
         "account_id": arguments.get("account_id", ""),
         "limit": str(arguments["limit"]),
         "offset": str((arguments["page"] - 1) * arguments["limit"]),
-        "rollup_source": Settings.rollup_source,
+        "spend_source": Settings.spend_source,
         "organization_id": environ.get("ADMIN_ORGANIZATION_ID") or Settings.admin_organization_id,
     }
     chosen = {name: environ.get(name.upper()) or values.get(name) for name in query.parameters}

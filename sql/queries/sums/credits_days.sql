@@ -7,9 +7,9 @@
 --   :last_day    date         last day listed, unless an event is dated later
 -- Columns: day, total_credits_deducted_cents, event_count
 -- Order:   oldest first, every day once, days without events as zeros; without a cutoff from the first event's day
--- psql -X -v ON_ERROR_STOP=1 -v account_id= -v since=2026-11-01 -v until=infinity -v last_day=2026-11-22 -f daily/credits_days.sql
+-- psql -X -v ON_ERROR_STOP=1 -v account_id= -v since=2026-11-01 -v until=infinity -v last_day=2026-11-22 -f sums/credits_days.sql
 --
--- The days before the watermark come from the sums of sql/dba/usage_daily.sql, the others from usage_events.
+-- The days before the watermark come from the sums of sql/dba/sums.sql, the others from usage_events.
 WITH edge AS (
     -- Where the sums end and the events begin: at the watermark, or at the midnight before the window's end. A window
     -- that does not begin at a UTC midnight is read from the events alone.
@@ -22,7 +22,7 @@ WITH edge AS (
                 (:'since'::timestamptz AT TIME ZONE 'UTC')::date,
                 least((:'until'::timestamptz AT TIME ZONE 'UTC')::date, coalesce(max(day), '-infinity'))
             ) AS day
-        FROM public.usage_daily_watermark
+        FROM public.usage_sums_watermark
         WHERE (:'since'::timestamptz AT TIME ZONE 'UTC')::date = :'since'::timestamptz AT TIME ZONE 'UTC'
     ) AS bound
 ),
@@ -32,7 +32,7 @@ spend AS (
         day,
         sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
         sum(event_count)::bigint AS event_count
-    FROM public.usage_daily
+    FROM public.usage_sums
     WHERE day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
         AND day < (SELECT edge.day FROM edge)
         AND isfinite(day)
