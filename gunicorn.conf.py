@@ -36,10 +36,8 @@ class DiscreetFormatter(logging.Formatter):
 
 bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
-# Threads outnumber pool slots and waiting places, so that health checks and refusals never wait behind queries.
 worker_class = "gthread"
 threads = _settings.threads
-# Longer than a request may take: on SIGTERM every request that was accepted is answered.
 graceful_timeout = _settings.graceful_timeout_s
 # Faults of configuration and of query files stop the start once, not every worker in turn.
 preload_app = True

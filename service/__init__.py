@@ -1,4 +1,4 @@
-"""The admin credits service: who spends the credits, answered read-only from PostgreSQL."""
+"""The admin credits service: who spends the credits, read from PostgreSQL."""
 
 import os
 
@@ -9,28 +9,35 @@ from service.config import Settings
 from service.database import Database
 from service.errors import register_error_handlers
 from service.hooks import register_hooks
+from service.openapi import openapi_document
 from service.queries import load_queries
+from service.readiness import Readiness
 from service.views import BLUEPRINTS
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """Join the rooms; settings come from the environment unless they are given.
+    """Create the application; ``settings`` are read from the environment unless given.
 
     Raises:
         ConfigurationError: when a setting is missing or malformed.
-        QueryFileError: when a query file is missing or broken.
+        QueryFileError: when a query file is missing or breaks a rule.
     """
     settings = settings or Settings.from_environment(os.environ)
+    queries = load_queries(source=settings.spend_source)
+    database = Database(settings)
     app = Flask(__name__, static_folder=None)
     app.json = json = DefaultJSONProvider(app)
     json.sort_keys = False
     json.ensure_ascii = False
-    # An address with two slashes is another address, and a 404: no redirect.
+    # A path with two slashes is a 404; by default it redirects.
     app.url_map.merge_slashes = False
     app.extensions["settings"] = settings
-    app.extensions["database"] = Database(settings, load_queries(source=settings.spend_source))
+    app.extensions["queries"] = queries
+    app.extensions["database"] = database
+    app.extensions["readiness"] = Readiness(settings, queries, database)
     register_error_handlers(app)
     register_hooks(app, settings)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
+    app.extensions["openapi"] = openapi_document(app)
     return app

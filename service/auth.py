@@ -1,45 +1,13 @@
-"""Who is asking, and may they."""
+"""Judge a request: which key, whose, an admin or not."""
 
 import hashlib
 import hmac
-from collections.abc import Callable
-from datetime import datetime
-from functools import wraps
+from collections.abc import Mapping
+from typing import Any
 
-from flask import current_app, g, request
 from werkzeug.datastructures import Headers
 
-from service.config import Settings
-from service.database import Database, Result, Snapshot
 from service.errors import NotAdmin, NotAuthenticated
-
-
-def admin_only(view: Callable[[Snapshot, datetime], Result]) -> Callable[[], Result]:
-    """Call a view with the snapshot in which its caller was found to be an admin, and with the instant of that.
-
-    The instant is PostgreSQL's; ``g.caller`` is the account that asks, for the access log. A view may be run twice:
-    see Database.read.
-    """
-
-    @wraps(view)
-    def authorized() -> Result:
-        settings: Settings = current_app.extensions["settings"]
-        database: Database = current_app.extensions["database"]
-        digest = key_hash(settings.api_key_secret, key_of(request.headers))
-
-        def work(snapshot: Snapshot) -> Result:
-            (key,) = snapshot.rows("caller", key_hash=digest, organization_id=settings.admin_organization_id)
-            g.caller = key["account_id"]
-            # Unknown, expired and ownerless keys took the same path to here, and nobody can tell which it was.
-            if key["account_id"] is None:
-                raise NotAuthenticated
-            if not key["is_admin"]:
-                raise NotAdmin
-            return view(snapshot, key["now"])
-
-        return database.read(work, g.budget)
-
-    return authorized
 
 
 def key_of(headers: Headers) -> str:
@@ -61,8 +29,21 @@ def key_of(headers: Headers) -> str:
 
 
 def key_hash(secret: str, key: str) -> str:
-    """Return what the database knows a key by: hex(HMAC-SHA256(secret, key)).
+    """Return the hash that the database stores of a key: hex(HMAC-SHA256(secret, key)).
 
     The key is a WSGI header value, whose latin-1 characters stand for the bytes that were sent (PEP 3333).
     """
     return hmac.new(secret.encode(), key.encode("latin-1"), hashlib.sha256).hexdigest()
+
+
+def require_admin(caller: Mapping[str, Any]) -> None:
+    """Refuse a row of ``caller.sql`` that is not an admin's.
+
+    Raises:
+        NotAuthenticated: when the key is unknown, expired or without an account.
+        NotAdmin: when the account is not an admin.
+    """
+    if caller["account_id"] is None:
+        raise NotAuthenticated
+    if not caller["is_admin"]:
+        raise NotAdmin

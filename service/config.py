@@ -9,8 +9,6 @@ from uuid import UUID
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
-# An answer that does not come when the server must have cut its statement is waited for this much longer.
-SILENCE_MS = 1_000
 SPEND_SOURCES = ("events", "sums")
 
 
@@ -37,7 +35,7 @@ def _integer(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 def _positive_number(value: str) -> str:
-    """Read a decimal number and keep its text: whoever divides by it can do so exactly."""
+    """Check a decimal number and return its text, so that the page can divide by it exactly."""
     if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", value) or not float(value):
         raise ValueError("must be a positive number in decimal notation")
     return value
@@ -52,12 +50,12 @@ def _uuid(value: str) -> str:
 def _libpq_uri(value: str) -> str:
     try:
         parse_dsn(value)
-        # libpq takes key=value text too, in which a mistyped URI may hide
+        # parse_dsn() also accepts key=value text
         well_formed = value.startswith(("postgresql://", "postgres://"))
     except psycopg2.ProgrammingError:
         well_formed = False
     if not well_formed:
-        # libpq's own message quotes the URI, which may hold a password
+        # libpq's message quotes the URI, which may hold a password
         raise ValueError("must be a libpq URI, postgresql://user@host/database")
     return value
 
@@ -73,9 +71,10 @@ def _choice(*values: str) -> Callable[[str], str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the service is told from outside; each field is the environment variable of its name in capitals.
+    """The settings of the service; each field is the environment variable of its name in capitals.
 
-    ``threads``, ``pool_size`` and ``queue_size`` are per worker process.
+    ``pool_size`` and ``queue_size`` are per worker process. A statement never runs longer than its request may, so a
+    ``statement_timeout_ms`` above ``request_timeout_ms`` has no effect.
     """
 
     database_url: str = _setting(_libpq_uri, repr=False)
@@ -84,17 +83,28 @@ class Settings:
     host: str = _setting(_text, default="127.0.0.1")
     port: int = _setting(_integer(1, 65_535), default=8_000)
     web_concurrency: int = _setting(_integer(1, 256), default=2)
-    threads: int = _setting(_integer(2, 1_024), default=32)
     pool_size: int = _setting(_integer(1, 256), default=4)
     queue_size: int = _setting(_integer(0, 1_000), default=20)
     queue_timeout_ms: int = _setting(_integer(1, 60_000), default=500)
     statement_timeout_ms: int = _setting(_integer(1, 600_000), default=10_000)
     request_timeout_ms: int = _setting(_integer(1, 600_000), default=15_000)
     connect_timeout_s: int = _setting(_integer(2, 60), default=3)
-    graceful_timeout_s: int = _setting(_integer(1, 3_600), default=30)
     credits_per_usd: str = _setting(_positive_number, default="100")
     spend_source: str = _setting(_choice(*SPEND_SOURCES), default="events")
     log_level: str = _setting(_choice("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
+
+    @property
+    def threads(self) -> int:
+        """Threads of a worker: one for each request that uses or waits for the database, and 8 for all others.
+
+        Health checks and refusals therefore never wait behind queries.
+        """
+        return self.pool_size + self.queue_size + 8
+
+    @property
+    def graceful_timeout_s(self) -> int:
+        """Seconds that a stopping worker has to finish its requests: the longest request, and 15 to send answers."""
+        return -(-self.request_timeout_ms // 1_000) + 15
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
@@ -116,14 +126,3 @@ class Settings:
         except TypeError:
             missing = next(name for name in ("database_url", "api_key_secret") if name not in values)
             raise ConfigurationError(f"{missing.upper()} is required") from None
-
-    def __post_init__(self) -> None:
-        """Check the rules between settings."""
-        if self.threads <= self.pool_size + self.queue_size:
-            # Threads that only wait for the database would leave none to answer the health checks.
-            raise ConfigurationError("THREADS must be more than POOL_SIZE and QUEUE_SIZE together")
-        if self.statement_timeout_ms > self.request_timeout_ms:
-            raise ConfigurationError("STATEMENT_TIMEOUT_MS must not be more than REQUEST_TIMEOUT_MS")
-        if self.graceful_timeout_s * 1_000 <= self.request_timeout_ms + 2 * SILENCE_MS:
-            # The last statement of a request and its ROLLBACK may each meet a server that has gone silent.
-            raise ConfigurationError("GRACEFUL_TIMEOUT_S must be more than 2 seconds longer than REQUEST_TIMEOUT_MS")

@@ -1,4 +1,4 @@
-"""The kinds of failure and the one envelope they leave in."""
+"""The kinds of failure, every error handler, and the one error envelope."""
 
 import logging
 import traceback
@@ -9,13 +9,13 @@ from typing import ClassVar
 from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
 
-OUR_CODE = str(Path(__file__).parent)
+SERVICE_FOLDER = str(Path(__file__).parent)
 
 log = logging.getLogger(__name__)
 
 
 class ServiceError(Exception):
-    """A failure that was foreseen: a status, a sentence for a person, and what else the answer carries."""
+    """An expected failure: its status, a sentence for a person, and the headers of the answer."""
 
     status: ClassVar[int]
     sentence: str
@@ -26,12 +26,12 @@ class ServiceError(Exception):
         super().__init__(self.sentence)
 
     def body(self) -> dict[str, object]:
-        """Return what the envelope holds beside its status."""
+        """Return the keys of the envelope beside ``status``."""
         return {"error": self.sentence}
 
 
 class NotAuthenticated(ServiceError):
-    """No credential, more than one, a malformed one, or a key that is unknown or expired: all alike."""
+    """No credential, more than one, a malformed one, or an unknown or expired key; the answer does not say which."""
 
     status = 401
     sentence = "A valid API key is required, in x-api-key or as Authorization: Bearer, not in both."
@@ -39,7 +39,7 @@ class NotAuthenticated(ServiceError):
 
 
 class NotAdmin(ServiceError):
-    """The key is known, its owner is no admin."""
+    """The key is known, but its owner is not an admin."""
 
     status = 403
     sentence = "This API key does not belong to an administrator."
@@ -48,7 +48,7 @@ class NotAdmin(ServiceError):
 class BadParameters(ServiceError):
     """A request parameter is missing, malformed, out of bounds, unknown or repeated.
 
-    ``problems`` maps each parameter to what is wrong with it.
+    ``problems`` maps the name of each bad parameter to what is wrong with it.
     """
 
     status = 400
@@ -70,51 +70,59 @@ class NotAcceptable(ServiceError):
 
 
 class DatabaseTimeout(ServiceError):
-    """A statement, a lock or the whole request ran past its time limit."""
+    """A statement, a lock or the whole request exceeded its time limit."""
 
     status = 504
     sentence = "The database took too long to answer; try again."
 
 
 class WindowTooLong(DatabaseTimeout):
-    """A statement over a window ran past its time limit."""
+    """A statement over a window exceeded its time limit."""
 
     sentence = "The database took too long to answer; ask for a shorter period."
 
 
 class DatabaseUnavailable(ServiceError):
-    """No connection could be had, or it was lost before the answer was complete."""
+    """No connection can be opened, or it is lost before the answer is complete."""
 
     status = 503
     sentence = "The database cannot be reached; try again shortly."
     headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
 
 
+class ConnectionLost(DatabaseUnavailable):
+    """The connection or its snapshot is lost; a new one may succeed."""
+
+
 class DatabaseNotReady(DatabaseUnavailable):
-    """The role lacks a privilege or a policy: its answers would be refused, or silently empty."""
+    """The role lacks a privilege or a policy: queries would be refused, or find no rows."""
 
     sentence = "The database does not let this service read what it needs."
 
 
 class Overloaded(DatabaseUnavailable):
-    """No place was left to wait in, or the wait for a connection was too long."""
+    """The queue for a connection is full, or the wait in it was too long."""
 
     sentence = "Too many requests are being answered; try again shortly."
     headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
 
 
+class QueryFailed(Exception):
+    """PostgreSQL refused a statement for an unexpected reason; the message is the name of the query."""
+
+
 def own_frames(error: BaseException) -> str:
-    """Name the frames of an error that are ours: never a value, never the driver's text."""
+    """Return the frames of an error that are in this package, innermost first, without the error's text."""
     frames = traceback.extract_tb(error.__traceback__)
     return " < ".join(
         f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
         for frame in reversed(frames)
-        if frame.filename.startswith(OUR_CODE)
+        if frame.filename.startswith(SERVICE_FOLDER)
     )
 
 
 def register_error_handlers(app: Flask) -> None:
-    """Let every failure leave the application as the one envelope."""
+    """Make every failure of the application an error envelope."""
 
     @app.errorhandler(ServiceError)
     def service_error(error: ServiceError) -> Response:
@@ -123,18 +131,18 @@ def register_error_handlers(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
         if error.code is None or error.code < 400:
-            return error.get_response()  # type: ignore[return-value]  # werkzeug's own response class will do
+            return error.get_response()  # type: ignore[return-value]  # the handler may return werkzeug's response class
         status = HTTPStatus(error.code)
         headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
         body: dict[str, object] = {"error": f"{(status.description or status.phrase).rstrip('.')}."}
         if status == HTTPStatus.BAD_REQUEST:
-            # A 400 names parameters, and it is none of them here: a Host header that is no name, for instance.
+            # Werkzeug refuses the request itself here, such as a malformed Host header: no parameter is bad.
             body["missing_fields"] = []
         return _envelope(error.code, body, headers)
 
     @app.errorhandler(Exception)
-    def unforeseen(error: Exception) -> Response:
-        log.error("unforeseen %s in %s", type(error).__name__, own_frames(error))
+    def unexpected_error(error: Exception) -> Response:
+        log.error("unexpected %s in %s", type(error).__name__, own_frames(error))
         return _envelope(500, {"error": "Something went wrong on the server."}, {})
 
 

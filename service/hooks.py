@@ -1,4 +1,4 @@
-"""What happens around every request, whatever answers it: its budget, its headers, its line in the access log."""
+"""What happens before and after every request: its time budget, its headers, its line in the access log."""
 
 import json
 import logging
@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from flask import Flask, Response, g, request
 
+from service.budget import Budget
 from service.config import Settings
-from service.database import Budget
 
 CORS_HEADERS = {
     "Access-Control-Allow-Origin": "*",
@@ -24,18 +24,18 @@ PREFLIGHT_HEADERS = {
 }
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    # A browser may keep the answer, and asks each time whether it still holds.
+    # A browser may store the answer, and revalidates it each time.
     "Cache-Control": "private, no-cache",
     "Vary": "Accept, Authorization, x-api-key",
 }
-# A request id that is safe in a log line and of a bearable length.
+# A request id that is safe in a log line.
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 access_log = logging.getLogger("service.access")
 
 
 def register_hooks(app: Flask, settings: Settings) -> None:
-    """Run the hooks before and after every request of the application."""
+    """Register the functions that Flask calls before and after every request."""
 
     @app.before_request
     def start() -> None:

@@ -1,4 +1,4 @@
-"""Periods and the instant of a request, turned into the edges of a window.
+"""Turn a period and the instant of a request into the edges of a window.
 
 Periods are whole UTC calendar days; UTC has no daylight saving, so a day is 24 hours.
 """
@@ -13,7 +13,7 @@ PERIOD_DAYS = {"all": None, "daily": 1, "weekly": 7, "monthly": 30}
 class Window:
     """A half-open span of time: ``since`` inclusive, ``until`` exclusive, None where there is no edge.
 
-    ``as_of`` is the instant it belongs to, ``last_day`` the UTC day that holds the last moment before that.
+    ``as_of`` is the instant of the answer, ``last_day`` the UTC day of the last moment before it.
     """
 
     since: datetime | None
@@ -22,7 +22,7 @@ class Window:
     last_day: date
 
     def parameters(self) -> dict[str, str]:
-        """Spell the edges as PostgreSQL reads a timestamptz, for every query file that takes a window."""
+        """Return the parameters ``since`` and ``until`` of a query file, as text of a timestamptz."""
         return {
             "since": self.since.isoformat() if self.since else "-infinity",
             "until": self.until.isoformat() if self.until else "infinity",
@@ -32,8 +32,8 @@ class Window:
 def window_of(period: str, now: datetime, as_of: datetime | None = None) -> Window:
     """Return the window of a period, a key of PERIOD_DAYS.
 
-    Asked as of now it has no upper edge and its last day is today. Asked as of an instant it ends there, and its last
-    day is that of the last microsecond before: as of midnight, yesterday is a whole day and today has not begun.
+    Without ``as_of`` the window has no upper edge and its last day is today. With it the window ends there, and its
+    last day is that of the last microsecond before: as of midnight, the last day is the one that has just ended.
     """
     last_moment = (as_of - timedelta(microseconds=1) if as_of else now).astimezone(UTC)
     midnight = last_moment.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -1,4 +1,4 @@
-"""How an answer is represented: JSON or CSV, and the headers that depend on both."""
+"""The representations of an answer, JSON and CSV, and the headers that describe it."""
 
 import csv
 import hashlib
@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import wraps
 from io import TextIOWrapper
 from typing import IO, Any
 from urllib.parse import urlencode
@@ -21,7 +20,7 @@ from service.periods import Window
 
 JSON = "application/json"
 CSV = "text/csv"
-# A cell that a spreadsheet would take for a formula.
+# A spreadsheet takes a cell that begins so for a formula.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 SPOOLED_IN_MEMORY = 2**20
 BLOCK = 2**16
@@ -29,14 +28,14 @@ BLOCK = 2**16
 
 @dataclass(frozen=True)
 class Page:
-    """Which page of how many rows in all: what the links to the others are made from."""
+    """A page of a list of ``total_count`` rows."""
 
     number: int
     limit: int
     total_count: int
 
     def others(self) -> Iterator[tuple[str, int]]:
-        """Yield the relation and number of each page there is to link to (RFC 8288)."""
+        """Yield the relation and the number of each page to link to (RFC 8288)."""
         last = -(-self.total_count // self.limit)
         yield "first", 1
         if self.number > 1:
@@ -49,57 +48,54 @@ class Page:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a view found: a body for JSON or a file of CSV, and the page and window it is of."""
+    """The content of a 200: a body for JSON or a file of CSV, its window, and its page where there are others."""
 
     content: dict[str, Any] | IO[bytes]
     page: Page | None
     window: Window
 
 
-def represented(view: Callable[[], Answer]) -> Callable[[], Response]:
-    """Make the response of a view's answer, with As-Of, Window-Start, Window-End, Link and ETag."""
+def response_of(answer: Answer) -> Response:
+    """Return the response of an answer, with As-Of, Window-Start, Window-End, Link and ETag.
 
-    @wraps(view)
-    def respond() -> Response:
-        answer = view()
-        digest = hashlib.sha256(f"{g.caller} ".encode())
-        if isinstance(answer.content, dict):
-            body = orjson.dumps(answer.content, option=orjson.OPT_APPEND_NEWLINE)
-            digest.update(f"{JSON} ".encode())
-            digest.update(body)
-            response = Response(body, mimetype=JSON)
-        else:
-            digest.update(f"{CSV} ".encode())
-            while block := answer.content.read(BLOCK):
-                digest.update(block)
-            response = Response(
-                FileWrapper(answer.content, BLOCK),
-                content_type=f"{CSV}; charset=utf-8; header=present",
-                direct_passthrough=True,
-            )
-            # The file is complete and has a length: the client gets all of it, or knows that it did not.
-            response.content_length = answer.content.tell()
-            answer.content.seek(0)
-        response.headers["As-Of"] = spelled(answer.window.as_of)
-        if answer.window.since:
-            response.headers["Window-Start"] = spelled(answer.window.since)
-        if answer.window.until:
-            response.headers["Window-End"] = spelled(answer.window.until)
-        if answer.page:
-            response.headers["Link"] = ", ".join(
-                f'<{_address(number, answer.window)}>; rel="{relation}"' for relation, number in answer.page.others()
-            )
-        response.set_etag(digest.hexdigest())
-        # Without either there is no condition, and working that out is not free.
-        if request.if_none_match or request.if_match:
-            response.make_conditional(request)
-        return response
-
-    return respond
+    The caller is part of the ETag, so that no client is told that another's copy is current.
+    """
+    digest = hashlib.sha256(f"{g.caller} ".encode())
+    if isinstance(answer.content, dict):
+        body = orjson.dumps(answer.content, option=orjson.OPT_APPEND_NEWLINE)
+        digest.update(f"{JSON} ".encode())
+        digest.update(body)
+        response = Response(body, mimetype=JSON)
+    else:
+        digest.update(f"{CSV} ".encode())
+        while block := answer.content.read(BLOCK):
+            digest.update(block)
+        response = Response(
+            FileWrapper(answer.content, BLOCK),
+            content_type=f"{CSV}; charset=utf-8; header=present",
+            direct_passthrough=True,
+        )
+        # With a length, a client can tell that it did not receive all of it.
+        response.content_length = answer.content.tell()
+        answer.content.seek(0)
+    response.headers["As-Of"] = spelled(answer.window.as_of)
+    if answer.window.since:
+        response.headers["Window-Start"] = spelled(answer.window.since)
+    if answer.window.until:
+        response.headers["Window-End"] = spelled(answer.window.until)
+    if answer.page:
+        response.headers["Link"] = ", ".join(
+            f'<{_address(number, answer.window)}>; rel="{relation}"' for relation, number in answer.page.others()
+        )
+    response.set_etag(digest.hexdigest())
+    # make_conditional() costs time even where the request has no condition.
+    if request.if_none_match or request.if_match:
+        response.make_conditional(request)
+    return response
 
 
 def wants_csv() -> bool:
-    """Return whether CSV is the better of what the client accepts; JSON where it is indifferent.
+    """Return whether the client prefers CSV; JSON where it is indifferent.
 
     Raises:
         NotAcceptable: when it accepts neither.
@@ -111,9 +107,9 @@ def wants_csv() -> bool:
 
 
 def _quality(offer: str) -> float:
-    """Return how much the client wants a media type (RFC 9110, 12.5.1): the most specific range that fits decides.
+    """Return the quality of a media type in the Accept header: that of the most specific range (RFC 9110, 12.5.1).
 
-    A range's parameters do not matter here: each type is served in one form.
+    Parameters of a range are ignored, because each type is served in one form.
     """
     if not request.accept_mimetypes:
         return 1.0
@@ -126,27 +122,28 @@ def _quality(offer: str) -> float:
     return 0.0
 
 
-def csv_file(schema: Schema, rows: Iterable[tuple[Any, ...]]) -> IO[bytes]:
-    """Write rows, in the order of a row schema's fields, into a temporary file, and return it at its start."""
+def csv_file(schema: Schema, rows: Iterable[tuple[Any, ...]]) -> tuple[IO[bytes], int]:
+    """Write rows, in the order of a row schema's fields, to a temporary file; return it, rewound, and their number."""
     spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=SPOOLED_IN_MEMORY)  # noqa: SIM115 - the response closes it
     text = TextIOWrapper(spool, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text)
     cells = [_cell(field) for field in schema.fields.values()]
+    row_count = 0
     try:
         writer.writerow(schema.fields)
-        g.row_count = 0
-        for g.row_count, row in enumerate(rows, 1):
+        for row in rows:
             writer.writerow([cell(value) for cell, value in zip(cells, row, strict=True)])
+            row_count += 1
     except BaseException:
         text.close()
         raise
     text.detach()
     spool.seek(0)
-    return spool
+    return spool, row_count
 
 
 def _cell(field: fields.Field[Any]) -> Callable[[Any], Any]:
-    """Return what turns a field's values into cells, as in JSON, but that no text begins a formula."""
+    """Return the function that turns a field's values into cells: as in JSON, with an apostrophe before a formula."""
     if isinstance(field, fields.Integer):
         return lambda value: value
     if isinstance(field, fields.String):
@@ -155,11 +152,11 @@ def _cell(field: fields.Field[Any]) -> Callable[[Any], Any]:
 
 
 def spelled(instant: datetime) -> str:
-    """Spell an instant for a header: RFC 3339 in UTC, with nothing that a URL would have to escape."""
+    """Return an instant as RFC 3339 in UTC, without characters that a URL has to escape."""
     return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _address(number: int, window: Window) -> str:
-    """Return the path-absolute address of another page, pinned: the Host header is not to be trusted."""
+    """Return the path of another page as of the same instant; the Host header is not trusted."""
     parameters = {**request.args, "page": number, "as_of": spelled(window.as_of)}
     return f"{request.path}?{urlencode(parameters, safe=':')}"

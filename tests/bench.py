@@ -30,11 +30,11 @@ import psycopg2
 from psycopg2.extensions import connection, parse_dsn
 
 from load import PATIENCE, ROOT, Client, Psql, Rate, Served, pgbench, request_of
-from service.database import BEGIN, ROLLBACK
 from service.embedded.demo import ADMIN, ADMIN_KEY, ORGANIZATION, READER, SQL, TOP_SPENDER, key_hash, load_demo
 from service.embedded.postgres import STOP_SIGNALS, PostgresServer
 from service.periods import window_of
 from service.queries import load_query
+from service.snapshot import BEGIN, ROLLBACK
 from test_plans import Plan
 
 QUERIES, DAILY = SQL / "queries", SQL / "queries" / "daily"

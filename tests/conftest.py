@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,12 @@ from psycopg2.extras import execute_values, register_uuid
 from werkzeug.test import TestResponse
 
 from service import create_app
+from service.budget import Budget
 from service.config import Settings
+from service.database import Connection, Database
 from service.embedded.postgres import PostgresServer
+from service.queries import Query, load_queries
+from service.snapshot import Snapshot
 
 SQL = Path(__file__).parent.parent / "sql"
 DATABASE = "credits"
@@ -225,6 +229,23 @@ def admin_client(app: Flask) -> FlaskClient:
     client = BufferedClient(app)
     client.environ_base["HTTP_X_API_KEY"] = ADMIN_KEY
     return client
+
+
+def in_snapshot(
+    database: Database,
+    work: Callable[[Snapshot], Any],
+    queries: Mapping[str, Query] | None = None,
+    milliseconds: int = 60_000,
+    statement_timeout_ms: int = 60_000,
+) -> Any:
+    """Return what ``work`` reads in one snapshot of the service."""
+    budget = Budget(milliseconds)
+
+    def on(connection: Connection) -> Any:
+        with Snapshot(connection, queries or load_queries(), statement_timeout_ms, budget) as snapshot:
+            return work(snapshot)
+
+    return database.run(on, budget)
 
 
 def answered(client: FlaskClient, path: str, **arguments: Any) -> dict[str, Any]:

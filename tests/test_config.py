@@ -51,34 +51,26 @@ def test_every_setting_is_read_and_an_empty_one_is_unset() -> None:
         ),
         pytest.param({"PORT": "http"}, "PORT must be an integer from 1 to 65535", id="no number"),
         pytest.param({"PORT": "65536"}, "PORT must be an integer from 1 to 65535", id="out of bounds"),
-        pytest.param({"THREADS": "1_0"}, "THREADS must be an integer from 2 to 1024", id="underscore"),
+        pytest.param({"POOL_SIZE": "1_0"}, "POOL_SIZE must be an integer from 1 to 256", id="underscore"),
         pytest.param(
             {"ADMIN_ORGANIZATION_ID": "admins"},
             "ADMIN_ORGANIZATION_ID must be a UUID in its hyphenated form",
             id="no UUID",
         ),
         pytest.param({"LOG_LEVEL": "loud"}, "LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR", id="no such level"),
-        pytest.param(
-            {"THREADS": "24"},
-            "THREADS must be more than POOL_SIZE and QUEUE_SIZE together",
-            id="no thread left for health",
-        ),
-        pytest.param(
-            {"STATEMENT_TIMEOUT_MS": "15001"},
-            "STATEMENT_TIMEOUT_MS must not be more than REQUEST_TIMEOUT_MS",
-            id="a statement longer than its request",
-        ),
-        pytest.param(
-            {"GRACEFUL_TIMEOUT_S": "17"},
-            "GRACEFUL_TIMEOUT_S must be more than 2 seconds longer than REQUEST_TIMEOUT_MS",
-            id="a stop shorter than a request",
-        ),
     ],
 )
 def test_a_wrong_setting_is_named(environment: dict[str, str], complaint: str) -> None:
     with pytest.raises(ConfigurationError) as refusal:
         Settings.from_environment({**REQUIRED, **environment})
     assert str(refusal.value) == complaint
+
+
+def test_threads_and_the_graceful_timeout_follow_from_the_other_settings() -> None:
+    settings = Settings.from_environment(
+        {**REQUIRED, "POOL_SIZE": "2", "QUEUE_SIZE": "3", "REQUEST_TIMEOUT_MS": "2001"}
+    )
+    assert (settings.threads, settings.graceful_timeout_s) == (2 + 3 + 8, 3 + 15)
 
 
 def test_no_secret_is_in_the_representation() -> None:

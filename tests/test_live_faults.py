@@ -16,13 +16,13 @@ from uuid import UUID
 
 import pytest
 
-from conftest import DATABASE, NOVA, READER_PASSWORD, SECRET, Tables, create_database
+from conftest import DATABASE, NOVA, READER_PASSWORD, SECRET, Tables, create_database, in_snapshot
 from live import PATIENCE_S, ROLLUP_ALL, Answer, Asking, Cable, Gunicorn, Proxy, backends, eventually, locked
 from service.config import Settings
-from service.database import Budget, Database
+from service.database import Database
 from service.embedded.postgres import PostgresServer
 from service.errors import DatabaseTimeout
-from service.queries import Query, load_queries
+from service.queries import Query
 
 ACCOUNTS = [UUID(int=n) for n in range(1, 401)]
 UNREACHABLE = {"status": "error", "error": "The database cannot be reached; try again shortly."}
@@ -381,8 +381,8 @@ def test_each_statement_gets_what_is_left_of_the_one_budget(fragile: PostgresSer
         "shows", "SELECT setting::int AS milliseconds FROM pg_settings WHERE name = 'statement_timeout'", {}, ("ms",)
     )
     sleeps = Query("sleeps", "SELECT pg_sleep(0.2)::text AS slept", {}, ("slept",))
-    settings = Settings(database_url=reader(fragile), api_key_secret=SECRET, statement_timeout_ms=2_000)
-    pool = Database(settings, {**load_queries(), "shows": shows, "sleeps": sleeps})
+    pool = Database(Settings(database_url=reader(fragile), api_key_secret=SECRET))
+    queries = {"shows": shows, "sleeps": sleeps}
 
     def work(snapshot: Any) -> list[int]:
         limits = []
@@ -391,11 +391,11 @@ def test_each_statement_gets_what_is_left_of_the_one_budget(fragile: PostgresSer
             snapshot.rows("sleeps")
         return limits
 
-    assert pool.read(work, Budget(60_000)) == [2_000, 2_000, 2_000]
-    first, second, third = pool.read(work, Budget(1_500))
+    assert in_snapshot(pool, work, queries, 60_000, 2_000) == [2_000, 2_000, 2_000]
+    first, second, third = in_snapshot(pool, work, queries, 1_500, 2_000)
     assert 1_500 >= first >= second + 200 >= third + 400
     with pytest.raises(DatabaseTimeout):
-        pool.read(work, Budget(300))
+        in_snapshot(pool, work, queries, 300, 2_000)
 
 
 def test_waiting_for_a_slot_is_taken_from_the_budget(fragile: PostgresServer, database: Tables) -> None:
@@ -439,7 +439,7 @@ def test_a_network_that_swallows_packets_is_cut_by_tcp(fragile: PostgresServer, 
         cable = stack.enter_context(Cable())
         proxy = stack.enter_context(Proxy(fragile.port, cable.listener()))
         url = reader(fragile, proxy.port, cable.far)
-        service = stack.enter_context(Gunicorn(url, **limits, GRACEFUL_TIMEOUT_S=3_600))
+        service = stack.enter_context(Gunicorn(url, **limits))
         assert is_whole(service.get())
         if idle:
             stack.enter_context(cable.swallowing())

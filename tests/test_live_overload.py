@@ -12,8 +12,8 @@ from conftest import Tables
 from live import KEY, PATIENCE_S, ROLLUP_ALL, Answer, Asking, Gunicorn, ask, backends, eventually, locked
 
 BUSY = {"status": "error", "error": "Too many requests are being answered; try again shortly."}
-LIMITS = {"THREADS": 32, "POOL_SIZE": 4, "QUEUE_SIZE": 20, "STATEMENT_TIMEOUT_MS": 600_000}
-LIMITS |= {"REQUEST_TIMEOUT_MS": 600_000, "GRACEFUL_TIMEOUT_S": 3_600}
+LIMITS = {"POOL_SIZE": 4, "QUEUE_SIZE": 20, "STATEMENT_TIMEOUT_MS": 600_000}
+LIMITS |= {"REQUEST_TIMEOUT_MS": 600_000}
 
 
 @pytest.fixture

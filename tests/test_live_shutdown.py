@@ -11,7 +11,7 @@ import pytest
 from conftest import Tables
 from live import PATIENCE_S, ROLLUP_ALL, Asking, Gunicorn, ask, backends, eventually, locked
 
-LIMITS = {"QUEUE_TIMEOUT_MS": 60_000, "REQUEST_TIMEOUT_MS": 60_000, "GRACEFUL_TIMEOUT_S": 120}
+LIMITS = {"QUEUE_TIMEOUT_MS": 60_000, "REQUEST_TIMEOUT_MS": 60_000}
 
 
 @pytest.mark.parametrize("everybody", [False, True], ids=["the master is asked", "each process is asked"])
@@ -49,7 +49,7 @@ def established(process: psutil.Process, port: int) -> list[int]:
 def test_a_request_that_never_ends_is_cut_and_told_so_before_the_end(
     reader_url: str, tables: Tables, owner_url: str
 ) -> None:
-    limits = {"STATEMENT_TIMEOUT_MS": 1_500, "REQUEST_TIMEOUT_MS": 2_000, "GRACEFUL_TIMEOUT_S": 60}
+    limits = {"STATEMENT_TIMEOUT_MS": 1_500, "REQUEST_TIMEOUT_MS": 2_000}
     with Gunicorn(reader_url, **limits) as service, locked(owner_url):
         asking = Asking(service, 4)
         eventually(lambda: len(backends(tables, waiting=True)) == 4, "every slot to be used")

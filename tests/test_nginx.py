@@ -53,7 +53,7 @@ class Nginx:
 @pytest.fixture(scope="module")
 def service(reader_url: str) -> Iterator[Gunicorn]:
     """Six threads: as many slow clients would stop it."""
-    with Gunicorn(reader_url, THREADS=6, POOL_SIZE=2, QUEUE_SIZE=2) as service:
+    with Gunicorn(reader_url, POOL_SIZE=2, QUEUE_SIZE=2) as service:
         yield service
 
 

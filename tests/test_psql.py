@@ -24,11 +24,12 @@ from conftest import (
     READER_PASSWORD,
     Tables,
     answered,
+    in_snapshot,
     key_hash,
 )
 from model import PERIODS, contents
 from service.config import Settings
-from service.database import Budget, Database, Row
+from service.database import Database
 from service.embedded.postgres import PostgresServer
 from service.periods import window_of
 from service.psql import command_of
@@ -41,12 +42,12 @@ EVERY_ROW = 2**63 - 1
 
 @pytest.fixture(scope="module")
 def database(settings: Settings) -> Database:
-    return Database(settings, load_queries())
+    return Database(settings)
 
 
 def rows_of_psql(
     server: PostgresServer, path: Path, parameters: Mapping[str, object], database: str = DATABASE
-) -> tuple[list[str], list[Row]]:
+) -> tuple[list[str], list[dict[str, str]]]:
     """Return the columns and the rows that a DBA gets from a query file, every value as text."""
     variables = [part for variable in parameters.items() for part in ("-v", "{}={}".format(*variable))]
     done = subprocess.run(
@@ -119,7 +120,7 @@ def test_psql_and_the_service_read_the_same_rows(
         }
         parameters = {parameter: data.draw(values[parameter]) for parameter in query.parameters}
 
-        service_rows = database.read(lambda snapshot, given=parameters: snapshot.rows(name, **given), Budget(60_000))
+        service_rows = in_snapshot(database, lambda snapshot, given=parameters: snapshot.rows(name, **given))
 
         columns, psql_rows = rows_of_psql(server, QUERY_FOLDER / f"{name}.sql", parameters)
         assert columns == list(query.columns)

@@ -11,9 +11,9 @@ from psycopg2 import errors
 from conftest import ADMIN, READER_PASSWORD, ROLLUP, SECRET, SQL, Tables, admin_client, create_database
 from service import create_app
 from service.config import Settings
-from service.database import BEGIN
 from service.embedded.postgres import EmbeddedPostgresError, PostgresServer
 from service.queries import load_queries
+from service.snapshot import BEGIN
 
 NAME = "reader_role"
 SCRIPT = SQL / "dba" / "reader_role.sql"

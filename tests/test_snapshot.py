@@ -5,19 +5,21 @@ from uuid import UUID
 
 import pytest
 
-from conftest import ADMIN_KEY, NOVA, Tables, admin_client, key_hash
+from conftest import ADMIN_KEY, NOVA, Tables, admin_client, in_snapshot, key_hash
 from service import create_app
 from service.config import Settings
-from service.database import BEGIN, BEGIN_WITH, DECLARE, FETCH, ROLLBACK, Budget, Database, QueryFailed, Snapshot
+from service.database import Database
 from service.embedded.postgres import PostgresServer
+from service.errors import QueryFailed
 from service.queries import Query, load_queries
+from service.snapshot import BEGIN, DECLARE, FETCH, ROLLBACK, Snapshot
 
 ALL = {"since": "-infinity", "until": "infinity"}
 
 
 @pytest.fixture
 def database(settings: Settings) -> Database:
-    return Database(settings, load_queries())
+    return Database(settings)
 
 
 def test_rows_and_total_are_of_one_moment(database: Database, tables: Tables) -> None:
@@ -32,19 +34,16 @@ def test_rows_and_total_are_of_one_moment(database: Database, tables: Tables) ->
         (count,) = snapshot.rows("credits_rollup_count", **ALL)
         return len(rows), count["total_count"]
 
-    assert database.read(work, Budget(10_000)) == (0, 0)
-    assert database.read(lambda snapshot: snapshot.rows("credits_rollup_count", **ALL), Budget(10_000)) == [
-        {"total_count": 2}
-    ]
+    assert in_snapshot(database, work) == (0, 0)
+    assert in_snapshot(database, lambda snapshot: snapshot.rows("credits_rollup_count", **ALL)) == [{"total_count": 2}]
 
 
-def test_a_request_cannot_write(settings: Settings, tables: Tables) -> None:
+def test_a_request_cannot_write(database: Database, tables: Tables) -> None:
     query = Query("writes", "DELETE FROM public.usage_events", {}, ())
-    database = Database(settings, {**load_queries(), "writes": query})
     tables.account(NOVA)
     tables.event(NOVA, 1, "2026-11-22 00:00:00+00")
     with pytest.raises(QueryFailed):
-        database.read(lambda snapshot: snapshot.rows("writes"), Budget(10_000))
+        in_snapshot(database, lambda snapshot: snapshot.rows("writes"), {"writes": query})
     assert tables.execute("SELECT count(*) FROM public.usage_events") == [(1,)]
 
 
@@ -58,11 +57,10 @@ def test_only_known_statements_are_sent(server: PostgresServer, settings: Settin
     """The server's own log of every statement of the service's role, over all that the service does."""
     queries = load_queries()
     declared = {name: DECLARE.format(name=name, text=query.text) for name, query in queries.items()}
-    first = [BEGIN_WITH.format(name=name, begin=BEGIN, text=queries[name].text) for name in ("caller", "privileges")]
     fetched = [FETCH.format(name=name) for name in queries]
     known = [
         pattern(text)
-        for text in (ROLLBACK, *first, *fetched, *declared.values(), *(query.text for query in queries.values()))
+        for text in (BEGIN, ROLLBACK, *fetched, *declared.values(), *(query.text for query in queries.values()))
     ]
     tables.execute("ALTER ROLE credits_reader SET log_statement = 'all'")
     start = server.log_path.stat().st_size

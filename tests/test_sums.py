@@ -18,12 +18,22 @@ from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from conftest import ADMIN, NOVA, ORBIT, READER_PASSWORD, SECRET, SQL, Tables, admin_client, create_database
+from conftest import (
+    ADMIN,
+    NOVA,
+    ORBIT,
+    READER_PASSWORD,
+    SECRET,
+    SQL,
+    Tables,
+    admin_client,
+    create_database,
+    in_snapshot,
+)
 from live import PATIENCE_S, eventually
 from model import MICROSECOND, PERIODS, Content, contents, instants_around
 from service import create_app
 from service.config import Settings
-from service.database import Budget, Database
 from service.embedded.postgres import EmbeddedPostgresError, PostgresServer
 from service.queries import SUMS_QUERY_NAMES, load_queries, query_path
 from test_psql import as_psql_wrote, rows_of_psql
@@ -247,7 +257,11 @@ def test_a_query_of_any_window_gives_the_rows_of_its_namesake(
     }
     given_ = {parameter: values[parameter] for parameter in load_queries()[name].parameters}
     raw, summed = (
-        client.application.extensions["database"].read(lambda snapshot: snapshot.rows(name, **given_), Budget(60_000))
+        in_snapshot(
+            client.application.extensions["database"],
+            lambda snapshot: snapshot.rows(name, **given_),
+            client.application.extensions["queries"],
+        )
         for client in (extremes.events, extremes.sums)
     )
     assert raw == summed
@@ -267,8 +281,10 @@ def test_psql_and_the_service_read_the_same_rows_of_closed_days(ledger: Ledger, 
     values = {"since": since, "until": "2024-11-20 09:00:00+00", "limit": 1, "offset": 1}
     values |= {"last_day": TODAY, "account_id": str(NOVA)}
     parameters = {parameter: values[parameter] for parameter in query.parameters}
-    pool: Database = ledger.sums.application.extensions["database"]
-    expected = pool.read(lambda snapshot: snapshot.rows(name, **parameters), Budget(60_000))
+    app = ledger.sums.application
+    expected = in_snapshot(
+        app.extensions["database"], lambda snapshot: snapshot.rows(name, **parameters), app.extensions["queries"]
+    )
     columns, rows = rows_of_psql(ledger.server, query_path(name, "sums"), parameters, NAME)
     assert (columns, len(rows)) == (list(query.columns), len(expected))
     assert [

@@ -1,1 +1,1 @@
-"""marshmallow schemas: requests and responses, kept apart."""
+"""marshmallow schemas, those of requests and those of responses apart."""

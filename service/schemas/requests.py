@@ -1,4 +1,4 @@
-"""What a client may send: every bound and every rule."""
+"""What a client may send: all bounds, and all rules between parameters."""
 
 import re
 from collections.abc import Mapping
@@ -16,9 +16,8 @@ MAX_LIMIT = 500
 # The largest page whose offset is a bigint at the largest limit.
 MAX_PAGE = 18_446_744_073_709_551
 
-
 HYPHENATED_UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-# What the reference says of an account id, wherever it is asked for.
+# The metadata of an account id in the reference.
 ACCOUNT_ID = {
     "format": "uuid",
     "pattern": f"^{HYPHENATED_UUID}$",
@@ -27,7 +26,7 @@ ACCOUNT_ID = {
 
 
 class AsciiInteger(fields.Integer):
-    """One to twenty ASCII digits and nothing around them; Python's int() takes much more."""
+    """One to twenty ASCII digits; Python's int() also accepts signs, spaces, underscores and other scripts' digits."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:  # noqa: ARG002 - marshmallow's signature
         if not re.fullmatch(r"[0-9]{1,20}", value):
@@ -36,7 +35,10 @@ class AsciiInteger(fields.Integer):
 
 
 class HyphenatedUUID(fields.String):
-    """A UUID in its hyphenated form, either case, as lower-case text; marshmallow's own takes other forms too."""
+    """A UUID in its hyphenated form, in either case, loaded as lower-case text.
+
+    marshmallow's UUID also accepts braces, ``urn:`` and no hyphens.
+    """
 
     default_error_messages = {"invalid": "must be a UUID in its hyphenated form"}  # noqa: RUF012 - as marshmallow declares it
 
@@ -62,7 +64,7 @@ class Instant(fields.Field[datetime]):
         try:
             instant = datetime.fromisoformat(value.upper()).astimezone(UTC)
         except (ValueError, OverflowError):
-            # a day that is not in the calendar, a leap second, or an offset that leads out of it
+            # no such day, a leap second, or an offset that leads out of the calendar
             raise self.make_error("invalid") from None
         if not 1970 <= instant.year <= 9998:
             raise self.make_error("invalid")
@@ -80,7 +82,7 @@ def _integer(default: int, highest: int, description: str) -> AsciiInteger:
 
 
 class WindowArguments(Schema):
-    """What every endpoint takes. ``period``: UTC calendar days. ``as_of``: the instant at which the window ends."""
+    """Parameters of every endpoint. ``period``: UTC calendar days. ``as_of``: the instant at which the window ends."""
 
     error_messages = {"unknown": "is not a parameter of this endpoint"}  # noqa: RUF012 - as marshmallow declares it
 
@@ -88,25 +90,24 @@ class WindowArguments(Schema):
         load_default="monthly",
         validate=OneOf(PERIOD_DAYS, error="must be one of " + ", ".join(PERIOD_DAYS)),
         metadata={
-            "description": "The last 1, 7 or 30 whole UTC calendar days, the last one included; all: no cutoff.",
-            "example": "weekly",
+            "description": "The last 1, 7 or 30 UTC calendar days, today included; all: no cutoff.",
+            "example": "daily",
         },
     )
     as_of = Instant(
         metadata={
-            "description": "The answer as of this instant, which must not be in the future: the window ends there, "
-            "exclusive. Send back an answer's As-Of to fetch further pages of the same. Without it the window has no "
-            "upper edge.",
+            "description": "The end of the window, exclusive; not in the future. Send back the As-Of of an answer to "
+            "read its other pages. Without it the window has no upper edge.",
             "example": "2026-11-01T00:00:00Z",
         }
     )
 
 
 class PageArguments(WindowArguments):
-    """What every paged endpoint takes besides. ``page``: counted from 1."""
+    """Parameters of every paged endpoint. ``page``: counted from 1."""
 
     limit = _integer(100, MAX_LIMIT, "Rows on a page.")
-    page = _integer(1, MAX_PAGE, "Which page; there is a next one while page * limit < total_count.")
+    page = _integer(1, MAX_PAGE, "Page, counted from 1; there is a next one while page * limit < total_count.")
 
 
 class RollupArguments(PageArguments):
@@ -114,25 +115,25 @@ class RollupArguments(PageArguments):
 
 
 class EventsArguments(PageArguments):
-    """Query string of the drill-down."""
+    """Query string of the drill-down, the events of one account."""
 
     account_id = HyphenatedUUID(
         required=True,
         error_messages={"required": "is required"},
-        metadata={"description": "Whose events.", **ACCOUNT_ID},
+        metadata={"description": "The account.", **ACCOUNT_ID},
     )
 
 
 class DaysArguments(WindowArguments):
-    """Query string of the days; without ``account_id``, of all accounts together."""
+    """Query string of the days. ``account_id``: the account; all accounts together without it."""
 
     account_id = HyphenatedUUID(
-        metadata={"description": "Whose events; of all accounts together without it.", **ACCOUNT_ID}
+        metadata={"description": "The account; all accounts together without it.", **ACCOUNT_ID}
     )
 
 
 def load_arguments(schema: Schema, query: MultiDict[str, str], now: datetime) -> dict[str, Any]:
-    """Return the arguments of a query string, asked at an instant.
+    """Return the arguments of a query string; ``now`` is the instant of the request.
 
     Raises:
         BadParameters: naming every parameter that is malformed, out of bounds, missing, unknown, repeated or in the
@@ -142,7 +143,7 @@ def load_arguments(schema: Schema, query: MultiDict[str, str], now: datetime) ->
     try:
         arguments: dict[str, Any] = schema.load(query.to_dict())
     except ValidationError as error:
-        arguments = dict(error.valid_data)  # type: ignore[arg-type]  # of one object, not of many: a dict
+        arguments = dict(error.valid_data)  # type: ignore[arg-type]  # a dict, since one object was loaded
         problems = {name: " ".join(sentences) for name, sentences in error.messages_dict.items()} | problems
     if "as_of" in arguments and arguments["as_of"] > now:
         problems = {"as_of": "must not be in the future"} | problems

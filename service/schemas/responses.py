@@ -1,12 +1,17 @@
-"""What the service answers: rows and envelopes, each column once, in the order of its query file."""
+"""What the service answers: rows and envelopes, each column once, in the order of its query file.
+
+The examples are those of the reference. Together they are one answer.
+"""
 
 from datetime import datetime
 from typing import Any
 
 from marshmallow import Schema, fields
+from marshmallow.validate import OneOf
 
-# What the reference says of every sum.
-SUM = {"description": "Exact, as stored; the unit is the database's and is never converted."}
+from service.periods import PERIOD_DAYS
+
+ACCOUNT_ID = "3c90c3cc-0d44-4b50-8888-8dd25736052a"
 
 
 class Timestamp(fields.Field[datetime]):
@@ -19,15 +24,17 @@ class Timestamp(fields.Field[datetime]):
 class Rows(fields.List[Any]):
     """Rows of a query file, of one schema.
 
-    They have the schema's columns, in its order, and text and integers as JSON spells them already: tests hold every
-    query file to that. So only the other columns are dumped, which for 500 rows is most of the work saved.
+    A row has the columns of the schema in its order, with text and integers as JSON spells them: tests check this for
+    every query file. So only the other columns are dumped; dumping all takes eight times as long.
     """
 
     def __init__(self, schema: type[Schema]) -> None:
         super().__init__(fields.Nested(schema))
-        spelled = schema().fields
+        self.row_schema = schema()
         self._dumped = {
-            name: field for name, field in spelled.items() if not isinstance(field, fields.String | fields.Integer)
+            name: field
+            for name, field in self.row_schema.fields.items()
+            if not isinstance(field, fields.String | fields.Integer)
         }
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - marshmallow's signature
@@ -40,83 +47,136 @@ class Rows(fields.List[Any]):
         ]
 
 
-class RollupRow(Schema):
-    """One account's spend in the window."""
-
-    account_id = fields.String()
-    account_name = fields.String(allow_none=True, metadata={"description": "Null when unset."})
-    account_email = fields.String(
-        allow_none=True, metadata={"description": "The most recently updated address; null when there is none."}
-    )
-    total_credits_deducted_cents = fields.Integer(metadata=SUM)
-    event_count = fields.Integer(metadata={"description": "Events summed."})
-
-
-class RollupEnvelope(Schema):
-    """The body of a 200; ``total_count`` is the number of accounts in the window, of which ``rows`` are one page."""
+class Envelope(Schema):
+    """The body of a 200. Its first field of rows is the list that the endpoint is for."""
 
     status = fields.Constant("success")
-    period = fields.String()
+
+    @property
+    def list_name(self) -> str:
+        """The key of the list."""
+        return next(name for name, field in self.fields.items() if isinstance(field, Rows))
+
+    @property
+    def row_schema(self) -> Schema:
+        """The schema of the list's rows."""
+        rows: Rows = self.fields[self.list_name]  # type: ignore[assignment]  # list_name names one
+        return rows.row_schema
+
+
+def _account_id() -> fields.UUID:
+    return fields.UUID(metadata={"example": ACCOUNT_ID})
+
+
+def _period() -> fields.String:
+    return fields.String(validate=OneOf(PERIOD_DAYS))
+
+
+def _total(column: str = "total") -> fields.Integer:
+    description = f"The exact {column}, in the unit that the database stores; it is never converted."
+    return fields.Integer(metadata={"description": description, "example": 1840})
+
+
+def _count(description: str) -> fields.Integer:
+    return fields.Integer(metadata={"description": description, "example": 1})
+
+
+class RollupRow(Schema):
+    """The credits that one account spent in the window."""
+
+    account_id = _account_id()
+    account_name = fields.String(
+        allow_none=True, metadata={"description": "Null when unset.", "example": "Nova Records"}
+    )
+    account_email = fields.Email(
+        allow_none=True,
+        metadata={
+            "description": "The most recently updated address; null when there is none.",
+            "example": "ops@nova.example",
+        },
+    )
+    total_credits_deducted_cents = _total()
+    event_count = _count("Number of events in the total.")
+
+
+class RollupEnvelope(Envelope):
+    """The body of a 200; ``total_count`` is the number of accounts in the window, ``rows`` are one page of them."""
+
+    period = _period()
     page = fields.Integer()
     limit = fields.Integer()
-    total_count = fields.Integer(metadata={"description": "Accounts in the window, before paging."})
+    total_count = _count("Number of accounts on all pages.")
     rows = Rows(RollupRow)
 
 
 class Event(Schema):
     """One debit."""
 
-    id = fields.String()
-    created_at = Timestamp()
-    source = fields.String()
-    agent_type = fields.String()
-    provider = fields.String(allow_none=True)
-    model_id = fields.String(allow_none=True)
-    input_tokens = fields.Integer()
-    cached_input_tokens = fields.Integer()
-    output_tokens = fields.Integer()
-    tool_call_count = fields.Integer()
-    credits_deducted_cents = fields.Integer(metadata=SUM)
+    id = fields.String(metadata={"example": "evt_0001"})
+    created_at = Timestamp(metadata={"example": "2026-10-31T10:15:00.000000+00:00"})
+    source = fields.String(validate=OneOf(["web", "api"]), metadata={"example": "web"})
+    agent_type = fields.String(validate=OneOf(["main", "subagent"]), metadata={"example": "main"})
+    provider = fields.String(allow_none=True, metadata={"example": "acme"})
+    model_id = fields.String(allow_none=True, metadata={"example": "large-1"})
+    input_tokens = fields.Integer(metadata={"example": 1200})
+    cached_input_tokens = fields.Integer(metadata={"example": 200})
+    output_tokens = fields.Integer(metadata={"example": 300})
+    tool_call_count = fields.Integer(metadata={"example": 2})
+    credits_deducted_cents = _total("amount")
 
 
 class Grant(Schema):
     """A balance that staff set by hand."""
 
-    id = fields.String()
-    account_id = fields.String()
-    created_at = Timestamp()
-    granted_by = fields.String()
-    reason = fields.String(allow_none=True)
-    previous_credits = fields.Integer(allow_none=True, metadata={"description": "The balance before, where known."})
-    remaining_credits = fields.Integer(metadata={"description": "The balance that was set."})
+    id = fields.UUID(metadata={"example": "7d3f7a52-64a0-4c0c-9f5f-0d3a4f6f1c11"})
+    account_id = _account_id()
+    created_at = Timestamp(metadata={"example": "2026-10-31T09:00:00.000000+00:00"})
+    granted_by = fields.UUID(metadata={"example": "5b0a6c7e-2a53-4f0e-9c58-0c9c1d3f2a10"})
+    reason = fields.String(allow_none=True, metadata={"example": "welcome credits"})
+    previous_credits = fields.Integer(
+        allow_none=True, metadata={"description": "The balance before; null when unknown.", "example": None}
+    )
+    remaining_credits = fields.Integer(metadata={"description": "The balance that was set.", "example": 5000})
 
 
-class Day(Schema):
-    """One UTC day's spend; zeros on a day without events."""
+class EventsEnvelope(Envelope):
+    """The body of a 200; ``total_count`` is the number of the account's events in the window, without grants."""
 
-    day = fields.Date()
-    total_credits_deducted_cents = fields.Integer(metadata=SUM)
-    event_count = fields.Integer(metadata={"description": "Events summed."})
-
-
-class EventsEnvelope(Schema):
-    """The body of a 200; ``total_count`` counts the account's events in the window, not its grants."""
-
-    status = fields.Constant("success")
-    account_id = fields.String()
-    period = fields.String()
+    account_id = _account_id()
+    period = _period()
     page = fields.Integer()
     limit = fields.Integer()
-    total_count = fields.Integer(metadata={"description": "Events in the window, before paging; not the grants."})
+    total_count = _count("Number of events on all pages; grants do not count.")
     events = Rows(Event)
     grants = Rows(Grant)
 
 
-class DaysEnvelope(Schema):
-    """The body of a 200; ``total_count`` is the number of days, ``account_id`` is there when it was asked for."""
+class Day(Schema):
+    """The credits spent on one UTC day; zeros on a day without events."""
+
+    day = fields.Date(metadata={"example": "2026-10-31"})
+    total_credits_deducted_cents = _total()
+    event_count = _count("Number of events in the total.")
+
+
+class DaysEnvelope(Envelope):
+    """The body of a 200; ``total_count`` is the number of days, ``account_id`` is present when it was given."""
+
+    account_id = _account_id()
+    period = _period()
+    total_count = _count("Number of days.")
+    days = Rows(Day)
+
+
+class Liveness(Schema):
+    """The body of /health/live."""
 
     status = fields.Constant("success")
-    account_id = fields.String()
-    period = fields.String()
-    total_count = fields.Integer(metadata={"description": "Days listed."})
-    days = Rows(Day)
+
+
+class ReadinessReport(Schema):
+    """The body of /health/ready; ``error`` is present when a check fails."""
+
+    status = fields.String(validate=OneOf(["success", "error"]))
+    error = fields.String()
+    checks = fields.Dict(keys=fields.String(), values=fields.String(validate=OneOf(["ok", "failed"])))

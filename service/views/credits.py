@@ -1,101 +1,70 @@
 """Who spends the credits."""
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
 
-from flask import Blueprint, g, request
-from marshmallow import Schema
+from flask import Blueprint, request
 
-from service.auth import admin_only
-from service.database import Row, Snapshot
-from service.periods import window_of
-from service.representations import Answer, Page, csv_file, represented, wants_csv
-from service.schemas.requests import DaysArguments, EventsArguments, RollupArguments, load_arguments
-from service.schemas.responses import Day, DaysEnvelope, Event, EventsEnvelope, RollupEnvelope, RollupRow
+from service.endpoint import Found, Question, endpoint
+from service.schemas.requests import DaysArguments, EventsArguments, RollupArguments
+from service.schemas.responses import DaysEnvelope, EventsEnvelope, RollupEnvelope
+from service.snapshot import Snapshot
 
 ALL_ROWS = {"limit": 2**63 - 1, "offset": 0}
-# A schema costs more to make than to use, and keeps nothing of what it loads or dumps.
-ROLLUP_ARGUMENTS, EVENTS_ARGUMENTS, DAYS_ARGUMENTS = RollupArguments(), EventsArguments(), DaysArguments()
-ROLLUP_ENVELOPE, EVENTS_ENVELOPE, DAYS_ENVELOPE = RollupEnvelope(), EventsEnvelope(), DaysEnvelope()
 
 blueprint = Blueprint("credits", __name__, url_prefix="/api/admins/credits")
 
 
 @blueprint.get("/rollup")
-@represented
-@admin_only
-def rollup(snapshot: Snapshot, now: datetime) -> Answer:
-    """Answer the accounts that spent credits in a period, most credits first."""
-    arguments = load_arguments(ROLLUP_ARGUMENTS, request.args, now)
-    window = window_of(arguments["period"], now, arguments.get("as_of"))
-    parameters = window.parameters()
-    if wants_csv():
-        return Answer(*exported(snapshot, "credits_rollup", RollupRow(), parameters, arguments), window)
-    rows, page = paged(snapshot, "credits_rollup", parameters, arguments)
-    found = {**arguments, "total_count": page.total_count, "rows": rows}
-    return Answer(ROLLUP_ENVELOPE.dump(found), page, window)
+@endpoint(RollupArguments(), RollupEnvelope())
+def rollup(snapshot: Snapshot, question: Question) -> Found:
+    """List the accounts that spent credits in a window, most credits first."""
+    return page_of(snapshot, question, "credits_rollup", question.window.parameters())
 
 
 @blueprint.get("/events")
-@represented
-@admin_only
-def events(snapshot: Snapshot, now: datetime) -> Answer:
-    """Answer an account's usage events in a period, newest first, and its grants beside them."""
-    arguments = load_arguments(EVENTS_ARGUMENTS, request.args, now)
-    window = window_of(arguments["period"], now, arguments.get("as_of"))
-    parameters = {"account_id": arguments["account_id"], **window.parameters()}
-    if wants_csv():
-        return Answer(*exported(snapshot, "credits_events", Event(), parameters, arguments), window)
-    rows, page = paged(snapshot, "credits_events", parameters, arguments)
-    grants = snapshot.rows("credits_grants", **parameters)
-    found = {**arguments, "total_count": page.total_count, "events": rows, "grants": grants}
-    return Answer(EVENTS_ENVELOPE.dump(found), page, window)
+@endpoint(EventsArguments(), EventsEnvelope())
+def events(snapshot: Snapshot, question: Question) -> Found:
+    """List the usage events of one account in a window, newest first, and its 500 newest grants."""
+    parameters = {"account_id": question.arguments["account_id"], **question.window.parameters()}
+    found = page_of(snapshot, question, "credits_events", parameters)
+    if question.as_csv:
+        return found
+    return Found(found.rows, found.total_count, {"grants": snapshot.rows("credits_grants", **parameters)})
 
 
 @blueprint.get("/days")
-@represented
-@admin_only
-def days(snapshot: Snapshot, now: datetime) -> Answer:
-    """Answer the credits spent on each UTC day of a period, oldest first, by one account or by all together."""
-    arguments = load_arguments(DAYS_ARGUMENTS, request.args, now)
-    window = window_of(arguments["period"], now, arguments.get("as_of"))
-    parameters = {"account_id": arguments.get("account_id", ""), "last_day": window.last_day, **window.parameters()}
-    if wants_csv():
-        return Answer(csv_file(Day(), snapshot.stream("credits_days", **parameters)), None, window)
+@endpoint(DaysArguments(), DaysEnvelope())
+def days(snapshot: Snapshot, question: Question) -> Found:
+    """List the credits spent on each UTC day of a window, oldest first, by one account or by all together."""
+    window = question.window
+    account_id = question.arguments.get("account_id", "")
+    parameters = {"account_id": account_id, "last_day": window.last_day, **window.parameters()}
+    if question.as_csv:
+        return Found(snapshot.stream("credits_days", **parameters), None)
     rows = snapshot.rows("credits_days", **parameters)
-    g.row_count = len(rows)
-    return Answer(DAYS_ENVELOPE.dump({**arguments, "total_count": len(rows), "days": rows}), None, window)
+    return Found(rows, len(rows))
 
 
-def paged(
-    snapshot: Snapshot, name: str, parameters: Mapping[str, object], arguments: Mapping[str, Any]
-) -> tuple[list[Row], Page]:
-    """Read one page of a query file's rows, and count them all where the page does not prove how many there are."""
-    page = cut(arguments)
-    rows = snapshot.rows(name, **parameters, **page)
-    g.row_count = len(rows)
-    if 0 < len(rows) < page["limit"]:
-        return rows, Page(arguments["page"], arguments["limit"], page["offset"] + len(rows))
-    return rows, counted(snapshot, name, parameters, arguments)
+def page_of(snapshot: Snapshot, question: Question, query: str, parameters: Mapping[str, object]) -> Found:
+    """Read the requested page of a query file's rows, and how many rows there are on all pages.
+
+    As CSV read all rows, uncounted, unless ``limit`` or ``page`` is given. The file ``<query>_count`` is not run where
+    the page shows the number: a page with rows, but fewer than ``limit``, is the last.
+    """
+    limit = question.arguments["limit"]
+    page = {"limit": limit, "offset": (question.arguments["page"] - 1) * limit}
+    if question.as_csv and request.args.keys().isdisjoint(("limit", "page")):
+        return Found(snapshot.stream(query, **parameters, **ALL_ROWS), None)
+    if question.as_csv:
+        return Found(snapshot.stream(query, **parameters, **page), count_of(snapshot, query, parameters))
+    rows = snapshot.rows(query, **parameters, **page)
+    if 0 < len(rows) < limit:
+        return Found(rows, page["offset"] + len(rows))
+    return Found(rows, count_of(snapshot, query, parameters))
 
 
-def exported(
-    snapshot: Snapshot, name: str, schema: Schema, parameters: Mapping[str, object], arguments: Mapping[str, Any]
-) -> tuple[Any, Page | None]:
-    """Write a query file's rows as CSV: the page that was asked for, all of them when none was."""
-    page_asked_for = not request.args.keys().isdisjoint(("limit", "page"))
-    rows = snapshot.stream(name, **parameters, **(cut(arguments) if page_asked_for else ALL_ROWS))
-    content = csv_file(schema, rows)
-    return content, counted(snapshot, name, parameters, arguments) if page_asked_for else None
-
-
-def counted(snapshot: Snapshot, name: str, parameters: Mapping[str, object], arguments: Mapping[str, Any]) -> Page:
-    """Count all rows of a query file, of which one page was read."""
-    (count,) = snapshot.rows(f"{name}_count", **parameters)
-    return Page(arguments["page"], arguments["limit"], count["total_count"])
-
-
-def cut(arguments: Mapping[str, Any]) -> dict[str, int]:
-    """Return the parameters that cut a page out of a query file's rows."""
-    return {"limit": arguments["limit"], "offset": (arguments["page"] - 1) * arguments["limit"]}
+def count_of(snapshot: Snapshot, query: str, parameters: Mapping[str, object]) -> int:
+    """Return how many rows a query file has on all pages."""
+    (row,) = snapshot.rows(f"{query}_count", **parameters)
+    total_count: int = row["total_count"]
+    return total_count

@@ -1,25 +1,29 @@
-"""Is the process alive, can it answer."""
+"""Whether the process is alive, and whether it can answer."""
 
 from typing import Any
 
 from flask import Blueprint, current_app, g
 
-from service.database import Database
+from service.endpoint import documented
+from service.readiness import Readiness
+from service.schemas.responses import Liveness, ReadinessReport
 
 blueprint = Blueprint("health", __name__, url_prefix="/health")
 
 
 @blueprint.get("/live")
+@documented(Liveness(), {200: "It does."})
 def live() -> dict[str, Any]:
-    """Answer that this process takes requests; it touches neither the database nor the pool."""
+    """Tell whether the process accepts requests; the database is not asked."""
     return {"status": "success"}
 
 
 @blueprint.get("/ready")
+@documented(ReadinessReport(), {200: "All checks pass.", 503: "A check fails; the log says why."})
 def ready() -> tuple[dict[str, Any], int]:
-    """Answer whether requests can be answered now, check by check; why not stands in the log."""
-    database: Database = current_app.extensions["database"]
-    passed = database.readiness(g.budget)
+    """Tell whether requests can be answered now: database, privileges, policies and, where they are used, sums."""
+    readiness: Readiness = current_app.extensions["readiness"]
+    passed = readiness.checks(g.budget)
     checks = {name: "ok" if ok else "failed" for name, ok in passed.items()}
     if all(passed.values()):
         return {"status": "success", "checks": checks}, 200

@@ -1,0 +1,112 @@
+"""The way of a request: key, admin, arguments, window, view, response."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import wraps
+from typing import Any, TypeVar
+
+from flask import Response, current_app, g, request
+from marshmallow import Schema
+
+from service.auth import key_hash, key_of, require_admin
+from service.config import Settings
+from service.database import Connection, Database
+from service.periods import Window, window_of
+from service.queries import Query
+from service.readiness import Readiness
+from service.representations import Answer, Page, csv_file, response_of, wants_csv
+from service.schemas.requests import load_arguments
+from service.schemas.responses import Envelope
+from service.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request whose arguments are checked: ``arguments`` by name, their window, and whether the answer is CSV."""
+
+    arguments: Mapping[str, Any]
+    window: Window
+    as_csv: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result of a view.
+
+    ``rows`` are those of the list: dicts for JSON, tuples for CSV. ``total_count`` is the length of the whole list,
+    None where it was not counted. ``beside`` holds the other keys of the envelope.
+    """
+
+    rows: Iterable[Any]
+    total_count: int | None
+    beside: Mapping[str, Any] = field(default_factory=dict)
+
+
+View = Callable[[Snapshot, Question], Found]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def endpoint(arguments: Schema, envelope: Envelope) -> Callable[[View], Callable[[], Response]]:
+    """Serve a view to admins; ``arguments`` loads the query string, ``envelope`` dumps the body.
+
+    All that is read for an answer is read in one snapshot. When its connection is lost, everything is read once more
+    in another. The reference describes the endpoint from the two schemas and the docstring of the view.
+    """
+
+    def decorate(view: View) -> Callable[[], Response]:
+        @wraps(view)
+        def respond() -> Response:
+            settings: Settings = current_app.extensions["settings"]
+            queries: Mapping[str, Query] = current_app.extensions["queries"]
+            database: Database = current_app.extensions["database"]
+            readiness: Readiness = current_app.extensions["readiness"]
+            hash_of_key = key_hash(settings.api_key_secret, key_of(request.headers))
+
+            def answer(connection: Connection) -> Answer:
+                with Snapshot(connection, queries, settings.statement_timeout_ms, g.budget) as snapshot:
+                    readiness.require(snapshot)
+                    (caller,) = snapshot.rows(
+                        "caller", key_hash=hash_of_key, organization_id=settings.admin_organization_id
+                    )
+                    g.caller = caller["account_id"]
+                    require_admin(caller)
+                    question = _question(arguments, caller["now"])
+                    return _answer(envelope, question, view(snapshot, question))
+
+            return response_of(database.run(answer, g.budget))
+
+        respond.arguments, respond.envelope = arguments, envelope  # type: ignore[attr-defined]  # for the reference
+        return respond
+
+    return decorate
+
+
+def documented(envelope: Schema, statuses: Mapping[int, str]) -> Callable[[Function], Function]:
+    """Include a view that needs no key in the reference; ``statuses`` says when each is the answer."""
+
+    def decorate(view: Function) -> Function:
+        view.envelope, view.statuses = envelope, statuses  # type: ignore[attr-defined]  # for the reference
+        return view
+
+    return decorate
+
+
+def _question(schema: Schema, now: datetime) -> Question:
+    arguments = load_arguments(schema, request.args, now)
+    return Question(arguments, window_of(arguments["period"], now, arguments.get("as_of")), wants_csv())
+
+
+def _answer(envelope: Envelope, question: Question, found: Found) -> Answer:
+    content: Any
+    if question.as_csv:
+        content, g.row_count = csv_file(envelope.row_schema, found.rows)
+    else:
+        rows = list(found.rows)
+        g.row_count = len(rows)
+        listed = {"total_count": found.total_count, envelope.list_name: rows}
+        content = envelope.dump({**question.arguments, **listed, **found.beside})
+    page = None
+    if "page" in question.arguments and found.total_count is not None:
+        page = Page(question.arguments["page"], question.arguments["limit"], found.total_count)
+    return Answer(content, page, question.window)

@@ -1,0 +1,124 @@
+"""One read-only transaction, and what its failures mean.
+
+The service sends no statement but the query files and those written here. Their settings are local to the transaction,
+because a transaction pooler keeps no session.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import psycopg2
+from psycopg2.extensions import TransactionRollbackError
+
+from service.budget import Budget
+from service.database import APPLICATION_NAME, Connection
+from service.errors import (
+    ConnectionLost,
+    DatabaseTimeout,
+    DatabaseUnavailable,
+    QueryFailed,
+    WindowTooLong,
+    own_frames,
+)
+from service.queries import Query
+
+Row = dict[str, Any]
+
+SET_STATEMENT_TIMEOUT = "SET LOCAL statement_timeout = %(milliseconds)s"
+BEGIN = f"""\
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SET LOCAL application_name = '{APPLICATION_NAME}';
+SET LOCAL TimeZone = 'UTC';
+{SET_STATEMENT_TIMEOUT}
+"""
+# Plan for all rows; by default a cursor is planned for the first 10 %.
+DECLARE = "SET LOCAL cursor_tuple_fraction = 1; DECLARE {name} NO SCROLL CURSOR FOR\n{text}"
+FETCH = "FETCH 2000 FROM {name}"
+ROLLBACK = "ROLLBACK"
+# Grace after the statement timeout before the connection is dropped.
+GRACE_MS = 1_000
+INSUFFICIENT_RESOURCES = "53"  # class of SQLSTATEs: out of connections, memory or disk
+
+log = logging.getLogger(__name__)
+
+
+class Snapshot:
+    """A REPEATABLE READ READ ONLY transaction on a connection, as a context manager: all rows are of one moment."""
+
+    def __init__(
+        self, connection: Connection, queries: Mapping[str, Query], statement_timeout_ms: int, budget: Budget
+    ) -> None:
+        self._connection = connection
+        self._queries = queries
+        self._budget = budget
+        self._timeout_ms = min(statement_timeout_ms, budget.left_ms())
+
+    def __enter__(self) -> Self:
+        try:
+            self._execute("BEGIN", BEGIN, {"milliseconds": self._timeout_ms})
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Roll back; close the connection where that fails."""
+        if not self._connection.closed:
+            try:
+                self._connection.execute(ROLLBACK, {}, GRACE_MS)
+            except psycopg2.Error:
+                self._connection.close()
+
+    def rows(self, query_name: str, **parameters: object) -> list[Row]:
+        """Run a query file and return its rows, each a dict in the order of the file's columns.
+
+        Raises:
+            DatabaseTimeout: when the statement or the request exceeds its time limit.
+            DatabaseUnavailable: when the connection is lost or the server is short of a resource.
+            QueryFailed: when PostgreSQL refuses the statement.
+        """
+        query = self._queries[query_name]
+        self._keep_to_budget()
+        return [dict(zip(query.columns, row, strict=True)) for row in self._execute(query_name, query.text, parameters)]
+
+    def stream(self, query_name: str, **parameters: object) -> Iterator[tuple[Any, ...]]:
+        """Run a query file through a cursor and yield its rows; 2,000 of them are in memory at a time.
+
+        Raises what rows() raises, at any row.
+        """
+        query = self._queries[query_name]
+        self._keep_to_budget()
+        self._execute(query_name, DECLARE.format(name=query_name, text=query.text), parameters)
+        while rows := self._execute(query_name, FETCH.format(name=query_name), {}):
+            yield from rows
+            self._keep_to_budget()
+
+    def _keep_to_budget(self) -> None:
+        """Lower the statement timeout to the time that the request has left."""
+        left = self._budget.left_ms()
+        if left < self._timeout_ms:
+            self._timeout_ms = left
+            self._execute("SET LOCAL", SET_STATEMENT_TIMEOUT, {"milliseconds": left})
+
+    def _execute(self, name: str, text: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        try:
+            with self._budget.database_time():
+                return self._connection.execute(text, parameters, self._timeout_ms + GRACE_MS)
+        except psycopg2.Error as error:
+            raise self._failure(name, error) from None
+
+    def _failure(self, name: str, error: psycopg2.Error) -> Exception:
+        """Return the failure that an error of the driver means. Its text quotes values and is not logged."""
+        log.warning("%s, SQLSTATE %s, in query %s: %s", type(error).__name__, error.pgcode, name, own_frames(error))
+        if isinstance(error, psycopg2.errors.QueryCanceled | psycopg2.errors.LockNotAvailable):
+            windowed = name in self._queries and "since" in self._queries[name].parameters
+            return WindowTooLong() if windowed else DatabaseTimeout()
+        # A lost connection is closed, or fails without SQLSTATE; so does a wrong call of the driver, of another class.
+        # A standby cancels a query that delays replay with class 40.
+        no_sqlstate = error.pgcode is None and not isinstance(error, psycopg2.ProgrammingError | psycopg2.DataError)
+        if self._connection.closed or no_sqlstate or isinstance(error, TransactionRollbackError):
+            return ConnectionLost()
+        if error.pgcode and error.pgcode.startswith(INSUFFICIENT_RESOURCES):
+            return DatabaseUnavailable()
+        return QueryFailed(name)
