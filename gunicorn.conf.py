@@ -1,4 +1,4 @@
-"""How production runs the service: `gunicorn wsgi:app`, in this folder, needs no flag."""
+"""The settings of gunicorn; `gunicorn wsgi:app` reads this file from the current folder."""
 
 import logging
 import os
@@ -15,10 +15,10 @@ except ConfigurationError as error:
 
 
 class DiscreetFormatter(logging.Formatter):
-    """Write what happened, not what to: gunicorn quotes headers, and with them keys, and query strings."""
+    """A formatter that leaves out what gunicorn quotes of a request: headers, and with them keys, and query strings."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Cut a complaint about a request, or the address of one that failed, before what it quotes."""
+        """Replace the messages that quote a request."""
         if record.name == "gunicorn.error":
             if record.getMessage().startswith("Invalid request from ip="):
                 reason = record.getMessage().split(": ")[1]
@@ -27,10 +27,10 @@ class DiscreetFormatter(logging.Formatter):
                 record.msg, record.args = "Error handling a request", ()
         return super().format(record)
 
-    def formatException(  # noqa: N802 - the name of logging's own
+    def formatException(  # noqa: N802 - the name is logging's
         self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
     ) -> str:
-        """Name the class of an exception and the frames of ours: its text may quote anything."""
+        """Return the class of an exception and the frames of this service; its text may quote the request."""
         return f"{type(ei[1]).__name__} in {own_frames(ei[1])}" if ei[1] else ""
 
 
@@ -39,11 +39,11 @@ workers = _settings.web_concurrency
 worker_class = "gthread"
 threads = _settings.threads
 graceful_timeout = _settings.graceful_timeout_s
-# Faults of configuration and of query files stop the start once, not every worker in turn.
+# Load the application once, before the workers: a wrong setting or query file then stops the start with one line.
 preload_app = True
-# A client behind a proxy on this machine could else choose the path by a header, or provoke a 500 with it.
+# By default a request from this machine may set the path with a header.
 forwarder_headers = ""
-# Without it a socket is opened in the home folder of whoever runs this.
+# By default gunicorn opens a control socket in the home folder.
 control_socket_disable = True
 logconfig_dict = {
     "version": 1,

@@ -1,4 +1,4 @@
-"""The application, for gunicorn."""
+"""The WSGI application, for gunicorn."""
 
 import sys
 

@@ -1,10 +1,10 @@
 """The query files of sql/queries, loaded and checked once at start.
 
-Some of them are there twice: what sql/queries reads from usage_events alone, sql/queries/sums reads from the sums of
-closed days as far as they go, with the same parameters, columns and rows.
+Some have a namesake in sql/queries/sums, with the same parameters, columns and rows, which reads the sums of closed
+days where it can and usage_events for the rest.
 
-A file is a psql script first: it names its parameters as psql does, ``:'name'::type``, and psycopg2's text is made
-from it here. What a file must look like is told in sql/README.md.
+A file is a psql script. Its parameters are psql's, ``:'name'::type``; this module translates them to psycopg2's. The
+rules of a file are in sql/README.md.
 """
 
 import re
@@ -27,12 +27,12 @@ SUMS_QUERY_NAMES = ("credits_days", "credits_events_count", "credits_rollup", "c
 
 
 class QueryFileError(Exception):
-    """A query file is missing or broken; the message names the file and what is wrong with it."""
+    """A query file is missing or breaks a rule; the message names the file and the rule."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """One statement: its name, psycopg2's text of it, and what its header promises.
+    """One statement, with psycopg2's placeholders, and what the header of its file declares.
 
     ``parameters`` maps each name to its PostgreSQL type; ``columns`` are in the order of the select list.
     """
@@ -43,8 +43,8 @@ class Query:
     columns: tuple[str, ...]
 
 
-# PostgreSQL's lexical elements, as far as a parameter must not be looked for inside them. A block comment that holds
-# another is refused below, so the pattern need not count depth.
+# The lexical elements of PostgreSQL that may contain the text of a parameter, and parameters themselves. Nested block
+# comments are refused below, so that the pattern need not count depth.
 ELEMENT = re.compile(
     r"""
       (?P<comment> --[^\n]* | /\*.*?\*/ )
@@ -63,12 +63,12 @@ HEADER_COLUMNS = re.compile(r"^-- Columns: (?P<columns>[a-z_]+(?:,\s(?:--\s+)?[a
 
 
 def query_path(name: str, source: str, folder: Path = QUERY_FOLDER) -> Path:
-    """Return the file of a query; ``source`` is SPEND_SOURCE, events or sums."""
+    """Return the file of a query; ``source`` is events or sums, as SPEND_SOURCE."""
     return folder / ("sums" if source == "sums" and name in SUMS_QUERY_NAMES else "") / f"{name}.sql"
 
 
 def load_queries(folder: Path = QUERY_FOLDER, source: str = "events") -> dict[str, Query]:
-    """Load every query the service runs, keyed by name; ``source`` is SPEND_SOURCE, events or sums.
+    """Load every query of the service, keyed by name; ``source`` is events or sums, as SPEND_SOURCE.
 
     Raises:
         QueryFileError: for the first file that is missing or breaks a rule.
@@ -80,16 +80,16 @@ def load_query(path: Path) -> Query:
     """Load one query file.
 
     Raises:
-        QueryFileError: when the file cannot be read, or header and statement break a rule of sql/README.md.
+        QueryFileError: when the file cannot be read, or breaks a rule of sql/README.md.
     """
     try:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise QueryFileError(f"{path.name} is missing or cannot be read ({type(error).__name__})") from None
 
-    header = re.match(r"(?:--[^\n]*\n)*", source)[0]  # type: ignore[index]  # the pattern matches the empty text too
+    header = re.match(r"(?:--[^\n]*\n)*", source)[0]  # type: ignore[index]  # the pattern matches any text
     if not header.startswith(f"-- {path.stem}: "):
-        raise QueryFileError(f"{path.name} must begin with '-- {path.stem}: ' and what it answers")
+        raise QueryFileError(f"{path.name} must begin with '-- {path.stem}: ' and a summary")
     columns = HEADER_COLUMNS.search(header)
     if columns is None:
         raise QueryFileError(f"{path.name} has no '-- Columns: name, name' in its header")
@@ -108,7 +108,7 @@ def load_query(path: Path) -> Query:
 
 
 def _convert(file_name: str, source: str) -> tuple[str, dict[str, str]]:
-    """Return psycopg2's text of a file and the parameters its statement uses, with their types."""
+    """Return the text of a file with psycopg2's placeholders, and the types of its parameters by name."""
     pieces: list[str] = []
     parameters: dict[str, str] = {}
     position = 0
@@ -118,11 +118,11 @@ def _convert(file_name: str, source: str) -> tuple[str, dict[str, str]]:
         if ended and (between.strip() or not element["comment"]):
             raise QueryFileError(f"{file_name} must hold one statement")
         if element["comment"] and "/*" in text[2:]:
-            raise QueryFileError(f"{file_name}: a block comment holds another")
+            raise QueryFileError(f"{file_name}: block comments must not be nested")
         if element["stray"]:
             line = source.count("\n", 0, element.start()) + 1
             raise QueryFileError(f"{file_name}, line {line}: {text!r} is neither SQL nor a parameter :'name'::type")
-        # psycopg2 looks for placeholders in comments and quoted text too
+        # psycopg2 also finds placeholders in comments and quoted text.
         pieces.append(between.replace("%", "%%"))
         if element["parameter"]:
             name, type_ = element["name"], element["type"]

@@ -91,7 +91,7 @@ def test_only_parameters_are_replaced(tmp_path: Path, tables: Tables, statement:
         pytest.param("\\set since 2026-11-22\nSELECT 1;", "line 7: '\\\\'", id="psql command"),
         pytest.param("SELECT 'open, :'since'::timestamptz;", "neither SQL", id="open quote"),
         pytest.param("SELECT /* open :'since'::timestamptz;", "'/*'", id="open comment"),
-        pytest.param("SELECT /* a /* b */ */ :'since'::timestamptz;", "a block comment holds another", id="nested"),
+        pytest.param("SELECT /* a /* b */ */ :'since'::timestamptz;", "block comments must not be nested", id="nested"),
         pytest.param("SELECT :'since'::timestamptz", "must end its statement with a semicolon", id="no semicolon"),
         pytest.param("SELECT :'since'::timestamptz; SELECT 2;", "must hold one statement", id="two statements"),
         pytest.param("SELECT :'since'::timestamptz;;", "must hold one statement", id="an empty statement"),
