@@ -1,7 +1,7 @@
-"""The documents say what the code does: every setting and every query file has its line."""
+"""The documents agree with the code: settings, queries, measurements, commands, packages and links."""
 
 import re
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
@@ -10,33 +10,57 @@ from service.config import Settings
 from service.queries import QUERY_NAMES
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+DOCUMENTS = {
+    name: (ROOT / name).read_text()
+    for name in ("README.md", "CONTRIBUTING.md", "docs/operations.md", "docs/performance.md", "sql/README.md")
+}
+OPERATIONS = DOCUMENTS["docs/operations.md"]
 
 
-@pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)
-def test_every_setting_stands_in_the_readme_with_its_default(setting: object) -> None:
-    name, default = setting.name.upper(), setting.default  # type: ignore[attr-defined]
-    (row,) = [line for line in README.splitlines() if line.startswith(f"| `{name}` |")]
-    shown = "required" if not isinstance(default, int | str) else f"`{default}`"
-    assert row.split("|")[2].strip() == shown
+def cells(text: str) -> list[list[str]]:
+    """Return the cells of the table rows of a text."""
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines() if line[:2] == "| "]
+
+
+def test_docs_operations_lists_every_setting_with_its_default_and_no_other() -> None:
+    section = OPERATIONS.partition("## Settings")[2].partition("\n## ")[0]
+    listed = {row[0]: row[1] for row in cells(section)[1:]}
+    assert listed == {
+        f"`{setting.name.upper()}`": "required" if setting.default is MISSING else f"`{setting.default}`"
+        for setting in fields(Settings)
+    }
 
 
 @pytest.mark.parametrize("name", QUERY_NAMES)
-def test_every_query_stands_in_the_readme_of_the_sql(name: str) -> None:
-    assert f"| `{name}` |" in (ROOT / "sql" / "README.md").read_text()
+def test_sql_readme_lists_every_query(name: str) -> None:
+    assert f"| `{name}` |" in DOCUMENTS["sql/README.md"]
 
 
-def test_the_readme_quotes_what_the_bench_wrote() -> None:
-    written = "".join(report.read_text() for report in (ROOT / "docs").glob("bench-*.md"))
-    section = README.partition("## How it grows")[2].partition("\n## ")[0]
-    quoted = [line for line in section.splitlines() if line.startswith("| ")]
+def test_docs_performance_quotes_the_reports_of_the_bench() -> None:
+    reports = "".join(report.read_text() for report in (ROOT / "docs").glob("bench-*.md"))
+    quoted = [line for line in DOCUMENTS["docs/performance.md"].splitlines() if line.startswith("|")]
     assert len(quoted) > 10
     for line in quoted:
-        assert f"{line}\n" in written
+        assert f"{line}\n" in reports
 
 
-def test_every_make_target_that_the_readme_names_exists() -> None:
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_make_target_in_a_document_exists(document: str) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:^|`|bin )make ([a-z]+)", README, re.MULTILINE))
-    assert named
+    named = set(re.findall(r"(?:^ *|`|[A-Z]=\S+ )make ([a-z]+)", DOCUMENTS[document], re.MULTILINE))
     assert named <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_relative_link_in_a_document_leads_somewhere(document: str) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", DOCUMENTS[document]):
+        path, _, anchor = link.partition("#")
+        target = (ROOT / document).parent / path if path else ROOT / document
+        assert target.is_file(), link
+        headings = re.findall(r"^#+ (.*)", target.read_text(), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in [re.sub(r"[^\w -]", "", text).lower().replace(" ", "-") for text in headings]
+
+
+def test_contributing_lists_the_debian_packages_that_ci_installs() -> None:
+    listed = re.findall(r"^sudo apt-get install (.*)", DOCUMENTS["CONTRIBUTING.md"], re.MULTILINE)
+    assert listed == re.findall(r"^ +(chromium .*) >/dev/null", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
