@@ -1,31 +1,29 @@
--- citus: spread the tables over the nodes of a Citus cluster, so that every query runs on all of them at once.
+-- citus: distribute the tables over the nodes of a Citus cluster.
 --
--- For Citus 13.1 or newer (before, a grant of single columns did not reach the shards), on the coordinator, by
--- a superuser, while nobody writes; after reader_role.sql, indexes.sql and, where it is used, sums.sql. As often as
--- you like: what is done already is left alone. It has been written after Citus' documentation and source, and no Citus
--- was at hand to run it on: try it on a copy.
+-- It needs Citus 13.1 or newer: older versions do not propagate column privileges to the shards. Run it on the
+-- coordinator as a superuser, while nobody writes, after reader_role.sql, indexes.sql and, if used, sums.sql. It may be
+-- run again. It was written from the documentation and source of Citus and has not been run on Citus: try it on a copy.
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f citus.sql
 --
--- accounts is distributed by id, and account_emails, usage_events, usage_sums and usage_sums_total by account_id, all
--- co-located: what belongs to an account is on one node. The watermark, one row, is on every node. The rest is small, is
--- asked by key, and stays on the coordinator.
+-- accounts is distributed by id; account_emails, usage_events, usage_sums and usage_sums_total are distributed by
+-- account_id and co-located with it. usage_sums_watermark is a reference table. The other tables are small, are read by
+-- key, and stay on the coordinator.
 --
--- What the tables lose by it, because no node sees all rows:
---   * an id is unique within its account only: a primary key must hold the column that distributes, (account_id, id);
---   * an address is unique within its account only;
---   * no foreign key can lead from the tables on the coordinator to accounts: that keys, memberships and grants belong to
---     an account that exists, and that such an account is not deleted, is left to those who write;
---   * an address belongs to an account: account_id is not null any more.
--- What the answers lose: REPEATABLE READ is no snapshot across nodes. A list and its total may be of two moments, and
--- a request that is made while a refresh commits may miss a day on some of the nodes.
+-- Constraints change, because no node sees all rows:
+--   * primary keys become (account_id, id), so an id is unique only within its account;
+--   * an address is unique only within its account, and its account_id cannot be null;
+--   * foreign keys from tables on the coordinator to accounts are dropped, so the writers must ensure that keys,
+--     memberships and grants refer to existing accounts.
+-- REPEATABLE READ is no snapshot across nodes: a list and its total can be from two moments, and a request made while a
+-- refresh commits can miss a day on some nodes.
 --
--- The refresh sees the transactions that began on the coordinator. If anybody writes through another node, keep a day's
--- distance: -v margin='1 day'. And use the script, not the bare function: without BEGIN its lock would not last.
--- The limits of the role hold on each node, where one session of the service opens several connections: give
--- reader_role.sql a higher connection_limit.
+-- The refresh sees only transactions that began on the coordinator. If events are written through other nodes, run
+-- sums_refresh.sql with -v margin='1 day'. Do not call the function without BEGIN: its lock would not last. The
+-- connection limit of the role applies on each node, and one session of the service opens several connections there:
+-- give reader_role.sql a higher connection_limit.
 \set ON_ERROR_STOP on
 
--- An address of nobody could be on no node.
+-- A row without the distribution column cannot be placed on a node.
 SELECT id AS address_without_an_account
 FROM public.account_emails
 WHERE account_id IS NULL
@@ -38,7 +36,7 @@ SELECT :'ROW_COUNT'::integer > 0 AS leftovers
 DO 'BEGIN RAISE EXCEPTION $$stopped: there are addresses without an account, listed above$$; END';
 \endif
 
--- From what stays on the coordinator to what does not.
+-- Foreign keys from tables that stay on the coordinator.
 SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname)
 FROM pg_catalog.pg_constraint
 WHERE contype = 'f'
@@ -51,7 +49,7 @@ WHERE contype = 'f'
 ORDER BY conrelid::regclass::text ASC, conname ASC
 \gexec
 
--- A key without account_id gets it in front.
+-- Add account_id to the primary keys and unique constraints that lack it.
 SELECT
     format(
         'ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %2$I %s (account_id, %s)',
@@ -75,7 +73,7 @@ WHERE contype IN ('p', 'u')
 ORDER BY conrelid::regclass::text ASC, conname ASC
 \gexec
 
--- accounts first, to which the others refer.
+-- accounts first, because the others refer to it.
 SELECT format('SELECT create_distributed_table(%L, %L, colocate_with => %L)', name, key, colocated)
 FROM (
     VALUES
@@ -95,6 +93,6 @@ WHERE to_regclass('public.usage_sums_watermark') IS NOT NULL
     AND to_regclass('public.usage_sums_watermark') NOT IN (SELECT logicalrelid FROM pg_dist_partition)
 \gexec
 
--- What create_distributed_table copied to the nodes still lies, unseen, in the coordinator's own tables:
+-- create_distributed_table copies the rows to the nodes and leaves the hidden originals on the coordinator. Remove them
+-- when the cluster works:
 --     SELECT truncate_local_data_after_distributing_table('public.accounts');
--- empties them, once all is seen to be well.

@@ -1,27 +1,26 @@
--- reader_role: the role that the service connects as, and the policies it needs to see any row.
+-- reader_role: create or repair the role that the service connects as, its privileges, policies and limits.
 --
--- Run by a superuser, or by the owner of the tables if it may create roles; as often as you like, and again after an
--- upgrade of the service:
+-- Run it as a superuser, or as the owner of the tables with CREATEROLE; run it again after each upgrade of the service:
 --   psql -X -v ON_ERROR_STOP=1 -v connection_limit=32 -d DATABASE -f reader_role.sql
--- Then give the role a password, `\password credits_reader`, or another way in by pg_hba.conf.
+-- Then set its password with `\password credits_reader`, or another authentication method in pg_hba.conf.
 --
--- The role can read the columns that the files of sql/queries name, and nothing else: it may create nothing, owns
--- nothing, and every transaction of it is read-only unless it asks for another. What it was granted beyond that is
--- taken back. Row-level security is enabled on every table, so each needs a policy too: without one the role would
--- silently see no rows. A restrictive policy of somebody else still hides what it hides.
+-- The role can read the columns that sql/queries names and nothing else. It can create nothing and owns nothing, and
+-- its transactions are read-only by default. The script revokes everything else that was granted to it. Row-level
+-- security is enabled on every table, so the role also needs a policy on each: without one it sees no rows. The script
+-- does not change restrictive policies of others.
 --
--- Rights and limits come in one transaction, which takes no lock on a table but a reader's. A policy needs its table
--- for itself, for an instant, when it is made: each is a transaction of its own, and one that is as it should be is not
--- touched, so that nobody notices when the script is run again.
+-- Privileges and limits are set in one transaction, which takes only ACCESS SHARE locks on tables. Creating a policy
+-- takes an ACCESS EXCLUSIVE lock for an instant, so each has a transaction of its own, and a correct policy is left
+-- alone: running the script again blocks nobody.
 \set ON_ERROR_STOP on
--- README.md does the sum: hosts x WEB_CONCURRENCY x (POOL_SIZE + 1), and a few for DBAs.
+-- hosts x WEB_CONCURRENCY x (POOL_SIZE + 1), and a few for DBAs: see "Connections" in sql/README.md
 \if :{?connection_limit}
 \else
 \set connection_limit 32
 \endif
 
--- Rather give up than stand in the way of the writers, who queue behind whoever waits for a long query: run the script
--- again later, it goes on where it stopped.
+-- Writers would queue behind a lock request that waits for a long query. After a lock timeout run the script again: it
+-- continues where it stopped.
 SET lock_timeout = '2s';
 SET client_min_messages = warning;
 
@@ -33,12 +32,12 @@ WHERE to_regrole('credits_reader') IS NULL
 
 SELECT format('ALTER ROLE credits_reader LOGIN CONNECTION LIMIT %s', :'connection_limit'::integer)
 \gexec
--- Above the service's own limits: the last resort when it is gone or misconfigured.
+-- Longer than the service's own timeouts: they apply when the service is gone or misconfigured.
 ALTER ROLE credits_reader SET statement_timeout = '60s';
 ALTER ROLE credits_reader SET idle_in_transaction_session_timeout = '60s';
 ALTER ROLE credits_reader SET default_transaction_read_only = on;
 
--- What an earlier version of this file, or somebody, gave it: attributes, memberships, tables and columns, CREATE.
+-- Revoke what an earlier version of this script or a person granted: attributes, memberships, tables, columns, CREATE.
 SELECT 'ALTER ROLE credits_reader NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS'
 FROM pg_catalog.pg_roles
 WHERE rolname = 'credits_reader'
@@ -106,7 +105,7 @@ GRANT SELECT (
     id, account_id, granted_by, reason, previous_credits, remaining_credits, created_at
 ) ON public.credit_grants TO credits_reader;
 
--- The sums of closed days, where sums.sql has made them.
+-- The sums, if sums.sql was run.
 SELECT to_regclass('public.usage_sums') IS NOT NULL AS has_usage_sums
 \gset
 \if :has_usage_sums
@@ -117,7 +116,7 @@ GRANT SELECT (day) ON public.usage_sums_watermark TO credits_reader;
 
 COMMIT;
 
--- both in one transaction
+-- DROP and CREATE are one query string, hence one transaction.
 SELECT
     format(
         'DROP POLICY IF EXISTS credits_reader ON public.%1$I; '
@@ -144,8 +143,8 @@ WHERE relation.relnamespace = 'public'::regnamespace
 ORDER BY relation.relname ASC
 \gexec
 
--- What every role has through PUBLIC cannot be taken from one role. This script changes nobody else's rights:
--- it lists what the owner of the database may want to revoke.
+-- Privileges granted to PUBLIC cannot be revoked from one role. The script does not change them: it lists the
+-- statements with which the owner of the database can.
 SELECT format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC;', current_database()) AS still_open_to_every_role
 WHERE has_database_privilege('credits_reader', current_database(), 'TEMPORARY')
 UNION ALL
@@ -158,7 +157,7 @@ FROM pg_catalog.pg_class
 WHERE relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema')
     AND 0 IN (SELECT grantee FROM aclexplode(relacl))
 UNION ALL
--- A large object belongs to whoever makes it, and before PostgreSQL 16 a read-only transaction can make one.
+-- Before PostgreSQL 16 a read-only transaction can create large objects, and the role would own them.
 SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC;', oid::regprocedure)
 FROM pg_catalog.pg_proc
 WHERE pronamespace = 'pg_catalog'::regnamespace

@@ -1,36 +1,35 @@
--- reconcile: the accounts whose wallet and events disagree.
+-- reconcile: list the accounts whose wallet disagrees with their events.
 --
--- What a wallet should hold is what staff last set by hand, minus the credits of the events since. It is compared with
--- what the wallet holds, credits_usage.remaining_credits, for each account that has both a wallet and a grant. A charge
--- that took credits from a wallet and left no event shows here, and nowhere else.
+-- The expected balance is the latest grant minus the credits of the events since. The script compares it with
+-- credits_usage.remaining_credits for each account that has both a wallet and a grant. Only this comparison finds a
+-- charge that reduced a wallet and left no event.
 --
 -- Columns: account_id, account_name, last_grant_at, granted_credits, credits_since, event_count_since,
---   expected_credits, wallet_credits, unexplained_credits (what is missing in the wallet; negative: what is too much)
--- Order:   the largest difference first, account_id settles ties
--- No rows: everything agrees.
+--   expected_credits, wallet_credits, unexplained_credits (missing from the wallet; negative: surplus)
+-- Order:   largest difference first; account_id settles ties
+-- No rows mean that all accounts agree.
 --
--- It only reads, in one statement. Run it as a superuser or as the owner of the tables:
+-- It is one read-only statement. Run it as a superuser or as the owner of the tables:
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f reconcile.sql
--- Another role needs BYPASSRLS, because a policy that hides rows would make faults of them, or hide faults; and
+-- Another role needs BYPASSRLS, because a policy that hides rows would add or hide differences, and
 --   GRANT SELECT (account_id, remaining_credits, "timestamp") ON public.credits_usage TO ...;
 --   GRANT SELECT (id, account_id, remaining_credits, created_at) ON public.credit_grants TO ...;
 --   GRANT SELECT (account_id, created_at, credits_deducted_cents) ON public.usage_events TO ...;
 --   GRANT SELECT (id, name) ON public.accounts TO ...;
--- The service's role has neither and never reads credits_usage.
+-- The service never reads credits_usage, and its role has none of these.
 --
--- Its limits. What else changes a wallet looks like a fault here:
---   * a refill or a top-up that is in neither table is an unexplained gain, and may hide a loss;
---   * an event of the very instant of the grant counts as before it. A created_at is the start of its transaction:
---     where one transaction both grants and charges, the charge is taken for part of the balance that was granted, and
---     where a transaction waited for another, the order of the two instants is not that of their effects;
---   * an event that was deleted since, or was given another date, is missing;
---   * of several wallet rows the one with the latest "timestamp" counts, at equal instants the smallest, and of several
---     grants of one instant the one with the greatest id: the tables do not say which is meant;
---   * an account with a wallet and no grant, or a grant and no wallet, is not listed: nothing to start from;
---   * wallet, grants and events must be in one unit.
--- So a row is a question, not yet an answer.
+-- A row does not prove a fault. Limits of the comparison:
+--   * a refill or top-up that is in neither table is an unexplained gain, and can hide a loss;
+--   * an event at the same instant as the grant counts as before it. created_at is the start of the transaction, so a
+--     charge in the transaction of the grant counts as before it, and transactions that waited for each other can be
+--     dated in the wrong order;
+--   * events that were deleted or redated since are missing;
+--   * of several wallet rows the latest "timestamp" counts, then the smallest balance; of several grants at one instant
+--     the greatest id. The tables do not say which is right;
+--   * an account with only a wallet or only a grant is not listed;
+--   * wallet, grants and events must be in the same unit.
 
--- An error instead of a wrong list where row-level security would hide rows.
+-- Raise an error if row-level security would hide rows.
 SET row_security = off;
 
 WITH wallet AS (

@@ -1,24 +1,24 @@
--- sums: the sums of closed days, from which sql/queries/sums answers, and the function that keeps them.
+-- sums: create the sums that sql/queries/sums reads, and the function that refreshes them.
 --
--- Run by the owner of the tables, or by a superuser, as often as you like, and again after an upgrade of the service:
+-- Run it as the owner of the tables or as a superuser; run it again after each upgrade of the service:
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f sums.sql
--- Then have sums_refresh.sql run every hour, or
+-- Then schedule sums_refresh.sql every hour, or with pg_cron
 --   SELECT cron.schedule('usage_sums', '7 * * * *', 'SELECT public.usage_sums_refresh()');
--- and set SPEND_SOURCE=sums where the service runs.
+-- and set SPEND_SOURCE=sums for the service.
 --
 -- Three tables:
---   usage_sums            a row for each account and UTC day with an event, of the days before the watermark
---   usage_sums_total      a row for each account: the sum of its rows in usage_sums
+--   usage_sums            one row per account and UTC day with an event, for the days before the watermark
+--   usage_sums_total      one row per account: the sum of its rows in usage_sums
 --   usage_sums_watermark  one row: the first day that is not summed
--- Whoever reads takes the days before the watermark from the sums and everything from there on from usage_events, in one
--- snapshot: how long ago the last refresh was changes the cost of an answer and not the answer.
+-- A query reads the days before the watermark from the sums and the rest from usage_events, in one snapshot. The time
+-- of the last refresh changes the cost of an answer, not the answer.
 --
--- Nothing is put on the path of those who write events: no trigger, no lock on usage_events but a reader's. Foreign keys
--- make the sums of an account go when the account goes.
+-- Writers of events are not affected: there is no trigger, and a refresh takes only an ACCESS SHARE lock on
+-- usage_events. Foreign keys delete the sums of an account with the account.
 \set ON_ERROR_STOP on
 
 SET client_min_messages = warning;
--- Rather give up than have writers queue behind this: a foreign key locks accounts while it is made.
+-- Creating the foreign keys locks accounts, and writers would queue behind a lock request that waits.
 SET lock_timeout = '2s';
 
 BEGIN;
@@ -31,8 +31,8 @@ CREATE TABLE IF NOT EXISTS public.usage_sums (
     PRIMARY KEY (account_id, day)
 );
 
--- A window over all accounts. Days are added in their order, so that a day's rows lie side by side and no more than the
--- day is needed here.
+-- For windows over all accounts. Rows are inserted in the order of the days, so the rows of a day are adjacent and
+-- (day) is enough.
 CREATE INDEX IF NOT EXISTS usage_sums_day_idx ON public.usage_sums (day);
 
 CREATE TABLE IF NOT EXISTS public.usage_sums_total (
@@ -46,25 +46,25 @@ CREATE TABLE IF NOT EXISTS public.usage_sums_watermark (
     is_only_row boolean PRIMARY KEY DEFAULT true CHECK (is_only_row)
 );
 
--- Before the first refresh no day is summed, and every answer comes from usage_events.
+-- Before the first refresh no day is summed.
 INSERT INTO public.usage_sums_watermark (day) VALUES ('-infinity') ON CONFLICT DO NOTHING;
 
 ALTER TABLE public.usage_sums ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.usage_sums_total ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.usage_sums_watermark ENABLE ROW LEVEL SECURITY;
 
--- Sum the days from the watermark on that can be closed, in the transaction of the caller; with "since" those from that
--- day on anew, too. It returns the first day it summed, the first it did not, and why that is not today.
+-- Sum the days from the watermark on that can be closed, in the caller's transaction. With "since", also sum the days
+-- from that day on again. Return the first day summed, the new watermark, and why the watermark is before today.
 --
--- A day can be closed when it is over and no transaction is left that may still commit an event of it. created_at is the
--- start of the writing transaction: so the day in which the oldest transaction of this database began stays open. Of
--- a prepared transaction, and of a session with track_activities off, nobody knows when it began: while there is one,
--- nothing is closed. "margin" is for the instant between a transaction's beginning and its being listed, and for
--- a clock that is set back.
+-- A day can be closed when it has ended and no open transaction can still commit an event of that day. created_at
+-- defaults to the start of the transaction, so the day in which the oldest transaction in this database began stays
+-- open. The start of a prepared transaction, or of one in a session with track_activities off, is unknown: while there
+-- is one, no day is closed. "margin" covers the time between the start of a transaction and its appearance in
+-- pg_stat_activity, and a system clock that is set back.
 CREATE OR REPLACE FUNCTION public.usage_sums_refresh(since date DEFAULT NULL, margin interval DEFAULT '5 minutes')
 RETURNS TABLE (first_day date, watermark date, held_back_by text)
 LANGUAGE plpgsql
--- An error, not a wrong sum, for a role from which row-level security would hide events.
+-- Raise an error if row-level security would hide events.
 SET row_security = off
 AS $$
 DECLARE
@@ -74,18 +74,19 @@ DECLARE
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'usage_sums_refresh must run READ COMMITTED'
-            USING HINT = 'It looks who is writing, and must then see all that was committed until that.';
+            USING HINT = 'It lists the open transactions, and must then see everything that was committed before.';
     END IF;
     IF NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') THEN
-        RAISE EXCEPTION 'usage_sums_refresh must see when the transactions of other roles began'
+        RAISE EXCEPTION 'usage_sums_refresh must see when transactions of other roles began'
             USING HINT = format('GRANT pg_read_all_stats TO %I;', current_user);
     END IF;
 
-    -- One at a time: a second waits here, and then finds nothing left to do.
+    -- A concurrent refresh waits here, and then finds nothing to do.
     SELECT day INTO STRICT old_watermark FROM public.usage_sums_watermark FOR UPDATE;
 
-    -- First who is running, then who is prepared: in this order none slips through between the two. What is in neither
-    -- list has ended, and each statement below sees it, or will begin, and write events of today.
+    -- Read pg_stat_activity before pg_prepared_xacts, so that a transaction that is being prepared is in one of them. A
+    -- transaction in neither has ended and is visible to the statements below, or has yet to begin and writes events of
+    -- today.
     SELECT min(xact_start), bool_or(state = 'disabled')
     INTO oldest_start, is_unknown
     FROM pg_catalog.pg_stat_activity
@@ -97,7 +98,7 @@ BEGIN
     watermark := (least(oldest_start, now() - margin) AT TIME ZONE 'UTC')::date;
     IF is_unknown THEN
         watermark := old_watermark;
-        held_back_by := 'a transaction that is prepared, or of a session with track_activities off';
+        held_back_by := 'a prepared transaction, or a session with track_activities off';
     ELSIF watermark < (now() AT TIME ZONE 'UTC')::date THEN
         held_back_by := format('a transaction that began %s ago, or the margin', now() - oldest_start);
     END IF;
@@ -106,10 +107,10 @@ BEGIN
 
     IF first_day < old_watermark THEN
         BEGIN
-            -- Whoever is deleting an account is waited for before a row is touched that he will wait for.
+            -- Lock the accounts first, so that a deletion and the refresh cannot deadlock.
             PERFORM FROM public.accounts WHERE id IN (SELECT account_id FROM public.usage_sums) FOR KEY SHARE;
         EXCEPTION WHEN feature_not_supported THEN
-            -- Citus cannot: there, a repair and the deletion of an account may meet in a deadlock.
+            -- Citus does not support this: there, a repair and a deletion can deadlock.
         END;
     END IF;
 
@@ -126,7 +127,7 @@ BEGIN
             ORDER BY day, account_id;
 
             IF first_day < old_watermark THEN
-                -- days that were in the totals have changed
+                -- the totals include days that have changed: rebuild them
                 DELETE FROM public.usage_sums_total;
             END IF;
 
@@ -141,7 +142,7 @@ BEGIN
                 event_count = total.event_count + excluded.event_count;
             EXIT;
         EXCEPTION WHEN foreign_key_violation OR deadlock_detected THEN
-            -- An account was deleted meanwhile, and its events with it: the next attempt does not see them.
+            -- An account was deleted meanwhile. Try again: its events are gone too.
         END;
     END LOOP;
 
@@ -152,7 +153,7 @@ $$;
 
 REVOKE EXECUTE ON FUNCTION public.usage_sums_refresh(date, interval) FROM public;
 
--- What reader_role.sql does for the other tables, and for these when it is run again.
+-- reader_role.sql grants the same when it is run after this script.
 SELECT to_regrole('credits_reader') IS NOT NULL AS has_reader
 \gset
 \if :has_reader

@@ -1,15 +1,16 @@
--- sums_check: the closed days whose sums are not those of their events.
+-- sums_check: list the days whose sums differ from their events.
 --
--- Columns: day, account_count (that differ on that day), credits_deducted_cents and event_count (of these accounts' events),
---   summed_credits_deducted_cents and summed_event_count (of their rows in usage_sums)
+-- Columns: day, account_count (accounts that differ on that day), credits_deducted_cents and event_count (from their
+--   events), summed_credits_deducted_cents and summed_event_count (from their rows in usage_sums)
 -- Order:   day
--- No rows: everything agrees. A row without a day: so many accounts' totals are not the sums of their days.
+-- No rows mean that the sums are right. A row without a day counts the accounts whose total differs from the sum of
+-- their days.
 --
--- To put right what is listed, run sums_refresh.sql with since=DAY, the earliest day of the list; any day before
--- the watermark makes all the totals anew.
+-- To repair the sums, run sums_refresh.sql with since=DAY, the earliest day listed. Any day before the watermark also
+-- rebuilds all totals.
 --
--- It only reads, in one statement, but all the events before the watermark; with -v since=2026-11-01 those from that UTC
--- day on. Run it as the owner of the tables or as a superuser:
+-- It is one read-only statement that reads all events before the watermark, or with -v since=2026-11-01 those from that
+-- UTC day on. Run it as the owner of the tables or as a superuser:
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f sums_check.sql
 \set ON_ERROR_STOP on
 \if :{?since}
@@ -19,7 +20,7 @@
 
 SET TimeZone = 'UTC';
 SET statement_timeout = 0;
--- An error instead of a wrong list where row-level security would hide rows.
+-- Raise an error if row-level security would hide rows.
 SET row_security = off;
 
 WITH counted AS (

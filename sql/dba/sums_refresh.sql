@@ -1,20 +1,20 @@
--- sums_refresh: sum the days that have ended since the last time, so that no answer reads their events again.
+-- sums_refresh: sum the days that have ended since the last refresh.
 --
--- Run by the owner of the tables, who must be a member of pg_read_all_stats, or by a superuser; after sums.sql,
--- and then by cron, once an hour or once a day:
+-- Run sums.sql first. Then run this script from cron, every hour or every day, as a superuser or as the owner of the
+-- tables if it is a member of pg_read_all_stats:
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f sums_refresh.sql
--- To sum again from a day on, after events of closed days were changed, deleted or added (sums_check.sql lists
--- such days; nothing else can see them):
+-- After events before the watermark were changed, deleted or added, sum the days again from the first such day on;
+-- sums_check.sql lists them:
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -v since=2026-11-01 -f sums_refresh.sql
--- "since" is a UTC day, or an instant of it, or -infinity. To leave the days open for longer, as where events come by
--- logical replication, or from Citus' other nodes: -v margin='1 day' (5 minutes, unless it is said).
+-- "since" is a UTC day, an instant of that day, or -infinity. "margin" is how long a day stays open after its end, by
+-- default 5 minutes. Use -v margin='1 day' if events arrive by logical replication or through other Citus nodes.
 --
--- It is one transaction: interrupted at any moment it has changed nothing, and the next run does it all. A second one
--- that is started meanwhile waits, and finds nothing left to do. It reads usage_events as any query does; who deletes an
--- account waits until it is done: see sums.sql, where it is defined.
+-- The refresh is one transaction: if it is interrupted, nothing has changed. A second refresh waits for the first and
+-- finds nothing to do. It takes only an ACCESS SHARE lock on usage_events; deleting an account waits until it commits.
+-- The function is defined in sums.sql.
 --
--- Columns: first_day (the first day that was summed), watermark (the first day that is not), held_back_by (why the
---   watermark is not today; empty when it is)
+-- Columns: first_day (first day that was summed), watermark (first day that is not summed), held_back_by (why the
+--   watermark is before today; empty otherwise)
 \set ON_ERROR_STOP on
 \if :{?since}
 \else
@@ -26,7 +26,7 @@
 \endif
 
 SET TimeZone = 'UTC';
--- A time limit of the role or the database is not meant for this.
+-- Override the settings of the role and the database.
 SET statement_timeout = 0;
 SET lock_timeout = 0;
 SET default_transaction_isolation = 'read committed';

@@ -1,4 +1,4 @@
--- caller: the instant of a request, who its key belongs to, and whether the owner is an admin.
+-- caller: the time of the request, the owner of its key, and whether the owner is an admin.
 --
 -- Parameters
 --   :key_hash         text  hex(HMAC-SHA256(API_KEY_SECRET, key))
@@ -25,7 +25,7 @@ LEFT JOIN LATERAL (
     WHERE account_api_keys.key_hash = :'key_hash'::text
         AND account_api_keys.account IS NOT NULL
         AND (account_api_keys.expires_at IS NULL OR account_api_keys.expires_at > instant.now)
-    -- of several rows with one hash, any that qualifies counts
+    -- if several rows have this hash, one that qualifies is enough
     ORDER BY is_admin DESC, account_id ASC
     LIMIT 1
 ) AS caller ON true;

@@ -1,7 +1,7 @@
--- credits_events: the usage events of one account in a window, one page.
+-- credits_events: usage events of one account in a window, one page.
 --
 -- Parameters
---   :account_id  uuid         whose events
+--   :account_id  uuid         the account
 --   :since       timestamptz  start of the window, inclusive; -infinity for no cutoff
 --   :until       timestamptz  end of the window, exclusive; infinity for none
 --   :limit       bigint       rows on this page; 9223372036854775807 for all

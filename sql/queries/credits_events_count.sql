@@ -1,7 +1,7 @@
--- credits_events_count: how many usage events one account has in a window.
+-- credits_events_count: number of usage events of one account in a window.
 --
 -- Parameters
---   :account_id  uuid         whose events
+--   :account_id  uuid         the account
 --   :since       timestamptz  start of the window, inclusive; -infinity for no cutoff
 --   :until       timestamptz  end of the window, exclusive; infinity for none
 -- Columns: total_count

@@ -1,7 +1,7 @@
--- credits_grants: the balances that staff set by hand for one account in a window, the 500 newest.
+-- credits_grants: balances that staff set by hand for one account in a window, the 500 newest.
 --
 -- Parameters
---   :account_id  uuid         whose grants
+--   :account_id  uuid         the account
 --   :since       timestamptz  start of the window, inclusive; -infinity for no cutoff
 --   :until       timestamptz  end of the window, exclusive; infinity for none
 -- Columns: id, account_id, created_at, granted_by, reason, previous_credits, remaining_credits

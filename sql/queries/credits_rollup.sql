@@ -1,4 +1,4 @@
--- credits_rollup: credits spent and events of each account in a window, one page.
+-- credits_rollup: credits spent and number of events per account in a window, one page.
 --
 -- Parameters
 --   :since   timestamptz  start of the window, inclusive; -infinity for no cutoff
@@ -11,12 +11,12 @@
 WITH spend AS (
     SELECT
         account_id,
-        -- sum(bigint) is numeric
+        -- sum(bigint) returns numeric
         sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
         count(*) AS event_count
     FROM public.usage_events
     WHERE created_at >= :'since'::timestamptz
-        -- "none" has no end: an event dated infinity is still an event
+        -- no end of the window: events dated infinity count too
         AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
     GROUP BY account_id
 ),
@@ -31,8 +31,8 @@ page AS (
     LIMIT :'limit'::bigint OFFSET :'offset'::bigint
 ),
 
--- Names and addresses are looked for in the indexes, for the accounts of the page alone: an array makes that so, whatever
--- the planner expects of their number. An export, more than the largest page, reads both tables once instead.
+-- Look up only the accounts of the page: with = ANY(ARRAY(...)) the planner uses the indexes whatever it estimates.
+-- Without a limit, read both tables once instead.
 identity AS MATERIALIZED (
     SELECT
         accounts.id AS account_id,
@@ -45,10 +45,13 @@ identity AS MATERIALIZED (
             account_emails.email
         FROM public.account_emails
         WHERE account_emails.email IS NOT NULL
-            AND (:'limit'::bigint > 500 OR account_emails.account_id = ANY(ARRAY(SELECT page.account_id FROM page)))
+            AND (
+                :'limit'::bigint = 9223372036854775807
+                OR account_emails.account_id = ANY(ARRAY(SELECT page.account_id FROM page))
+            )
         ORDER BY account_emails.account_id ASC, account_emails.updated_at DESC, account_emails.email COLLATE "C" ASC
     ) AS address ON address.account_id = accounts.id
-    WHERE :'limit'::bigint > 500 OR accounts.id = ANY(ARRAY(SELECT page.account_id FROM page))
+    WHERE :'limit'::bigint = 9223372036854775807 OR accounts.id = ANY(ARRAY(SELECT page.account_id FROM page))
 )
 
 SELECT

@@ -1,4 +1,4 @@
--- credits_rollup_count: how many accounts have an event in a window.
+-- credits_rollup_count: number of accounts with an event in a window.
 --
 -- Parameters
 --   :since  timestamptz  start of the window, inclusive; -infinity for no cutoff
@@ -8,8 +8,8 @@
 -- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -f credits_rollup_count.sql
 SELECT count(*) AS total_count
 FROM (
-    -- groups: count(DISTINCT account_id) sorts every event and is not parallel, and a semi-join reads every account,
-    -- which pays where few of them have many events each, and not for a day or a week
+    -- GROUP BY, because count(DISTINCT account_id) sorts all events and is not parallel; a semi-join from accounts
+    -- would read every account, which is slower for a day or a week
     SELECT account_id
     FROM public.usage_events
     WHERE :'since'::timestamptz > '-infinity'
@@ -17,7 +17,7 @@ FROM (
         AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
     GROUP BY account_id
     UNION ALL
-    -- without a cutoff one event of each account is enough
+    -- without a cutoff, one index probe per account is enough
     SELECT id AS account_id
     FROM public.accounts
     WHERE :'since'::timestamptz = '-infinity'

@@ -1,14 +1,13 @@
--- privileges: for each table that the queries read, whether this role can read its columns and see its rows.
+-- privileges: for each table that the queries read, whether it exists and this role can read its columns and rows.
 --
 -- Parameters
---   :spend_source  text  events, or sums where the sums of closed days are read too
+--   :spend_source  text  events, or sums to include the tables of the sums
 -- Columns: table_name, is_present, can_read, can_see_rows
 -- Order:   table_name
 -- psql -X -v ON_ERROR_STOP=1 -v spend_source=events -f privileges.sql
 --
--- can_see_rows is false where row-level security applies and no permissive policy for SELECT names this role: every
--- query would silently find nothing. A policy that hides some of the rows cannot be told from one that is meant to, and
--- a restrictive one of somebody else's is not looked for.
+-- can_see_rows is false if row-level security applies and no permissive policy for SELECT covers this role: queries
+-- would return no rows and no error. A policy that hides only some rows, restrictive or not, is not detected.
 WITH needed (table_name, columns) AS (
     VALUES
     ('account_api_keys', ARRAY['account', 'key_hash', 'expires_at']),
@@ -55,8 +54,8 @@ SELECT
                 AND EXISTS (
                     SELECT 1
                     FROM unnest(pg_policies.roles) AS grantee (name)
-                    -- of PUBLIC, which is no role, pg_has_role must not be asked; and a policy is for the roles whose
-                    -- rights are inherited, not for all that can be switched to
+                    -- pg_has_role fails for PUBLIC, which is not a role. USAGE, because a policy applies to members
+                    -- that inherit, not to those that can only SET ROLE.
                     WHERE grantee.name = 'public'
                         OR CASE WHEN grantee.name <> 'public' THEN pg_has_role(grantee.name, 'USAGE') END
                 )

@@ -1,5 +1,5 @@
--- The tables of the production database that this service reads, for the embedded and the test database only.
--- Production is owned by another team: nothing here is ever applied to it.
+-- The production tables that the service reads, for the embedded and the test database only. Another team owns the
+-- production database: never run this file there.
 
 CREATE TABLE public.accounts (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -40,7 +40,7 @@ CREATE TABLE public.usage_events (
     output_tokens integer NOT NULL DEFAULT 0,
     tool_call_count integer NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
-    -- integer in old databases; the tests change the type to try both
+    -- integer in old databases; the tests use both types
     credits_deducted_cents bigint NOT NULL DEFAULT 0
 );
 

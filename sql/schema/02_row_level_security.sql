@@ -1,4 +1,4 @@
--- As in production: enabled on every table, no policies. A plain role sees nothing until a policy is made for it.
+-- As in production: enabled on every table, without policies, so an ordinary role sees no rows.
 
 ALTER TABLE public.accounts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.account_emails ENABLE ROW LEVEL SECURITY;

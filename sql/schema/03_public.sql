@@ -1,4 +1,4 @@
--- What PUBLIC may do by default and a reader must not: make scratch tables and large objects.
+-- Default privileges of PUBLIC that a reader must not have: temporary tables and large objects.
 
 SELECT format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database())
 \gexec

@@ -1,5 +1,5 @@
--- A clock that tests can set. The queries call now(), which is found in pg_catalog, unless a role's search_path puts
--- another schema before it: that of the service's role does so here, and nothing else about the service is changed.
+-- A clock that tests can set. The search_path of the service's role puts this schema before pg_catalog, so that now()
+-- in the queries finds clock.now().
 
 CREATE SCHEMA clock;
 

@@ -1,5 +1,5 @@
--- Text that sorts as people do, where the server is built with ICU, as Debian's is: an order by code point must not come
--- from the database's collation.
+-- Use a linguistic collation if the server has ICU, as Debian's has: tests then fail if a query that must sort by code
+-- point uses the collation of the column.
 
 SELECT
     format('ALTER TABLE public.usage_events ALTER COLUMN id TYPE text COLLATE %I', collname) AS events,

@@ -1,4 +1,4 @@
--- The few rows on which sql/README.md shows what the files answer.
+-- The rows of the examples in sql/README.md.
 
 INSERT INTO public.accounts (id, name) VALUES
 ('3c90c3cc-0d44-4b50-8888-8dd25736052a', 'Nova Records'),
@@ -22,7 +22,7 @@ INSERT INTO public.usage_events (
 ('evt-4', '3c90c3cc-0d44-4b50-8888-8dd25736052a', 'api', 'main', 'acme', 'large', 5000, 90, '2026-11-18 09:30+00', 410),
 ('evt-5', '7f1d2a90-55c1-4e0e-9a37-1b2c3d4e5f60', 'web', 'main', 'acme', 'small', 700, 60, '2026-11-17 14:00+00', 75),
 ('evt-6', '7f1d2a90-55c1-4e0e-9a37-1b2c3d4e5f60', 'web', 'main', 'acme', 'small', 900, 80, '2026-11-18 08:00+00', 25),
--- a charge of nothing is listed all the same
+-- an event of 0 credits counts too
 ('evt-7', 'b2a6f0de-1111-4222-8333-444455556666', 'web', 'main', NULL, NULL, 10, 0, '2026-11-17 08:00+00', 0);
 
 INSERT INTO public.credit_grants (
@@ -38,7 +38,7 @@ INSERT INTO public.credit_grants (
 );
 
 INSERT INTO public.credits_usage (account_id, remaining_credits, "timestamp") VALUES
--- 5000 - 20 - 410, and 55 more are gone
+-- 5000 - 20 - 410 - 55: 55 credits without an event
 ('3c90c3cc-0d44-4b50-8888-8dd25736052a', 4515, '2026-11-18 09:31+00'),
 -- 1000 - 75 - 25
 ('7f1d2a90-55c1-4e0e-9a37-1b2c3d4e5f60', 900, '2026-11-18 08:01+00');

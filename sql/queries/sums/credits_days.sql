@@ -1,18 +1,18 @@
--- credits_days: credits spent and events of each UTC day in a window, of one account or of all together.
+-- credits_days: credits spent and number of events per UTC day in a window, for one account or for all accounts.
 --
 -- Parameters
---   :account_id  text         whose events; empty for all accounts
+--   :account_id  text         the account; empty for all accounts
 --   :since       timestamptz  start of the window, inclusive, a UTC midnight; -infinity for no cutoff
 --   :until       timestamptz  end of the window, exclusive; infinity for none
---   :last_day    date         last day listed, unless an event is dated later
+--   :last_day    date         last day listed, or the day of the last event if that is later
 -- Columns: day, total_credits_deducted_cents, event_count
--- Order:   oldest first, every day once, days without events as zeros; without a cutoff from the first event's day
+-- Order:   oldest first; every day once, days without events as zeros; without a cutoff, from the first event's day
 -- psql -X -v ON_ERROR_STOP=1 -v account_id= -v since=2026-11-01 -v until=infinity -v last_day=2026-11-22 -f sums/credits_days.sql
 --
--- The days before the watermark come from the sums of sql/dba/sums.sql, the others from usage_events.
+-- Days before the watermark are read from the sums that sql/dba/sums.sql defines, later days from usage_events.
 WITH edge AS (
-    -- Where the sums end and the events begin: at the watermark, or at the midnight before the window's end. A window
-    -- that does not begin at a UTC midnight is read from the events alone.
+    -- Sums are read up to this day, events from this instant: the watermark, or the UTC midnight before the end of the
+    -- window if that is earlier. A window that does not start at a UTC midnight is read from the events alone.
     SELECT
         bound.day,
         greatest(bound.day::timestamp AT TIME ZONE 'UTC', :'since'::timestamptz) AS instant
@@ -40,15 +40,15 @@ spend AS (
     GROUP BY day
     UNION ALL
     SELECT
-        -- not by the session's zone
+        -- independent of the session's TimeZone
         (created_at AT TIME ZONE 'UTC')::date AS day,
         sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
         count(*) AS event_count
     FROM public.usage_events
-    -- Both ends: of a range with an unknown start the planner expects little, without an end a third of the table.
+    -- BETWEEN, because for a lower bound alone that is unknown when it plans, the planner expects a third of the table
     WHERE created_at BETWEEN (SELECT edge.instant FROM edge) AND 'infinity'
         AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
-        -- an event dated infinity has no day
+        -- an event dated infinity belongs to no day
         AND isfinite(created_at)
         AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
     GROUP BY (created_at AT TIME ZONE 'UTC')::date

@@ -1,7 +1,7 @@
--- credits_events_count: how many usage events one account has in a window.
+-- credits_events_count: number of usage events of one account in a window.
 --
 -- Parameters
---   :account_id  uuid         whose events
+--   :account_id  uuid         the account
 --   :since       timestamptz  start of the window, inclusive; -infinity for no cutoff
 --   :until       timestamptz  end of the window, exclusive; infinity for none
 -- Columns: total_count
@@ -9,10 +9,10 @@
 -- psql -X -v ON_ERROR_STOP=1 -v account_id=3c90c3cc-0d44-4b50-8888-8dd25736052a -v since=2026-11-01 -v until=infinity
 --   -f sums/credits_events_count.sql
 --
--- The days before the watermark come from the sums of sql/dba/sums.sql, the others from usage_events.
+-- Days before the watermark are read from the sums that sql/dba/sums.sql defines, later days from usage_events.
 WITH edge AS (
-    -- Where the sums end and the events begin: at the watermark, or at the midnight before the window's end. A window
-    -- that does not begin at a UTC midnight is read from the events alone.
+    -- Sums are read up to this day, events from this instant: the watermark, or the UTC midnight before the end of the
+    -- window if that is earlier. A window that does not start at a UTC midnight is read from the events alone.
     SELECT
         bound.day,
         greatest(bound.day::timestamp AT TIME ZONE 'UTC', :'since'::timestamptz) AS instant

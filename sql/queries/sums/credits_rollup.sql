@@ -1,4 +1,4 @@
--- credits_rollup: credits spent and events of each account in a window, one page.
+-- credits_rollup: credits spent and number of events per account in a window, one page.
 --
 -- Parameters
 --   :since   timestamptz  start of the window, inclusive; -infinity for no cutoff
@@ -9,10 +9,10 @@
 -- Order:   most credits first; account_id settles ties, so pages never overlap
 -- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0 -f sums/credits_rollup.sql
 --
--- The days before the watermark come from the sums of sql/dba/sums.sql, the others from usage_events.
+-- Days before the watermark are read from the sums that sql/dba/sums.sql defines, later days from usage_events.
 WITH edge AS (
-    -- Where the sums end and the events begin: at the watermark, or at the midnight before the window's end. A window
-    -- that does not begin at a UTC midnight is read from the events alone.
+    -- Sums are read up to this day, events from this instant: the watermark, or the UTC midnight before the end of the
+    -- window if that is earlier. A window that does not start at a UTC midnight is read from the events alone.
     SELECT
         bound.day,
         greatest(bound.day::timestamp AT TIME ZONE 'UTC', :'since'::timestamptz) AS instant
@@ -37,7 +37,7 @@ part AS (
         AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
         AND day < (SELECT edge.day FROM edge)
     UNION ALL
-    -- without a cutoff: all the days that were ever summed, less those after the window
+    -- without a cutoff: the totals of all summed days, minus the days after the window
     SELECT
         account_id,
         credits_deducted_cents,
@@ -58,7 +58,7 @@ part AS (
         credits_deducted_cents::bigint AS credits_deducted_cents,
         1::bigint AS event_count
     FROM public.usage_events
-    -- Both ends: of a range with an unknown start the planner expects little, without an end a third of the table.
+    -- BETWEEN, because for a lower bound alone that is unknown when it plans, the planner expects a third of the table
     WHERE created_at BETWEEN (SELECT edge.instant FROM edge) AND 'infinity'
         AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
 ),
@@ -66,7 +66,7 @@ part AS (
 spend AS (
     SELECT
         account_id,
-        -- sum(bigint) is numeric
+        -- sum(bigint) returns numeric
         sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
         sum(event_count)::bigint AS event_count
     FROM part
@@ -84,8 +84,8 @@ page AS (
     LIMIT :'limit'::bigint OFFSET :'offset'::bigint
 ),
 
--- Names and addresses are looked for in the indexes, for the accounts of the page alone: an array makes that so, whatever
--- the planner expects of their number. An export, more than the largest page, reads both tables once instead.
+-- Look up only the accounts of the page: with = ANY(ARRAY(...)) the planner uses the indexes whatever it estimates.
+-- Without a limit, read both tables once instead.
 identity AS MATERIALIZED (
     SELECT
         accounts.id AS account_id,
@@ -98,10 +98,13 @@ identity AS MATERIALIZED (
             account_emails.email
         FROM public.account_emails
         WHERE account_emails.email IS NOT NULL
-            AND (:'limit'::bigint > 500 OR account_emails.account_id = ANY(ARRAY(SELECT page.account_id FROM page)))
+            AND (
+                :'limit'::bigint = 9223372036854775807
+                OR account_emails.account_id = ANY(ARRAY(SELECT page.account_id FROM page))
+            )
         ORDER BY account_emails.account_id ASC, account_emails.updated_at DESC, account_emails.email COLLATE "C" ASC
     ) AS address ON address.account_id = accounts.id
-    WHERE :'limit'::bigint > 500 OR accounts.id = ANY(ARRAY(SELECT page.account_id FROM page))
+    WHERE :'limit'::bigint = 9223372036854775807 OR accounts.id = ANY(ARRAY(SELECT page.account_id FROM page))
 )
 
 SELECT

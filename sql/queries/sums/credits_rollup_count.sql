@@ -1,4 +1,4 @@
--- credits_rollup_count: how many accounts have an event in a window.
+-- credits_rollup_count: number of accounts with an event in a window.
 --
 -- Parameters
 --   :since  timestamptz  start of the window, inclusive; -infinity for no cutoff
@@ -7,10 +7,10 @@
 -- Order:   one row
 -- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -f sums/credits_rollup_count.sql
 --
--- The days before the watermark come from the sums of sql/dba/sums.sql, the others from usage_events.
+-- Days before the watermark are read from the sums that sql/dba/sums.sql defines, later days from usage_events.
 WITH edge AS (
-    -- Where the sums end and the events begin: at the watermark, or at the midnight before the window's end. A window
-    -- that does not begin at a UTC midnight is read from the events alone.
+    -- Sums are read up to this day, events from this instant: the watermark, or the UTC midnight before the end of the
+    -- window if that is earlier. A window that does not start at a UTC midnight is read from the events alone.
     SELECT
         bound.day,
         greatest(bound.day::timestamp AT TIME ZONE 'UTC', :'since'::timestamptz) AS instant
@@ -33,12 +33,12 @@ FROM (
         AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
         AND day < (SELECT edge.day FROM edge)
     UNION
-    -- without a cutoff: whoever has an event on any day that was ever summed
+    -- no cutoff and no end: accounts with an event on any summed day
     SELECT account_id
     FROM public.usage_sums_total
     WHERE :'since'::timestamptz = '-infinity' AND :'until'::timestamptz = 'infinity'
     UNION
-    -- and up to an instant: less those after it
+    -- no cutoff, but an end: the same without the days after the window
     SELECT account_id
     FROM (
         SELECT
@@ -60,7 +60,7 @@ FROM (
     UNION
     SELECT account_id
     FROM public.usage_events
-    -- Both ends: of a range with an unknown start the planner expects little, without an end a third of the table.
+    -- BETWEEN, because for a lower bound alone that is unknown when it plans, the planner expects a third of the table
     WHERE created_at BETWEEN (SELECT edge.instant FROM edge) AND 'infinity'
         AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
 ) AS spenders;
