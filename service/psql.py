@@ -1,4 +1,4 @@
-"""`make psql Q=credits_rollup PERIOD=weekly`: a query file, unchanged, in psql, with the parameters of the service."""
+"""`make psql Q=credits_rollup PERIOD=weekly`: run a query file in psql with the parameters that the service would use."""
 
 import os
 import shlex
@@ -20,26 +20,26 @@ from service.schemas.requests import DaysArguments, EventsArguments, RollupArgum
 
 
 class NothingToRun(Exception):
-    """What was asked for cannot be run; the message says what is missing, and never quotes DATABASE_URL."""
+    """The query cannot be run. The message says why and does not contain DATABASE_URL."""
 
 
 def main() -> None:
-    """Become psql; the arguments of this program are more options for it, such as ``--csv``."""
+    """Replace this process by psql; command-line arguments are passed on to it as options, such as ``--csv``."""
     try:
         command, environment = command_of(os.environ, sys.argv[1:])
     except (NothingToRun, BadParameters, EmbeddedPostgresError) as error:
         sys.exit(f"admin-credits: {error}")
     print("$", shlex.join(command), file=sys.stderr, flush=True)
-    os.execvpe(command[0], command, environment)  # noqa: S606 - that is what this program is for
+    os.execvpe(command[0], command, environment)  # noqa: S606 - the command is a list, so no shell is needed
 
 
 def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Return psql's command line, and the environment that holds what no other user of the machine may read.
+    """Return psql's command line and its environment, which holds the password because other users cannot read it.
 
     Raises:
-        NothingToRun: when the query, the database or a parameter is missing, or the database cannot be reached.
-        BadParameters: when the service would refuse a parameter.
-        EmbeddedPostgresError: when there is no psql.
+        NothingToRun: the query, the database or a parameter is missing, or the database cannot be reached.
+        BadParameters: the service would refuse a parameter.
+        EmbeddedPostgresError: psql was not found.
     """
     source = environ.get("SPEND_SOURCE") or Settings.spend_source
     if source not in SPEND_SOURCES:
@@ -54,7 +54,7 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
     except (KeyError, psycopg2.ProgrammingError):
         raise NothingToRun("DATABASE_URL must be a libpq URI, postgresql://user@host/database") from None
     except psycopg2.OperationalError as error:
-        raise NothingToRun(f"the database cannot be reached: {' '.join(str(error).split())}") from None
+        raise NothingToRun(f"cannot connect to the database: {' '.join(str(error).split())}") from None
     try:
         with raw.cursor() as cursor:
             cursor.execute("SELECT now()")
@@ -73,9 +73,9 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
 
 
 def parameters_of(query: Query, environ: Mapping[str, str], now: datetime) -> dict[str, str]:
-    """Return a value for each parameter of a query: that of the variable of its name in capitals, else the service's.
+    """Return a value for each parameter of a query: the environment variable of its name in capitals, or the service's.
 
-    PERIOD, AS_OF, LIMIT, PAGE and ACCOUNT_ID are what a request would say, with its defaults and bounds.
+    PERIOD, AS_OF, LIMIT, PAGE and ACCOUNT_ID have the defaults and bounds of the request parameters.
     """
     schema = {"uuid": EventsArguments(), "text": DaysArguments()}.get(
         query.parameters.get("account_id", ""), RollupArguments()
