@@ -1,4 +1,4 @@
-"""sql/README.md: each worked example is run, and gives what is printed there; its table says what the headers say."""
+"""sql/README.md: its examples print what it shows, and its tables list every file."""
 
 import os
 import re
@@ -21,16 +21,16 @@ NAME = "examples"
 
 @pytest.fixture(scope="module")
 def examples(server: PostgresServer) -> Iterator[dict[str, str]]:
-    """The environment that the README tells to set, for a database with the rows that it names."""
+    """The environment variables of the README, for a database with the rows of its examples."""
     create_database(server, NAME)
     server.psql("-f", Path(__file__).parent / "data" / "examples.sql", database=NAME)
     server.psql("-f", SQL / "dba" / "sums.sql", database=NAME)
-    # one event has become dearer since its day was closed
-    dearer = "UPDATE public.usage_events SET credits_deducted_cents = {} WHERE id = 'evt-2'"
+    # the credits of an event change after its day was summed
+    change = "UPDATE public.usage_events SET credits_deducted_cents = {} WHERE id = 'evt-2'"
     server.psql(
-        *("-c", dearer.format(100), "-c", "INSERT INTO clock.fixed VALUES ('2026-11-19 00:10:00+00')"),
+        *("-c", change.format(100), "-c", "INSERT INTO clock.fixed VALUES ('2026-11-19 00:10:00+00')"),
         *("-c", "SET search_path = clock, pg_catalog", "-f", SQL / "dba" / "sums_refresh.sql"),
-        *("-c", dearer.format(120), "-c", "DELETE FROM clock.fixed"),
+        *("-c", change.format(120), "-c", "DELETE FROM clock.fixed"),
         database=NAME,
     )
     path = f"{server.binaries}:{os.environ['PATH']}"
@@ -39,7 +39,7 @@ def examples(server: PostgresServer) -> Iterator[dict[str, str]]:
     server.psql("-c", f"DROP DATABASE {NAME} WITH (FORCE)")
 
 
-def test_there_are_examples_of_five_query_files_and_of_both_searches_for_faults() -> None:
+def test_these_files_have_examples() -> None:
     commands = [shlex.split(command.replace("\\\n", "")) for command, _ in EXAMPLES]
     assert [Path(command[-1]).stem for command in commands] == [
         "credits_rollup",
@@ -55,22 +55,22 @@ def test_there_are_examples_of_five_query_files_and_of_both_searches_for_faults(
 @pytest.mark.parametrize(
     ("command", "output"), EXAMPLES, ids=[re.findall(r"\w+\.sql", text)[0] for text, _ in EXAMPLES]
 )
-def test_an_example_prints_what_is_printed_there(
+def test_an_example_prints_what_the_readme_shows(
     server: PostgresServer, examples: dict[str, str], command: str, output: str
 ) -> None:
     if "/dba/" in command:
-        # what the service's role must not read
+        # the service's role cannot run them
         examples = {**examples, "PGUSER": "postgres", "PGPASSWORD": server.password}
     words = shlex.split(command.replace("\\\n", ""))
     assert words[0] == "psql"
     done = subprocess.run(words, cwd=ROOT, env=examples, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    # psql pads its lines with blanks, and ends a table with an empty line
+    # psql pads lines with blanks and prints an empty line after a table
     assert [line.rstrip() for line in done.stdout.rstrip("\n").splitlines()] == output.splitlines()
 
 
 @pytest.mark.parametrize("query", load_queries().values(), ids=lambda query: query.name)
-def test_the_table_says_of_a_file_what_its_header_says(query: Query) -> None:
+def test_the_table_agrees_with_the_header_of_each_query(query: Query) -> None:
     (row,) = [line for line in README.splitlines() if line.startswith(f"| `{query.name}` |")]
     _, _, _, given, found, order, _ = (cell.strip() for cell in row.split("|"))
     assert given == (", ".join(f"`{parameter}`" for parameter in query.parameters) or "none")
@@ -80,11 +80,11 @@ def test_the_table_says_of_a_file_what_its_header_says(query: Query) -> None:
 
 
 @pytest.mark.parametrize("name", SUMS_QUERY_NAMES)
-def test_every_query_of_closed_days_is_told_of(name: str) -> None:
-    (line,) = [line for line in README.splitlines() if line.startswith("`sums/` holds")]
+def test_every_query_of_sums_is_listed(name: str) -> None:
+    (line,) = [line for line in README.splitlines() if line.startswith("`sums/` contains")]
     assert f"`{name}`" in line
 
 
 @pytest.mark.parametrize("script", sorted((SQL / "dba").glob("*.sql")), ids=lambda script: script.name)
-def test_every_file_for_the_dba_is_told_of(script: Path) -> None:
+def test_every_file_for_the_dba_is_listed(script: Path) -> None:
     assert f"| `{script.name}` |" in README
