@@ -1,4 +1,4 @@
-"""`make psql Q=credits_rollup PERIOD=weekly`: run a query file in psql with the parameters that the service would use."""
+"""`make psql Q=credits_rollup PERIOD=weekly`: run a query file in psql with the parameters that the service uses."""
 
 import os
 import shlex

@@ -58,7 +58,7 @@ def test_only_parameters_are_converted(tmp_path: Path, tables: Tables, expressio
         pytest.param("SELECT 'open, :'since'::timestamptz;", "neither SQL", id="open quote"),
         pytest.param("SELECT /* open :'since'::timestamptz;", "'/*'", id="open comment"),
         pytest.param(
-            "SELECT /* a /* b */ */ :'since'::timestamptz;", "a block comment holds another", id="nested comment"
+            "SELECT /* a /* b */ */ :'since'::timestamptz;", "block comments must not be nested", id="nested comment"
         ),
         pytest.param("SELECT :'since'::timestamptz", "must end its statement with a semicolon", id="no semicolon"),
         pytest.param("SELECT :'since'::timestamptz; SELECT 2;", "must hold one statement", id="two statements"),
