@@ -1,4 +1,4 @@
-"""One private PostgreSQL for the whole run; the service always connects as its own role, credits_reader."""
+"""One PostgreSQL server for the run; the service connects to it as credits_reader."""
 
 import hashlib
 import hmac
@@ -38,7 +38,7 @@ ADMIN_KEY = "key-of-the-admin"
 ROLLUP = "/api/admins/credits/rollup"
 EVENTS = "/api/admins/credits/events"
 DAYS = "/api/admins/credits/days"
-# Accounts of hand-made examples.
+# Accounts of the examples.
 NOVA = UUID("11111111-0000-4000-8000-000000000001")
 ORBIT = UUID("22222222-0000-4000-8000-000000000002")
 TABLES = (
@@ -51,10 +51,10 @@ TABLES = (
     "accounts",
 )
 
-# All that the service has logged in this run, by any process.
+# What the service has logged in this run, in any process.
 LOGGED: list[str] = []
 
-# The suite fixes what it needs; a setting or a libpq variable of the caller's shell must not reach the service.
+# A libpq variable of the caller's environment must not reach the service.
 for _name in [name for name in os.environ if name.startswith("PG")]:
     del os.environ[_name]
 
@@ -64,7 +64,7 @@ def key_hash(key: str) -> str:
 
 
 class LogKeeper(logging.Handler):
-    """Keeps what this process logs."""
+    """Keep the log of this process in LOGGED."""
 
     def emit(self, record: logging.LogRecord) -> None:
         LOGGED.append(record.getMessage() + str(record.exc_info or ""))
@@ -72,7 +72,7 @@ class LogKeeper(logging.Handler):
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_secret_is_logged() -> Iterator[None]:
-    """Look through the logs of the whole suite for keys, hashes, secrets, e-mail addresses and names."""
+    """Fail the run if a key, a hash, a secret, an e-mail address or a name was logged."""
     keeper, logger = LogKeeper(), logging.getLogger("service")
     logger.addHandler(keeper)
     logger.setLevel(logging.DEBUG)
@@ -84,7 +84,7 @@ def nothing_secret_is_logged() -> Iterator[None]:
 
 
 class Tables:
-    """The owner's hand in the test database: an autocommit superuser connection and short ways to fill tables."""
+    """A superuser's connection to a test database, in autocommit mode, with methods that fill its tables."""
 
     def __init__(self, url: str) -> None:
         self.connection = psycopg2.connect(url)
@@ -121,7 +121,7 @@ class Tables:
         self.insert("account_organization_ids", "account_id, organization_id", [(account, organization)])
 
     def seed_admin(self) -> None:
-        """Make the admin organisation, one admin who belongs to it, and the admin's key."""
+        """Add the admin organisation, a member of it, and the member's key."""
         self.account(ORGANIZATION, "The platform")
         self.account(ADMIN, "Ada Admin")
         self.member(ADMIN)
@@ -132,12 +132,12 @@ class Tables:
         self.insert("usage_events", ", ".join(columns), [tuple(columns.values())])
 
     def set_credits_type(self, type_: str) -> None:
-        """Give usage_events.credits_deducted_cents the type of an old (integer) or a new (bigint) database."""
+        """Change the type of usage_events.credits_deducted_cents; production has had integer and bigint."""
         self.execute(f"ALTER TABLE public.usage_events ALTER COLUMN credits_deducted_cents TYPE {type_}")
 
 
 class BufferedClient(FlaskClient):
-    """A client that reads and closes every answer at once, as a server does."""
+    """A client that reads and closes every response at once."""
 
     def open(self, *args: Any, **options: Any) -> TestResponse:
         return super().open(*args, **{"buffered": True, **options})
@@ -145,7 +145,7 @@ class BufferedClient(FlaskClient):
 
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
-    """A folder that the server's user can reach when the tests run as root, as pytest's own cannot."""
+    """A folder that the server's user can enter when the tests run as root; only root can enter pytest's own."""
     with tempfile.TemporaryDirectory(prefix="admin-credits-test-", dir="/var/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -154,7 +154,7 @@ def server_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def server(server_folder: Path) -> Iterator[PostgresServer]:
-    """A server with one database as production's, but for the indexes of sql/dba: no answer depends on them."""
+    """A server with the test database. It lacks the indexes of sql/dba; no answer depends on them."""
     # PREPARE TRANSACTION is off by default.
     with PostgresServer(server_folder, options={"max_prepared_transactions": "4"}) as server:
         create_database(server, DATABASE)
@@ -162,7 +162,7 @@ def server(server_folder: Path) -> Iterator[PostgresServer]:
 
 
 def create_database(server: PostgresServer, name: str) -> None:
-    """Make a database as production's: tables, row-level security, the role of the service; and a clock to set."""
+    """Create a database with the tables, the policies and the role of production, and a clock that tests can set."""
     server.psql("-c", f"CREATE DATABASE {name}", database="postgres")
     scripts = [*sorted((SQL / "schema").glob("*.sql")), SQL / "dba" / "reader_role.sql"]
     scripts += [Path(__file__).parent / "data" / name for name in ("clock.sql", "collation.sql")]
@@ -190,7 +190,7 @@ def owner(owner_url: str) -> Iterator[Tables]:
 
 @pytest.fixture
 def tables(owner: Tables) -> Tables:
-    """The tables with nothing in them but the admin, and the clock running."""
+    """The tables, with the admin in them and nothing else; the clock runs."""
     owner.empty()
     owner.seed_admin()
     return owner
@@ -198,7 +198,7 @@ def tables(owner: Tables) -> Tables:
 
 @pytest.fixture(scope="session")
 def settings(reader_url: str) -> Settings:
-    # Named, so that its idle connections are not taken for those of a gunicorn under test.
+    # The name tells its idle connections from those of a gunicorn under test.
     return Settings(database_url=f"{reader_url}&application_name=tests", api_key_secret=SECRET)
 
 
@@ -221,7 +221,7 @@ def admin(app: Flask) -> FlaskClient:
 
 @pytest.fixture
 def fresh_admin(settings: Settings) -> FlaskClient:
-    """The same of an application that has no connection yet."""
+    """Such a client of an application that has no connection yet."""
     return admin_client(create_app(settings))
 
 

@@ -1,4 +1,4 @@
-"""What the service must answer, in plain Python that knows no SQL: random databases and the rules of the contract."""
+"""A model of the service in Python: random databases, and the answers that the contract demands for them."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,15 +13,15 @@ from conftest import Tables
 PERIODS = {"all": None, "daily": 1, "weekly": 7, "monthly": 30}
 INTEGER_MAX = 2**31 - 1
 MICROSECOND = timedelta(microseconds=1)
-# How a law is tried. Its examples empty the tables themselves; a shared machine may be slow.
+# Settings of the property tests. Each example empties the tables itself.
 law = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
 @dataclass
 class Content:
-    """Everything in the tables that an answer may depend on, and the instant it is asked at."""
+    """The rows of all tables, and the current time."""
 
     now: datetime
     accounts: list[tuple[UUID, str | None]]
@@ -30,7 +30,7 @@ class Content:
     grants: list[dict[str, Any]] = field(default_factory=list)
 
     def store(self, tables: Tables) -> None:
-        """Put the content into emptied tables, beside the admin who asks."""
+        """Replace the rows of the tables by these and the admin."""
         tables.empty()
         tables.seed_admin()
         tables.fix_now(self.now)
@@ -60,7 +60,7 @@ def in_window(
 
 
 def rollup_rows(content: Content, period: str, as_of: datetime | None = None) -> list[dict[str, Any]]:
-    """All rows of the rollup, in order."""
+    """Return all rows of the rollup, in order."""
     totals: dict[UUID, list[int]] = {}
     for event in in_window(content.events, period, content.now, as_of):
         totals.setdefault(event["account_id"], []).append(event["credits_deducted_cents"])
@@ -97,7 +97,7 @@ def rollup_body(content: Content, period: str, limit: int, page: int, as_of: dat
 
 
 def spelled(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as JSON spells it: UUIDs as text, times in UTC with six fractional digits."""
+    """Return a row as it stands in JSON: UUIDs as text, times in UTC with six fractional digits."""
     return {
         name: value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f+00:00")
         if isinstance(value, datetime)
@@ -163,7 +163,7 @@ def days_body(
     }
 
 
-# Moments at which an off-by-one shows: midnight, the last microsecond, a leap day, new year, both changes of clocks.
+# Times at which errors by one show: midnight, the microsecond before, a leap day, new year, both changes of clocks.
 NOWS = st.sampled_from(
     [
         datetime(2026, 11, 22, 10, 15, tzinfo=UTC),
@@ -175,12 +175,12 @@ NOWS = st.sampled_from(
         datetime(2026, 11, 1, 6, 0, tzinfo=UTC),
     ]
 )
-# PostgreSQL's text holds neither NUL nor half a surrogate pair.
+# PostgreSQL stores neither NUL nor half of a surrogate pair.
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 
 
 def instants_around(now: datetime) -> st.SearchStrategy[datetime]:
-    """Instants on both sides of every window edge, and some anywhere, the future included."""
+    """Return instants around every edge of a window, and others in the past and the future."""
     edges = [start for period in PERIODS if (start := window_start(period, now))]
     edges += [now, now + timedelta(days=1)]
     near = st.sampled_from([edge + step * MICROSECOND for edge in edges for step in (-1, 0, 1)])
@@ -189,9 +189,9 @@ def instants_around(now: datetime) -> st.SearchStrategy[datetime]:
 
 @st.composite
 def contents(draw: st.DrawFn, largest: int = 2**53) -> Content:
-    """Random databases: ties, accounts without names, shared and missing addresses, totals beyond 2^31.
+    """Return a random database: ties, accounts without names, shared and missing addresses, totals beyond 2^31.
 
-    ``largest`` bounds one event's credits: the column's type, or what a few dozen of can be summed in a bigint.
+    ``largest`` limits the credits of an event: to the type of the column, or so that their sum is a bigint.
     """
     now = draw(NOWS)
     accounts = draw(st.lists(st.tuples(st.uuids(), st.none() | TEXTS), max_size=8, unique_by=lambda row: row[0]))
@@ -204,7 +204,7 @@ def contents(draw: st.DrawFn, largest: int = 2**53) -> Content:
             unique_by=lambda row: row[1] if row[1] is not None else object(),
         )
     )
-    # In half of the databases nearly every total is another's too.
+    # In half of the databases, most totals are equal.
     ties = st.sampled_from([0, 1])
     credits = (
         ties

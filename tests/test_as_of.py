@@ -1,4 +1,4 @@
-"""`as_of`: the answer as of an instant, and the walk over pages that it pins."""
+"""`as_of`: the answer at an instant, and the same pages of it while events are added."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -44,12 +44,12 @@ def november(tables: Tables) -> Tables:
         pytest.param("0001-01-01T00:00:00+01:00", id="before the calendar"),
         pytest.param("٢٠٢٦-11-01T00:00:00Z", id="other digits"),
         pytest.param("2026-11-01T00:00:00Z\n", id="newline"),
-        pytest.param("now", id="a word of PostgreSQL"),
-        pytest.param("infinity", id="another"),
+        pytest.param("now", id="now"),
+        pytest.param("infinity", id="infinity"),
         pytest.param("1762000000", id="epoch"),
     ],
 )
-def test_anything_but_rfc_3339_is_a_400(admin: FlaskClient, november: Tables, as_of: str) -> None:
+def test_another_format_than_rfc_3339_is_a_400(admin: FlaskClient, november: Tables, as_of: str) -> None:
     response = admin.get(ROLLUP, query_string={"as_of": as_of})
     assert (response.status_code, response.get_json()) == (
         400,
@@ -62,7 +62,7 @@ def test_anything_but_rfc_3339_is_a_400(admin: FlaskClient, november: Tables, as
     )
 
 
-def test_the_future_is_a_400_beside_other_bad_parameters(admin: FlaskClient, november: Tables) -> None:
+def test_an_instant_in_the_future_is_a_400(admin: FlaskClient, november: Tables) -> None:
     response = admin.get(ROLLUP, query_string={"as_of": "2026-11-22T10:15:00.000001Z", "limit": "x"})
     assert (response.status_code, response.get_json()) == (
         400,
@@ -85,7 +85,7 @@ def test_the_future_is_a_400_beside_other_bad_parameters(admin: FlaskClient, nov
         pytest.param("1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000000Z", id="the first"),
     ],
 )
-def test_every_answer_says_its_instant(admin: FlaskClient, november: Tables, as_of: str, header: str) -> None:
+def test_as_of_header_is_the_instant_in_utc(admin: FlaskClient, november: Tables, as_of: str, header: str) -> None:
     november.fix_now("2026-11-22 10:15:00.5+00")
     assert admin.get(ROLLUP, query_string={"as_of": as_of}).headers["As-Of"] == header
 
@@ -105,23 +105,23 @@ def test_every_answer_says_its_instant(admin: FlaskClient, november: Tables, as_
             "2026-11-01T00:00:00.000001Z",
             "2026-11-01T00:00:00.000000Z",
             "2026-11-01T00:00:00.000001Z",
-            id="a microsecond later: another day",
+            id="a microsecond after midnight: the next day",
         ),
         pytest.param(
             "period=monthly", "2026-11-22T10:15:00.000000Z", "2026-10-24T00:00:00.000000Z", None, id="no upper edge"
         ),
-        pytest.param("period=all", "2026-11-22T10:15:00.000000Z", None, None, id="unbounded"),
+        pytest.param("period=all", "2026-11-22T10:15:00.000000Z", None, None, id="no edge"),
         pytest.param(
             "period=all&as_of=2026-11-01T00:00:00Z",
             "2026-11-01T00:00:00.000000Z",
             None,
             "2026-11-01T00:00:00.000000Z",
-            id="everything before",
+            id="no lower edge",
         ),
     ],
 )
 @pytest.mark.parametrize("path", [f"{ROLLUP}?", f"{EVENTS}?account_id={NOVA}&", f"{DAYS}?"])
-def test_the_headers_give_the_edges_used(
+def test_the_headers_are_the_edges_of_the_window(
     admin: FlaskClient, november: Tables, path: str, query: str, as_of: str, start: str | None, end: str | None
 ) -> None:
     headers = admin.get(path + query).headers
@@ -130,7 +130,7 @@ def test_the_headers_give_the_edges_used(
 
 @law
 @given(content=contents(), data=st.data(), period=st.sampled_from(list(PERIODS)))
-def test_a_pinned_body_is_what_plain_python_says(
+def test_the_body_at_an_instant_equals_that_of_the_model(
     admin: FlaskClient, tables: Tables, content: Content, data: st.DataObject, period: str
 ) -> None:
     content.store(tables)
@@ -147,8 +147,8 @@ def test_a_pinned_body_is_what_plain_python_says(
 
 @law
 @given(content=contents())
-def test_adjacent_weeks_add_up(admin: FlaskClient, tables: Tables, content: Content) -> None:
-    """Four weeks and two days before midnight, asked one after the other, are the 30 days before midnight."""
+def test_adjacent_windows_add_up(admin: FlaskClient, tables: Tables, content: Content) -> None:
+    """Four weeks and two days that follow each other are the 30 days before midnight."""
     content.store(tables)
     midnight = content.now.replace(hour=0, minute=0, second=0, microsecond=0)
     parts = [("weekly", midnight - timedelta(weeks=step)) for step in range(4)]
@@ -161,20 +161,22 @@ def test_adjacent_weeks_add_up(admin: FlaskClient, tables: Tables, content: Cont
     assert sum(total(*part) for part in parts) == total("monthly", midnight)
 
 
-def test_a_pinned_walk_is_complete_while_events_stream_in(admin: FlaskClient, tables: Tables, owner_url: str) -> None:
-    """A writer commits events dated from the pin on: pages fetched meanwhile are disjoint and add up to one total."""
+def test_the_pages_at_an_instant_are_complete_while_events_are_added(
+    admin: FlaskClient, tables: Tables, owner_url: str
+) -> None:
+    """A writer commits events at the instant and after it while the pages are fetched."""
     accounts = [uuid4() for _ in range(60)]
     for number, account in enumerate(accounts):
         tables.account(account)
         tables.event(account, number, datetime.now(UTC) - timedelta(minutes=5))
-    pin = admin.get(ROLLUP).headers["As-Of"]
+    instant = admin.get(ROLLUP).headers["As-Of"]
     writer, done, written = Tables(owner_url), threading.Event(), threading.Event()
 
     def write() -> None:
         while not done.is_set():
-            # It would turn the order round, were it seen.
-            writer.event(accounts[0], 1_000_000, pin)
-            writer.event(accounts[1], 1_000_000, datetime.fromisoformat(pin) + MICROSECOND)
+            # These would reverse the order of the accounts.
+            writer.event(accounts[0], 1_000_000, instant)
+            writer.event(accounts[1], 1_000_000, datetime.fromisoformat(instant) + MICROSECOND)
             written.set()
 
     thread = threading.Thread(target=write)
@@ -184,7 +186,7 @@ def test_a_pinned_walk_is_complete_while_events_stream_in(admin: FlaskClient, ta
         for page in range(1, 11):
             assert written.wait(60)
             written.clear()
-            pages.append(answered(admin, ROLLUP, as_of=pin, limit=6, page=page))
+            pages.append(answered(admin, ROLLUP, as_of=instant, limit=6, page=page))
     finally:
         done.set()
         thread.join()

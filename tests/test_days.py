@@ -1,4 +1,4 @@
-"""The days: every UTC day of the window once, oldest first, and sums that are the rollup's."""
+"""The days: every UTC day of the window once, oldest first; they add up to the rollup."""
 
 from typing import Any
 from uuid import UUID
@@ -39,7 +39,7 @@ def test_the_whole_answer(admin: FlaskClient, tables: Tables) -> None:
     }
 
 
-def test_nobody_ever_spent_anything(admin: FlaskClient, tables: Tables) -> None:
+def test_without_events_a_bounded_window_has_days_and_all_has_none(admin: FlaskClient, tables: Tables) -> None:
     tables.fix_now("2026-11-03 10:15:00+00")
     assert answered(admin, DAYS, period="all") == {
         "status": "success",
@@ -52,7 +52,7 @@ def test_nobody_ever_spent_anything(admin: FlaskClient, tables: Tables) -> None:
     ]  # fmt: skip
 
 
-def test_a_day_in_the_future_is_listed_when_it_has_an_event(admin: FlaskClient, tables: Tables) -> None:
+def test_the_days_up_to_a_future_event_are_listed(admin: FlaskClient, tables: Tables) -> None:
     tables.fix_now("2026-11-03 10:15:00+00")
     tables.account(NOVA)
     tables.event(NOVA, 5, "2026-11-05 00:00:00+00")
@@ -65,7 +65,7 @@ def test_a_day_in_the_future_is_listed_when_it_has_an_event(admin: FlaskClient, 
 
 @law
 @given(content=contents(), period=st.sampled_from(list(PERIODS)))
-def test_the_body_is_what_plain_python_says_and_adds_up_to_the_rollup(
+def test_the_body_equals_that_of_the_model_and_adds_up_to_the_rollup(
     admin: FlaskClient, tables: Tables, content: Content, period: str
 ) -> None:
     content.store(tables)

@@ -1,4 +1,4 @@
-"""Asked to stop, the service answers what it has accepted and ends with status 0."""
+"""On SIGTERM the service answers the requests that it has accepted and ends with status 0."""
 
 import http.client
 import signal
@@ -14,21 +14,21 @@ from live import PATIENCE_S, ROLLUP_ALL, Asking, Gunicorn, ask, backends, eventu
 LIMITS = {"QUEUE_TIMEOUT_MS": 60_000, "REQUEST_TIMEOUT_MS": 60_000}
 
 
-@pytest.mark.parametrize("everybody", [False, True], ids=["the master is asked", "each process is asked"])
+@pytest.mark.parametrize("all_processes", [False, True], ids=["signal to the master", "signal to every process"])
 def test_every_request_accepted_before_the_signal_is_answered(
-    reader_url: str, tables: Tables, owner_url: str, everybody: bool
+    reader_url: str, tables: Tables, owner_url: str, all_processes: bool
 ) -> None:
-    """Four at a query, twelve that wait for a slot, one whose kept connection has been quiet."""
+    """Four requests have a connection to the database and twelve wait for one; another client is idle."""
     with Gunicorn(reader_url, **LIMITS) as service:
         kept = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE_S)
         assert ask(kept).status == 200
         with locked(owner_url) as release:
             asking = Asking(service, 16)
-            eventually(lambda: len(backends(tables, waiting=True)) == 4, "every slot to be used")
+            eventually(lambda: len(backends(tables, waiting=True)) == 4, "every connection to be used")
             (worker,) = service.workers()
-            # All of them are accepted: connections of the worker, and nothing is left in the listener's backlog.
+            # An accepted request is a connection of the worker, no longer one in the backlog of the listener.
             eventually(lambda: len(established(worker, service.port)) == 17, "all requests to be accepted")
-            for process in [worker, psutil.Process(service.process.pid)] if everybody else [service.process]:
+            for process in [worker, psutil.Process(service.process.pid)] if all_processes else [service.process]:
                 process.send_signal(signal.SIGTERM)
             eventually(lambda: "Handling signal: term" in service.err(), "the signal to be handled")
             release()
@@ -46,13 +46,13 @@ def established(process: psutil.Process, port: int) -> list[int]:
     ]
 
 
-def test_a_request_that_never_ends_is_cut_and_told_so_before_the_end(
+def test_a_request_that_exceeds_its_limit_is_answered_before_the_end(
     reader_url: str, tables: Tables, owner_url: str
 ) -> None:
     limits = {"STATEMENT_TIMEOUT_MS": 1_500, "REQUEST_TIMEOUT_MS": 2_000}
     with Gunicorn(reader_url, **limits) as service, locked(owner_url):
         asking = Asking(service, 4)
-        eventually(lambda: len(backends(tables, waiting=True)) == 4, "every slot to be used")
+        eventually(lambda: len(backends(tables, waiting=True)) == 4, "every connection to be used")
         assert service.stop() == 0
         assert [answer.status for answer in asking.all()] == [504] * 4
 

@@ -1,4 +1,4 @@
-"""The reverse proxy that is shipped, in front of the service: nothing is lost in it, and slow clients end there."""
+"""The service behind the nginx.conf in deploy/: answers pass unchanged, slow clients do not reach the service."""
 
 import http.client
 import os
@@ -21,8 +21,9 @@ from service.embedded.postgres import free_port
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
-# More than the buffers of the sockets on the way hold.
-EVENTS = 200_000
+# Together more than the buffers of the sockets between service and client hold.
+EVENTS = 16_000
+LONG = "x" * 1_000
 
 needs_nginx = pytest.mark.skipif(
     NGINX is None or shutil.which("openssl") is None, reason="nginx or openssl is not installed"
@@ -52,8 +53,8 @@ class Nginx:
 
 @pytest.fixture(scope="module")
 def service(reader_url: str) -> Iterator[Gunicorn]:
-    """Six threads: as many slow clients would stop it."""
-    with Gunicorn(reader_url, POOL_SIZE=2, QUEUE_SIZE=2) as service:
+    """A service with 10 threads: that many slow clients would block it."""
+    with Gunicorn(reader_url, POOL_SIZE=1, QUEUE_SIZE=1) as service:
         yield service
 
 
@@ -98,7 +99,7 @@ def nginx(service: Gunicorn, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", port)) == 0
 
-        eventually(listening, "nginx")
+        eventually(listening, "nginx to listen")
         yield nginx
     finally:
         process.terminate()
@@ -106,7 +107,7 @@ def nginx(service: Gunicorn, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def connected(service: Gunicorn) -> int:
-    """Return how many connections the service has accepted and not closed."""
+    """Return the number of the service's open connections to clients."""
     (worker,) = service.workers()
     return sum(
         connection.laddr.port == service.port and connection.status == psutil.CONN_ESTABLISHED
@@ -123,10 +124,10 @@ def connected(service: Gunicorn) -> int:
         pytest.param(ROLLUP_ALL, {}, id="no key"),
         pytest.param(f"{ROLLUP_ALL}&limit=0", KEY, id="bad parameter"),
         pytest.param("/nowhere", {}, id="no such path"),
-        pytest.param("/health/ready", {}, id="ready, asked from this machine"),
+        pytest.param("/health/ready", {}, id="ready, allowed from this machine"),
     ],
 )
-def test_an_answer_passes_as_it_is(
+def test_an_answer_passes_unchanged(
     nginx: Nginx, service: Gunicorn, tables: Tables, path: str, headers: dict[str, str]
 ) -> None:
     direct, proxied = service.get(path, headers), nginx.get(path, headers)
@@ -159,13 +160,14 @@ def test_slow_and_silent_clients_do_not_reach_the_service(nginx: Nginx, service:
 
 
 @needs_nginx
-def test_a_client_that_does_not_read_holds_no_thread_of_the_service(
+def test_a_client_that_does_not_read_blocks_no_thread_of_the_service(
     nginx: Nginx, service: Gunicorn, tables: Tables
 ) -> None:
     tables.account(NOVA)
     tables.execute(
-        "INSERT INTO public.usage_events (account_id, credits_deducted_cents) SELECT %s, 1 FROM generate_series(1, %s)",
-        (str(NOVA), EVENTS),
+        "INSERT INTO public.usage_events (account_id, model_id, credits_deducted_cents)"
+        " SELECT %s, %s, 1 FROM generate_series(1, %s)",
+        (str(NOVA), LONG, EVENTS),
     )
     path = f"/api/admins/credits/events?account_id={NOVA}&period=all"
     lazy = nginx.connect()
@@ -174,7 +176,7 @@ def test_a_client_that_does_not_read_holds_no_thread_of_the_service(
         f"x-api-key: {ADMIN_KEY}\r\n\r\n".encode()
     )
     eventually(lambda: [line for line in service.access_lines() if line["path"] == path.split("?")[0]], "the answer")
-    eventually(lambda: connected(service) == 0, "the service to be rid of it")
+    eventually(lambda: connected(service) == 0, "the service to have sent it")
     received = b""
     while block := lazy.recv(1_048_576):
         received += block
@@ -188,17 +190,15 @@ def test_a_client_that_does_not_read_holds_no_thread_of_the_service(
 
 
 @needs_nginx
-def test_its_log_names_no_account(nginx: Nginx, tables: Tables) -> None:
+def test_the_log_of_nginx_names_no_account(nginx: Nginx, tables: Tables) -> None:
     assert nginx.get(f"/api/admins/credits/events?account_id={NOVA}").status == 200
     eventually(lambda: " GET /api/admins/credits/events 200 " in nginx.log.read_text(), "its line")
     assert str(NOVA) not in nginx.log.read_text()
 
 
 @needs_nginx
-def test_when_the_service_is_gone_its_clients_still_get_the_envelope(
-    nginx: Nginx, service: Gunicorn, tables: Tables
-) -> None:
-    """The last of those that share the service."""
+def test_without_the_service_clients_get_the_envelope(nginx: Nginx, service: Gunicorn, tables: Tables) -> None:
+    """The last test of this file that uses the service."""
     assert nginx.get().status == 200
     assert service.stop() == 0
     answer = nginx.get()
@@ -211,7 +211,7 @@ def test_when_the_service_is_gone_its_clients_still_get_the_envelope(
     assert answer.headers["access-control-allow-origin"] == "*"
 
 
-def test_it_waits_longer_than_the_service_takes() -> None:
+def test_nginx_waits_longer_than_a_request_may_take() -> None:
     settings = Settings(database_url="postgresql://x", api_key_secret="x")
     waits = re.findall(r"proxy_(?:read|send)_timeout (\d+)s;", CONFIGURATION.read_text())
     assert waits
@@ -221,16 +221,16 @@ def test_it_waits_longer_than_the_service_takes() -> None:
 UNIT = ROOT / "deploy" / "admin-credits.service"
 
 
-def test_systemd_waits_longer_than_the_service_may_take_to_stop() -> None:
+def test_systemd_waits_longer_than_gunicorn_may_take_to_stop() -> None:
     (patience,) = re.findall(r"^TimeoutStopSec=(\d+)$", UNIT.read_text(), re.MULTILINE)
     assert int(patience) > Settings(database_url="postgresql://x", api_key_secret="x").graceful_timeout_s
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     unit = tmp_path / UNIT.name
     installed = UNIT.read_text()
-    # It wants to see the program.
+    # systemd-analyze checks that the program exists.
     program = tmp_path / "gunicorn"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)

@@ -1,4 +1,4 @@
-"""A read replica: the service only reads, so a real standby of PostgreSQL serves it."""
+"""The service on a standby of PostgreSQL: it only reads."""
 
 import shutil
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ NAME = "replicated"
 
 @pytest.fixture(scope="module")
 def servers(server_folder: Path) -> Iterator[tuple[PostgresServer, PostgresServer]]:
-    """A primary, and a standby that began as a copy of its files."""
+    """A primary, and a standby made from a copy of its files."""
     folders = [server_folder / "primary", server_folder / "standby"]
     folders[0].mkdir(mode=0o755)
     with ExitStack() as stack:
