@@ -397,7 +397,7 @@ def test_a_server_that_stops_answering_is_given_up(fragile: PostgresServer, data
         ready, rollup = Asking(service, path="/health/ready"), service.get()
         assert ready.one().status == 503
         assert (rollup.status, rollup.json()) == (503, UNREACHABLE)
-        assert "NoAnswer, SQLSTATE None, in query caller" in service.err()
+        assert "NoAnswer, SQLSTATE None, in query " in service.err()
         assert "NoAnswer while connecting" in service.err()
         proxy.silent = False
         assert is_whole(service.get())
