@@ -1,7 +1,7 @@
-"""`make run` without DATABASE_URL: a private PostgreSQL with demo data, and gunicorn before it.
+"""`make run` without DATABASE_URL: gunicorn and a private PostgreSQL with demo data.
 
-Ctrl-C, SIGTERM and SIGHUP, at any moment, stop both and exit with 0. It exits with 1, and a sentence that says why,
-when something cannot be started or ends by itself.
+Ctrl-C, SIGTERM and SIGHUP stop both at any moment; the exit status is then 0. When one of them cannot start or ends by
+itself, the exit status is 1 and a sentence says why.
 """
 
 import os
@@ -28,22 +28,22 @@ from service.embedded.postgres import (
 )
 
 ROOT = Path(__file__).parents[2]
-HOST = "127.0.0.1"  # whatever the environment says: everybody knows the demo's key
+HOST = "127.0.0.1"  # not a setting, because the key of the demo is public
 
 
 def main() -> None:
-    """Serve the demo until a signal comes."""
+    """Serve the demo until a signal arrives."""
     _exit_on_signals()
     environment = {
         **libpq_free_environment(),
         "API_KEY_SECRET": DEMO_SECRET,
         "ADMIN_ORGANIZATION_ID": str(ORGANIZATION),
         "HOST": HOST,
-        "DATABASE_URL": f"postgresql://{HOST}",  # until there is one
-        # It could, say, have gunicorn leave for the background.
+        "DATABASE_URL": f"postgresql://{HOST}",  # replaced when the database is loaded
+        # Its flags could run gunicorn as a daemon.
         "GUNICORN_CMD_ARGS": "",
     }
-    # psycopg2 reads this process's own.
+    # psycopg2 reads the environment of this process.
     for name in os.environ.keys() - environment.keys():
         del os.environ[name]
     try:
@@ -62,12 +62,12 @@ def _serve(environment: dict[str, str], settings: Settings, listener: socket.soc
         server.start()
         environment["DATABASE_URL"] = load_demo(server, datetime.now(UTC))
         with signals_held():
-            gunicorn = subprocess.Popen(  # noqa: S603 - our own program, no shell
+            gunicorn = subprocess.Popen(  # noqa: S603 - gunicorn, no shell
                 [sys.executable, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}", "wsgi:app"],
                 cwd=ROOT,
                 env=environment,
                 pass_fds=[listener.fileno()],
-                # A Ctrl-C is for this process: gunicorn ends before PostgreSQL does.
+                # Ctrl-C signals this process alone, which stops gunicorn before PostgreSQL.
                 start_new_session=True,
                 preexec_fn=lambda: end_with_parent(signal.SIGTERM, parent),
             )
@@ -87,9 +87,9 @@ def _serve(environment: dict[str, str], settings: Settings, listener: socket.soc
 
 
 def _stop_group(leader: subprocess.Popen[bytes], patience_s: float) -> None:
-    """Stop gunicorn and its workers; requests that were accepted are answered, as far as patience lasts."""
+    """Stop gunicorn and its workers; kill them when accepted requests are not answered within ``patience_s``."""
     deadline = time.monotonic() + patience_s
-    # To all, and again: a worker that is only just being forked loses the signal that gunicorn passes on.
+    # Signal the whole group, and repeatedly: a worker that gunicorn is forking can miss the signal.
     while leader.poll() is None and time.monotonic() < deadline:
         os.killpg(leader.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
@@ -101,21 +101,21 @@ def _stop_group(leader: subprocess.Popen[bytes], patience_s: float) -> None:
 
 def _exit_on_signals() -> None:
     def leave(*_: object) -> None:
-        # Through every `finally`, which a second signal must not cut short.
+        # A second signal must not interrupt the `finally` blocks.
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         sys.exit(0)
 
     for number in STOP_SIGNALS:
-        # nohup has SIGHUP ignored, and is to be obeyed.
+        # nohup ignores SIGHUP.
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, leave)
-    # make may be killed.
+    # Stop when make is killed.
     end_with_parent(signal.SIGTERM, os.getppid())
 
 
 def _listen(port: int) -> socket.socket:
-    """Take the port before anything slow is started, and for good: gunicorn inherits the socket."""
+    """Listen on the port before anything slow starts; gunicorn inherits the socket."""
     try:
         return socket.create_server((HOST, port))
     except OSError as error:
@@ -127,7 +127,7 @@ def _wait_until_live(port: int, gunicorn: subprocess.Popen[bytes]) -> None:
     connection = HTTPConnection(HOST, port)
     try:
         connection.request("GET", "/health/live")
-        # The answer comes when gunicorn is up: until then the connection waits in the socket's queue.
+        # Until gunicorn has started, the connection waits in the backlog of the socket.
         while not select.select([connection.sock], [], [], 0.1)[0] and gunicorn.poll() is None:
             pass
         if gunicorn.poll() is None and connection.getresponse().status == 200:
@@ -136,14 +136,14 @@ def _wait_until_live(port: int, gunicorn: subprocess.Popen[bytes]) -> None:
         pass
     finally:
         connection.close()
-    raise EmbeddedPostgresError("gunicorn did not start; it says why above.")
+    raise EmbeddedPostgresError("gunicorn did not start; its log above says why.")
 
 
 def _wait_for_an_end(server: PostgresServer, gunicorn: subprocess.Popen[bytes]) -> None:
-    """Return when a signal asks for the end; nothing interrupts what comes after.
+    """Return when a stop signal arrives; the signals stay blocked afterwards.
 
     Raises:
-        EmbeddedPostgresError: when one of the two has ended by itself.
+        EmbeddedPostgresError: when PostgreSQL or gunicorn ends by itself.
     """
     awaited = {*STOP_SIGNALS, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, awaited)

@@ -1,8 +1,8 @@
-"""Demo data: a platform of some three hundred accounts that spends credits, made anew for every UTC day.
+"""Demo data: about three hundred accounts that spend credits, generated for the current UTC day.
 
-The accounts are the same on every day, and what happened to them is a function of the day alone. Only today's events
-are placed by the moment of loading: each at its own fraction of the time since midnight. So the answers are the same
-whenever on a day the demo is loaded, no period is empty, and nothing lies in the future.
+The accounts never change; events, grants and balances depend on the day alone. The times of today's events are scaled
+to the time of loading, so that none lies in the future. Answers are therefore the same at every hour of a day, and no
+period is empty.
 """
 
 import csv
@@ -24,7 +24,7 @@ import psycopg2
 from service.embedded.postgres import PostgresServer
 
 SQL = Path(__file__).parents[2] / "sql"
-DEMO_SECRET = "demo-secret"  # noqa: S105 - known to everybody, as the keys are: the demo listens on this machine alone
+DEMO_SECRET = "demo-secret"  # noqa: S105 - public, as the keys are; the demo listens on 127.0.0.1 alone
 ADMIN_KEY = "demo-admin-key"
 USER_KEY = "demo-user-key"
 READER = "credits_reader"
@@ -33,7 +33,7 @@ ORGANIZATION = UUID("04e3aba9-c130-4fb8-8b92-34e95d43e66b")
 ADMIN = UUID("0ad31b00-5a6f-4f0e-9c1d-1e7a40b0c0de")
 TOP_SPENDER = UUID("3c90c3cc-0d44-4b50-8888-8dd25736052a")
 SPENDERS = 280
-IDLERS = 20  # accounts without a single event
+IDLERS = 20  # accounts without events
 DAYS = 90
 EVENTS = 50_000
 DAY_US = 86_400_000_000
@@ -47,7 +47,7 @@ SECOND_WORDS = (
     "Agency", "Archive", "Audio", "Cinema", "Collective", "Films", "Games", "House", "Labs", "Media", "Music",
     "Press", "Radio", "Records", "Sound", "Studio", "Theatre", "Works",
 )  # fmt: skip
-# What a table on a screen must survive; they are among the first, where everybody sees them.
+# Names that a table or a spreadsheet may display wrongly, on the first page.
 REMARKABLE_NAMES = {
     2: "<b>Bold</b> & Sons",
     3: "Åse Ødegård 音楽 🎧",
@@ -61,20 +61,20 @@ MODELS = (
     ("google", "gemini-2.5-pro"),
     ("google", "gemini-2.5-flash"),
     ("mistral", "mistral-large"),
-    (None, None),  # a charge for something else than a model
+    (None, None),  # a charge without a model
 )
 REASONS = ("launch promotion", "welcome credits", "apology for an outage", "annual plan", "correction by support")
-# The first wallets were charged without an event: so much is missing in them.
+# Cents missing in the first wallets, which were charged without an event.
 UNRECORDED_CHARGES = {0: 250, 1: 1_200, 2: 75}
 
 Rows = list[tuple[Any, ...]]
 
 
 def load_demo(server: PostgresServer, now: datetime) -> str:
-    """Load the demo of the UTC day of ``now`` unless it is there, and return the URI that the service reads it by.
+    """Load the demo of the UTC day of ``now`` unless it exists, and return the URI with which the service reads it.
 
-    The database is named by the day and a digest of all it is made from. It gets its name when it is complete, and the
-    demos of other days and of interrupted starts are dropped.
+    The name of the database has the day and a digest of the files it is made from. The database gets this name when it
+    is complete. Demos of other days and of interrupted loads are dropped.
     """
     name = f"demo_{now.astimezone(UTC):%Y%m%d}_{_digest()}"
     present = server.psql("-At", "-c", "SELECT datname FROM pg_catalog.pg_database WHERE datname ^@ 'demo_'").split()
@@ -101,7 +101,7 @@ def load_demo(server: PostgresServer, now: datetime) -> str:
 
 
 def _scripts() -> list[Path]:
-    """Return what makes a database of production's shape: the tables, then what a DBA applies."""
+    """Return the scripts that create the tables, then those that a DBA applies."""
     applied = (SQL / "dba" / name for name in ("reader_role.sql", "indexes.sql"))
     return [*sorted((SQL / "schema").glob("*.sql")), *(script for script in applied if script.exists())]
 
@@ -112,12 +112,12 @@ def _digest() -> str:
 
 
 def key_hash(key: str) -> str:
-    """Return what the demo's database knows a key by."""
+    """Return the hash by which the database identifies a key."""
     return hmac.new(DEMO_SECRET.encode(), key.encode(), hashlib.sha256).hexdigest()
 
 
 def demo_tables(now: datetime) -> Iterator[tuple[str, str, Rows]]:
-    """Yield every table's name, columns and rows, in an order that the foreign keys allow."""
+    """Yield the name, the columns and the rows of each table, in an order that the foreign keys allow."""
     now = now.astimezone(UTC)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     accounts, emails = _accounts(midnight)
@@ -149,8 +149,8 @@ def _uuid(rng: random.Random) -> UUID:
 
 
 def _accounts(midnight: datetime) -> tuple[Rows, Rows]:
-    """Return the accounts, the organisation and the admin first and the idle ones last, and their addresses."""
-    rng = random.Random("accounts")  # noqa: S311 - the same for everybody, on purpose
+    """Return the accounts (first the organisation and the admin, last the idle ones) and their addresses."""
+    rng = random.Random("accounts")  # noqa: S311 - must be reproducible
     accounts: Rows = [(ORGANIZATION, "Platform Operations"), (ADMIN, "Ada Admin"), (TOP_SPENDER, "Nova Records")]
     emails: Rows = [(_uuid(rng), TOP_SPENDER, "ops@nova.example", midnight)]
     while len(accounts) < 2 + SPENDERS + IDLERS:
@@ -163,7 +163,7 @@ def _accounts(midnight: datetime) -> tuple[Rows, Rows]:
         updated_at = midnight - timedelta(microseconds=rng.randrange(DAYS * DAY_US))
         locals_ = ("ops", "billing", "hello", "team", "accounts")
         for copy in range(rng.choices((0, 1, 2, 5), (6, 74, 14, 6))[0]):
-            # The first two were updated at once: which is the primary one, only the text tells.
+            # The first two have the same time, so that the text decides which is the primary address.
             earlier = timedelta(days=max(0, copy - 1))
             emails.append((_uuid(rng), account, f"{locals_[copy]}@{domain}", updated_at - earlier))
         if number % 50 == 49:
@@ -172,23 +172,23 @@ def _accounts(midnight: datetime) -> tuple[Rows, Rows]:
 
 
 def _like(rank: int) -> int:
-    """Return whose spending the account of a rank repeats: 41 that of 40, ...; their totals are always equal."""
+    """Return the rank whose spending an account repeats, so that totals are equal: 41 repeats 40, and so on to 79."""
     return rank - rank % 2 if 40 <= rank < 80 else rank
 
 
 def _spending(day: str, rank: int, count: int) -> list[tuple[int, int]]:
-    """Return what the account of a rank spent: days ago and credits of each of its events, in no order."""
-    rng = random.Random(f"{day} {rank}")  # noqa: S311 - the same for everybody, on purpose
-    # One in forty left a month ago, one in forty came this week.
+    """Return (days ago, credits) of each event of the account of a rank, unordered."""
+    rng = random.Random(f"{day} {rank}")  # noqa: S311 - must be reproducible
+    # One account in forty has spent nothing for a month, one in forty is new this week.
     first, last = {14: (30, DAYS - 1), 38: (0, 6)}.get(rank % 40, (0, DAYS - 1))
     price = rng.lognormvariate(2.3, 0.3)
     spending = []
     for _ in range(count):
         kind = rng.random()
         if rank >= SPENDERS - 3 or kind < 0.01:
-            credits_ = 0  # on the house
+            credits_ = 0  # free of charge
         elif kind < 0.013:
-            credits_ = -rng.randrange(1, 100)  # given back
+            credits_ = -rng.randrange(1, 100)  # a refund
         else:
             credits_ = 1 + int(price * rng.lognormvariate(0, 1.2))
         spending.append((rng.randint(first, last), credits_))
@@ -196,9 +196,9 @@ def _spending(day: str, rank: int, count: int) -> list[tuple[int, int]]:
 
 
 def _events(now: datetime, midnight: datetime, spenders: list[UUID]) -> Rows:
-    """Return the events, oldest first: a few accounts have most of them."""
+    """Return the events, oldest first; a few accounts have most of them."""
     day = f"{midnight:%Y-%m-%d}"
-    rng = random.Random(day)  # noqa: S311 - the same for everybody, on purpose
+    rng = random.Random(day)  # noqa: S311 - must be reproducible
     shares = [(_like(rank) + 1) ** -0.9 for rank in range(len(spenders))]
     today_us = (now - midnight) // timedelta(microseconds=1)
     events: Rows = []
@@ -229,15 +229,15 @@ def _events(now: datetime, midnight: datetime, spenders: list[UUID]) -> Rows:
 
 
 def _grants(midnight: datetime, spenders: list[UUID], events: Rows) -> tuple[Rows, Rows]:
-    """Return the grants, and the wallets that they and the events after them leave."""
-    rng = random.Random(f"grants {midnight:%Y-%m-%d}")  # noqa: S311 - the same for everybody, on purpose
+    """Return the grants, and the wallets that result from them and the events after them."""
+    rng = random.Random(f"grants {midnight:%Y-%m-%d}")  # noqa: S311 - must be reproducible
     charges = defaultdict(list)
     for event in events:
         charges[event[1]].append((event[10], event[11]))
     grants: Rows = []
     wallets: Rows = []
     for account in rng.sample(spenders, 110):
-        # Not on the day itself: what today's events leave would depend on the moment of loading.
+        # None today: the rest after today's events would depend on the time of loading.
         moments = sorted(
             midnight - timedelta(microseconds=rng.randrange(1, (DAYS - 1) * DAY_US))
             for _ in range(rng.choice((1, 1, 2)))

