@@ -7,13 +7,13 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --on
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format psql soak bench screenshot lock clean
-# Two `make` side by side must not both build the virtual environment: each stamp is made under a lock.
+# Each stamp is made under a lock, so that two `make` processes do not build the virtual environment at once.
 LOCKED := flock .make.lock
 
 help: ## List the commands.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
 
-run: $(VENV)/embedded.stamp ## Serve on 127.0.0.1:8000: demo data, or DATABASE_URL where it is set.
+run: $(VENV)/embedded.stamp ## Serve demo data on 127.0.0.1:8000, or DATABASE_URL if it is set.
 	@if [ -n "$$DATABASE_URL" ]; then exec $(RUN) -m gunicorn wsgi:app; else exec $(RUN) -m service.embedded; fi
 
 test: $(VENV)/dev.stamp ## Run the suite on the embedded PostgreSQL; POSTGRES_BIN names another server's binaries.
@@ -25,11 +25,11 @@ lint: $(VENV)/dev.stamp ## Check format, style, types and SQL.
 	@$(RUN) -m mypy
 	@$(RUN) -m sqlfluff lint --disable-progress-bar sql tests/data
 
-format: $(VENV)/dev.stamp ## Rewrite the Python files in the one format.
+format: $(VENV)/dev.stamp ## Format the Python files.
 	@$(RUN) -m ruff format .
 	@$(RUN) -m ruff check --fix .
 
-psql: $(VENV)/embedded.stamp ## Run a query file on DATABASE_URL as the service would: make psql Q=credits_rollup PERIOD=weekly
+psql: $(VENV)/embedded.stamp ## Run a query file on DATABASE_URL with the parameters of the service: make psql Q=credits_rollup PERIOD=weekly
 	@$(RUN) -m service.psql $(ARGS)
 
 soak: $(VENV)/dev.stamp ## What takes too long for every run: 100,000 requests, 1,000 cuts, 10,000 oddities.
@@ -41,7 +41,7 @@ bench: $(VENV)/dev.stamp ## Measure what an answer costs, on a million events, o
 screenshot: $(VENV)/dev.stamp ## Make the picture of the README anew, with Debian's chromium.
 	@PYTHONPATH=. $(RUN) tests/screenshot.py
 
-lock: $(VENV)/dev.stamp ## Resolve setup.cfg into requirements/*.lock anew.
+lock: $(VENV)/dev.stamp ## Resolve setup.cfg into requirements/*.lock again.
 	@$(LOCK) --all-extras --output-file requirements/dev.lock
 	@$(LOCK) --extra embedded --constraint requirements/dev.lock --output-file requirements/embedded.lock
 	@$(LOCK) --constraint requirements/dev.lock --output-file requirements/runtime.lock
@@ -49,7 +49,7 @@ lock: $(VENV)/dev.stamp ## Resolve setup.cfg into requirements/*.lock anew.
 LOCK := $(RUN) -m uv pip compile setup.cfg --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links --upgrade
 
-clean: ## Remove everything that make made, the demo database too.
+clean: ## Remove everything that make created, including the demo database.
 	@for link in .data/*/elsewhere; do \
 		case "$$(readlink "$$link")" in /var/tmp/admin-credits-*) rm -rf "$$(readlink "$$link")";; esac; done
 	@rm -rf $(VENV) .data .make.lock .mypy_cache .pytest_cache .ruff_cache .hypothesis

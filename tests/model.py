@@ -163,7 +163,7 @@ def days_body(
     }
 
 
-# Times at which errors by one show: midnight, the microsecond before, a leap day, new year, both changes of clocks.
+# Times at which off-by-one errors show: midnight, the microsecond before, a leap day, new year, both changes of clocks.
 NOWS = st.sampled_from(
     [
         datetime(2026, 11, 22, 10, 15, tzinfo=UTC),

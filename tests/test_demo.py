@@ -142,7 +142,7 @@ def test_spend_has_a_long_tail_and_exact_ties_in_every_period(demo: Demo) -> Non
     assert [total for total, _ in rollup(demo["usage_events"], 10_000).values()].count(0) == 3
 
 
-def test_accounts_have_odd_names_none_or_many_addresses(demo: Demo) -> None:
+def test_accounts_have_odd_names_and_up_to_five_addresses(demo: Demo) -> None:
     accounts, emails = demo["accounts"], demo["account_emails"]
     assert len(accounts) == 302
     names = [account["name"] for account in accounts]
@@ -192,7 +192,7 @@ def name_of(url: str) -> str:
     return url.rpartition("/")[2].partition("?")[0]
 
 
-def test_a_load_that_fails_leaves_no_demo_and_the_next_replaces_its_rest(
+def test_a_load_that_fails_leaves_no_demo_and_can_be_repeated(
     server: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for folder in ("schema", "dba"):
@@ -204,7 +204,7 @@ def test_a_load_that_fails_leaves_no_demo_and_the_next_replaces_its_rest(
         with pytest.raises(EmbeddedPostgresError, match="division by zero"):
             load_demo(server, MORNING)
     assert list(databases(server)) == ["demo_partial"]
-    # A connection to it must not prevent that it is dropped.
+    # An open connection must not prevent the drop of the incomplete database.
     with closing(psycopg2.connect(server.url("demo_partial"))):
         url = load_demo(server, MORNING)
     assert list(databases(server)) == [name_of(url)]

@@ -1,4 +1,4 @@
-"""`make run` and the private PostgreSQL server of it: real processes are started, stopped and killed."""
+"""`make run` and its private PostgreSQL server, as processes that are started, stopped and killed."""
 
 import importlib.util
 import os
@@ -202,7 +202,7 @@ def test_the_server_ends_with_the_process_that_started_it(used_folder: Path) -> 
 
 
 def test_a_start_killed_during_initdb_is_repaired_by_the_next(folder: Path) -> None:
-    """The path is longer than the address of a Unix socket may be."""
+    """The path is longer than that of a Unix socket may be."""
     path = folder / ("long/" * 40)
     with starter(path) as parent:
         eventually(lambda: list(path.rglob("*.partial/cluster/PG_VERSION")), "initdb to work")
@@ -488,7 +488,7 @@ def test_the_kill_of_the_supervisor_leaves_no_process_and_the_next_start_loads_n
         pytest.param("server/*/cluster/base/16*", id="the demo is loaded"),
     ],
 )
-def test_a_signal_stops_a_start(run: Callable[..., Demo], second_port: int, reached: str) -> None:
+def test_a_signal_stops_the_demo_while_it_starts(run: Callable[..., Demo], second_port: int, reached: str) -> None:
     demo = run(port=second_port)
     eventually(lambda: list(demo.folder.glob(reached)), reached)
     demo.stop(signal.SIGTERM)

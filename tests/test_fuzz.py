@@ -1,4 +1,4 @@
-"""No request is answered with a 5xx but 501: the service answers with its envelope, gunicorn with a 4xx or 501."""
+"""No request is answered with a 5xx, except a 501 of gunicorn; the service answers with its envelope."""
 
 import http.client
 import io
