@@ -7,7 +7,7 @@ from flask import Flask, abort
 from flask.testing import FlaskClient
 from werkzeug.exceptions import default_exceptions
 
-from conftest import ROLLUP, Tables
+from conftest import ROLLUP
 from service import create_app
 from service.config import Settings
 
@@ -79,22 +79,3 @@ def test_another_method_is_a_405_with_allow_even_without_a_key(client: FlaskClie
     assert response.status_code == 405
     assert set(response.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
     assert response.get_json() == {"status": "error", "error": "Specified method is invalid for this resource."}
-
-
-def test_an_error_of_the_database_is_a_500_without_its_text(
-    admin: FlaskClient, tables: Tables, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A table disappears after the readiness check has passed."""
-    assert admin.get(ROLLUP).status_code == 200
-    tables.execute("ALTER TABLE public.usage_events RENAME TO elsewhere")
-    try:
-        response = admin.get(ROLLUP)
-    finally:
-        tables.execute("ALTER TABLE public.elsewhere RENAME TO usage_events")
-    assert (response.status_code, response.get_json()) == (
-        500,
-        {"status": "error", "error": "Something went wrong on the server."},
-    )
-    assert "UndefinedTable, SQLSTATE 42P01, in query credits_rollup" in caplog.text
-    assert "does not exist" not in caplog.text
-    assert admin.get(ROLLUP).status_code == 200
