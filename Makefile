@@ -36,10 +36,10 @@ soak: $(VENV)/dev.stamp ## What takes too long for every run: 100,000 requests, 
 	@$(RUN) -m pytest -s tests/soak.py $(ARGS)
 
 bench: $(VENV)/dev.stamp ## Measure what an answer costs, on a million events, or ARGS='--events 10000000'; into docs.
-	@PYTHONPATH=. $(RUN) tests/bench.py $(ARGS)
+	@PYTHONPATH=.:tests $(RUN) tests/bench/bench.py $(ARGS)
 
 screenshot: $(VENV)/dev.stamp ## Make the picture of the README anew, with Debian's chromium.
-	@PYTHONPATH=. $(RUN) tests/screenshot.py
+	@PYTHONPATH=.:tests $(RUN) tests/bench/screenshot.py
 
 lock: $(VENV)/dev.stamp ## Resolve setup.cfg into requirements/*.lock again.
 	@$(LOCK) --all-extras --output-file requirements/dev.lock

@@ -20,6 +20,7 @@ from flask.testing import FlaskClient
 from psycopg2.extras import execute_values, register_uuid
 from werkzeug.test import TestResponse
 
+from live import ADMIN_KEY, LOGGED, SECRET
 from service import create_app
 from service.budget import Budget
 from service.config import Settings
@@ -31,10 +32,8 @@ from service.snapshot import Snapshot
 SQL = Path(__file__).parent.parent / "sql"
 DATABASE = "credits"
 READER_PASSWORD = "a password of the tests"
-SECRET = "a secret of the tests"
 ORGANIZATION = UUID("04e3aba9-c130-4fb8-8b92-34e95d43e66b")
 ADMIN = UUID("aaaaaaaa-0000-4000-8000-000000000001")
-ADMIN_KEY = "key-of-the-admin"
 ROLLUP = "/api/admins/credits/rollup"
 EVENTS = "/api/admins/credits/events"
 DAYS = "/api/admins/credits/days"
@@ -50,9 +49,6 @@ TABLES = (
     "credit_grants",
     "accounts",
 )
-
-# What the service has logged in this run, in any process.
-LOGGED: list[str] = []
 
 # A libpq variable of the caller's environment must not reach the service.
 for _name in [name for name in os.environ if name.startswith("PG")]:

@@ -1,4 +1,7 @@
-"""A real gunicorn, a network that can be cut, and clients: what the live tests are made of."""
+"""Start the service under gunicorn, send it requests, and disturb its network.
+
+The bench uses this module too, so it imports nothing of conftest.
+"""
 
 import ctypes
 import http.client
@@ -14,36 +17,44 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import psutil
+import psycopg2
 
-from conftest import ADMIN_KEY, LOGGED, ROLLUP, SECRET, Tables
 from service.embedded.postgres import free_port
 
+if TYPE_CHECKING:
+    from conftest import Tables
+
 ROOT = Path(__file__).parent.parent
-ROLLUP_ALL = f"{ROLLUP}?period=all"
+ROLLUP_ALL = "/api/admins/credits/rollup?period=all"
+SECRET = "a secret of the tests"
+ADMIN_KEY = "key-of-the-admin"
 KEY = {"x-api-key": ADMIN_KEY}
-# How long a test waits for what must come. Not a promise of the service: other things run on the machine too.
+# How long a test waits for a condition; long, because the machine may be busy.
 PATIENCE_S = 60
 CLONE_NEWNET = 0x40000000
 
+# Everything that this process and the gunicorns it started have logged.
+LOGGED: list[str] = []
+
 
 def eventually(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
-    """Return what the condition returns once that is true; fail when it never is."""
+    """Wait until the condition returns a true value, and return that value."""
     deadline = time.monotonic() + patience_s
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"in vain waited {patience_s} s for {what}"
+        assert time.monotonic() < deadline, f"waited {patience_s} s in vain for {what}"
         time.sleep(0.02)
     return value
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: ``headers`` in lower case."""
+    """An HTTP response; the names in ``headers`` are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -54,11 +65,14 @@ class Answer:
 
 
 class Gunicorn:
-    """The service as production runs it, on a free port, with settings and flags of a test's own."""
+    """The service under gunicorn on a free port, with one worker unless WEB_CONCURRENCY says otherwise.
 
-    def __init__(self, database_url: str, *flags: str, **settings: int | str) -> None:
+    ``flags`` are gunicorn's, ``settings`` environment variables. Another ``app`` must answer /health/live with 200.
+    """
+
+    def __init__(self, database_url: str, *flags: str, app: str = "wsgi:app", **settings: int | str) -> None:
         self.port = free_port()
-        # The files have no names: nothing is left of them.
+        # Temporary files, because a pipe that nobody reads fills up.
         self._out, self._err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 - closed at the exit
         environment = {
             "PATH": os.environ["PATH"],
@@ -70,12 +84,14 @@ class Gunicorn:
         }
         self._workers = int(environment["WEB_CONCURRENCY"])
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "gunicorn", *flags, "wsgi:app"],
+            [sys.executable, "-W", "error", "-m", "gunicorn", *flags, app],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=self._out,
             stderr=self._err,
+            # Ctrl-C reaches only the process that started it, which then stops it.
+            start_new_session=True,
         )
 
     def __enter__(self) -> Self:
@@ -108,7 +124,7 @@ class Gunicorn:
             return False
 
     def get(self, path: str = ROLLUP_ALL, headers: dict[str, str] | None = None, method: str = "GET") -> Answer:
-        """Ask on a connection of its own; with the admin's key unless other headers are given."""
+        """Send a request on a new connection; the default headers hold the admin's key."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S * 2)
         try:
             return ask(connection, path, headers, method)
@@ -116,7 +132,7 @@ class Gunicorn:
             connection.close()
 
     def stop(self) -> int:
-        """Ask it to stop as systemd does, return its exit status."""
+        """Send SIGTERM, as systemd does, and return the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE_S)
 
@@ -135,7 +151,7 @@ class Gunicorn:
 
     @staticmethod
     def _read(file: Any) -> str:
-        # Not file.seek(): the child writes at the offset that it shares with us.
+        # seek() would move the offset at which the child writes.
         return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
 
     def access_lines(self) -> list[dict[str, Any]]:
@@ -156,7 +172,7 @@ def ask(
 
 
 class Asking:
-    """Requests under way, each in a thread of its own; ``answers`` in the order of their coming."""
+    """Concurrent requests, each in its own thread; ``answers`` are in the order of arrival."""
 
     def __init__(self, service: Gunicorn, count: int = 1, path: str = ROLLUP_ALL) -> None:
         self.answers: list[Answer] = []
@@ -184,14 +200,17 @@ class Asking:
 
 
 class Proxy:
-    """A TCP proxy before a server on this machine, whose network can be cut, made silent, and cut in mid-answer."""
+    """A TCP proxy in front of a server on this machine that can cut its connections or stop forwarding.
+
+    While ``silent`` is true it discards what it receives. Each number in ``cut_after`` cuts one connection after more
+    than that many bytes from the server.
+    """
 
     def __init__(self, target_port: int, listener: socket.socket | None = None) -> None:
         self._target_port = target_port
         self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.silent = False
-        # A connection is cut after so many bytes of the server's; each time one number is used up.
         self.cut_after: list[int] = []
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._sent: dict[socket.socket, int] = {}
@@ -271,19 +290,19 @@ class Proxy:
         for end in (sock, other):
             self._sent.pop(end, None)
             self._selector.unregister(end)
-            # Closing resets instead of saying goodbye.
+            # With a linger time of 0, close() sends RST instead of FIN.
             end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             end.close()
 
 
 class Cable:
-    """A network of two machines, of which one is a namespace on this one: packets to it can be made to vanish.
+    """A virtual network link to a network namespace on this machine, whose packets can be dropped.
 
-    Only root can make it. ``far`` is the address of the other end.
+    It needs root. ``far`` is the address of the other end.
     """
 
     def __init__(self) -> None:
-        # Another run of the suite has others.
+        # Addresses and names from the process id, so that two runs of the suite do not collide.
         pid = os.getpid()
         self._near, self.far = (f"10.213.{pid % 256}.{pid // 256 % 64 * 4 + end}" for end in (1, 2))
         self._name = f"ac-{pid}"
@@ -299,7 +318,7 @@ class Cable:
             self._ip("link", "set", here, "up")
             self._there("link", "set", there, "up")
             (link,) = json.loads(self._there("-j", "link", "show", there))
-            # Else a machine that says nothing is found out by ARP, which no router on the way would do.
+            # Without a permanent entry ARP reports the host as unreachable; across a router it could not.
             self._ip("neigh", "replace", self.far, "lladdr", link["address"], "dev", here, "nud", "permanent")
         except BaseException:
             self.__exit__()
@@ -307,7 +326,7 @@ class Cable:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # First: with its namespace it would end some time later.
+        # Deleting the namespace alone would remove the link later, asynchronously.
         with suppress(subprocess.CalledProcessError):
             self._ip("link", "delete", self._links[0])
         self._ip("netns", "delete", self._name)
@@ -324,7 +343,7 @@ class Cable:
         made: list[socket.socket] = []
 
         def make() -> None:
-            # Of this thread alone.
+            # setns() changes the namespace of this thread only.
             with Path("/var/run/netns", self._name).open() as namespace:
                 assert ctypes.CDLL(None).setns(namespace.fileno(), CLONE_NEWNET) == 0
             made.append(socket.create_server((self.far, 0)))
@@ -336,7 +355,7 @@ class Cable:
 
     @contextmanager
     def swallowing(self) -> Iterator[None]:
-        """Have the far end answer nothing, not even that it does not."""
+        """Drop every packet to the far end without an ICMP error."""
         self._there("addr", "del", f"{self.far}/30", "dev", self._links[1])
         try:
             yield
@@ -346,17 +365,14 @@ class Cable:
 
 @contextmanager
 def locked(owner_url: str, table: str = "usage_events") -> Iterator[Callable[[], None]]:
-    """Hold a lock that makes every reader of a table wait, until the end or until what is yielded is called."""
-    tables = Tables(owner_url)
-    try:
-        tables.execute(f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
-        yield lambda: tables.execute("ROLLBACK") and None
-    finally:
-        tables.connection.close()
+    """Make every reader of a table wait, until the end or until the yielded function is called."""
+    with closing(psycopg2.connect(owner_url)) as connection:
+        connection.cursor().execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        yield connection.rollback
 
 
-def backends(tables: Tables, waiting: bool | None = None) -> list[int]:
-    """Return the process ids of the service's connections to the database; ``waiting``: only those behind a lock."""
+def backends(tables: "Tables", waiting: bool | None = None) -> list[int]:
+    """Return the backends of the service; ``waiting`` selects those that wait for a lock, or those that do not."""
     return [
         pid
         for pid, waits in tables.execute(
