@@ -32,13 +32,14 @@ format: $(VENV)/dev.stamp ## Format the Python files.
 psql: $(VENV)/embedded.stamp ## Run a query file on DATABASE_URL with the parameters of the service: make psql Q=credits_rollup PERIOD=weekly
 	@$(RUN) -m service.psql $(ARGS)
 
-soak: $(VENV)/dev.stamp ## What takes too long for every run: 100,000 requests, 1,000 cuts, 10,000 oddities.
-	@$(RUN) -m pytest -s tests/soak.py $(ARGS)
+soak: $(VENV)/dev.stamp ## Send 100,000 requests, cut 1,000 connections, send 10,000 random requests: three minutes.
+	@PYTHONPATH=.:tests $(RUN) tests/bench/soak.py
+	@FUZZ_EXAMPLES=10000 CUTS=1000 $(RUN) -m pytest -s tests/test_fuzz.py tests/test_live_faults.py tests/test_live_overload.py $(ARGS)
 
-bench: $(VENV)/dev.stamp ## Measure what an answer costs, on a million events, or ARGS='--events 10000000'; into docs.
+bench: $(VENV)/dev.stamp ## Measure what an answer costs with a million events, or ARGS='--events 10000000'; writes to docs.
 	@PYTHONPATH=.:tests $(RUN) tests/bench/bench.py $(ARGS)
 
-screenshot: $(VENV)/dev.stamp ## Make the picture of the README anew, with Debian's chromium.
+screenshot: $(VENV)/dev.stamp ## Take the picture of the README again, with Debian's chromium.
 	@PYTHONPATH=.:tests $(RUN) tests/bench/screenshot.py
 
 lock: $(VENV)/dev.stamp ## Resolve setup.cfg into requirements/*.lock again.

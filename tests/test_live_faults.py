@@ -24,6 +24,8 @@ from service.errors import DatabaseTimeout
 from service.queries import Query
 
 ACCOUNTS = [UUID(int=n) for n in range(1, 401)]
+# `make soak` cuts more often.
+CUTS = int(os.environ.get("CUTS", "16"))
 UNREACHABLE = {"status": "error", "error": "The database cannot be reached; try again shortly."}
 TOO_LONG = {"status": "error", "error": "The database took too long to answer; try again."}
 SHORTER = {"status": "error", "error": "The database took too long to answer; ask for a shorter period."}
@@ -257,7 +259,8 @@ def test_a_query_that_a_standby_cancels_is_retried_on_a_new_connection(
 
 def test_cuts_leak_no_slot_thread_or_descriptor(fragile: PostgresServer, database: Tables) -> None:
     with Proxy(fragile.port) as proxy, Gunicorn(reader(fragile, proxy.port), **LIMITS) as service:
-        outcome = cut_often(service, proxy, fragile, database, cuts=16)
+        outcome = cut_often(service, proxy, fragile, database, CUTS)
+        print(f"{CUTS} cuts: {dict(outcome)}")
         assert outcome["200"] > 0
 
 

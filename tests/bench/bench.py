@@ -76,7 +76,7 @@ def figure(number: float) -> str:
 
 def cell(sample: list[float]) -> str:
     """Return the median and, in parentheses, the 95th percentile."""
-    return f"{figure(median(sample))} ({figure(sorted(sample)[-(-len(sample) * 95 // 100) - 1])})"
+    return f"{figure(median(sample))} ({figure(sorted(sample)[len(sample) * 95 // 100])})"
 
 
 def compare(*ways: Callable[[], float]) -> list[list[float]]:
@@ -93,15 +93,8 @@ def compare(*ways: Callable[[], float]) -> list[list[float]]:
 
 def serve(database: Database, **options: Any) -> Gunicorn:
     """Start the service as production does, but have it keep idle connections open."""
-    options = {
-        "GRACEFUL_TIMEOUT_S": 200,
-        "WEB_CONCURRENCY": 2,
-        "LOG_LEVEL": "WARNING",
-        "API_KEY_SECRET": DEMO_SECRET,
-        **PATIENT,
-        **options,
-    }
-    return Gunicorn(database.url, "--keep-alive", "3600", **options)
+    settings = {"WEB_CONCURRENCY": 2, "LOG_LEVEL": "WARNING", "API_KEY_SECRET": DEMO_SECRET, **PATIENT, **options}
+    return Gunicorn(database.url, "--keep-alive", "3600", **settings)
 
 
 def api(resource: str, period: str, **arguments: object) -> str:
@@ -230,9 +223,9 @@ def run(events: int, accounts: int, sections: Iterable[str]) -> None:
             f"# Bench: {events:,} events of {accounts:,} accounts",
             f"`make bench{given}`, {datetime.now(UTC):%-d %B %Y, %H:%M} UTC.",
             f"{os.cpu_count()} × {model[1] if model else 'processor'}, {psutil.virtual_memory().total / 1e9:.0f} GB, "
-            f"load average {os.getloadavg()[0]:.2f}; Linux {platform.release().partition('-')[0]}, PostgreSQL {version}, "
-            f"Python {platform.python_version()}. Clients, service and database share the machine. Settings that are "
-            f"not the default: {settings}; the database is not durable.",
+            f"load average {os.getloadavg()[0]:.2f}, Linux {platform.release()}, PostgreSQL {version}, Python "
+            f"{platform.python_version()}. Clients, service and database share the machine. Settings that are not the "
+            f"default: {settings}; the database is not durable.",
             f"Data: as many events on each of {DAYS} days, today's before now. By Zipf's law, the share of the k-th "
             "account is in proportion to 1 / k.",
         )
@@ -241,9 +234,8 @@ def run(events: int, accounts: int, sections: Iterable[str]) -> None:
 
 
 def leave(number: int, _: object) -> None:
-    # A second signal must not interrupt the cleanup.
-    for other in STOP_SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
+    """Exit, and let no second signal interrupt the cleanup."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     sys.exit(128 + number)
 
 
@@ -259,8 +251,8 @@ def main() -> None:
         signal.signal(number, leave)
     try:
         run(arguments.events, arguments.accounts, arguments.only or SECTIONS)
-    except BaseException as error:
-        say(f"**Ended early by {type(error).__name__}; this was measured until then.**")
+    except BaseException:
+        say("**Ended early; this was measured until then.**")
         raise
     finally:
         for child in psutil.Process().children(recursive=True):
@@ -268,7 +260,7 @@ def main() -> None:
         if targets:
             say("## Targets")
             table("target", "wanted", "measured", "")
-        text = "\n".join(report[1:] + targets) + "\n"
+        text = "\n".join([*report[1:], *targets, ""])
         print(text)
     if output := arguments.output or (not arguments.only and ROOT / "docs" / f"bench-{arguments.events}-events.md"):
         output.write_text(text)
