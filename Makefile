@@ -23,7 +23,7 @@ lint: $(VENV)/dev.stamp ## Check format, style, types and SQL.
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
-	@$(RUN) -m sqlfluff lint --disable-progress-bar sql tests/data
+	@$(RUN) -m sqlfluff lint --disable-progress-bar sql tests/data tests/bench
 
 format: $(VENV)/dev.stamp ## Format the Python files.
 	@$(RUN) -m ruff format .

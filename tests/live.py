@@ -214,7 +214,7 @@ class Proxy:
         self.cut_after: list[int] = []
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._sent: dict[socket.socket, int] = {}
-        self._wishes: list[str] = []
+        self._actions: list[str] = []
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._run)
@@ -224,18 +224,18 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._wish("end")
+        self._act("end")
         self._thread.join(PATIENCE_S)
         self._selector.close()
         self._listener.close()
 
     def cut(self) -> None:
         """Reset every connection on both sides."""
-        self._wish("cut")
+        self._act("cut")
 
-    def _wish(self, wish: str) -> None:
-        self._wishes.append(wish)
-        eventually(lambda: wish not in self._wishes, "the proxy")
+    def _act(self, action: str) -> None:
+        self._actions.append(action)
+        eventually(lambda: action not in self._actions, "the proxy")
 
     def _run(self) -> None:
         ended = False
@@ -246,11 +246,11 @@ class Proxy:
                     self._accept()
                 elif sock in self._pairs:
                     self._pump(sock)
-            if self._wishes:
+            if self._actions:
                 for sock in list(self._pairs):
                     self._reset(sock)
-                ended = "end" in self._wishes
-                self._wishes.clear()
+                ended = "end" in self._actions
+                self._actions.clear()
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()

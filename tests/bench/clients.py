@@ -86,5 +86,5 @@ def pgbench(url: str, script: Path, seconds: int, count: int) -> float:
     options = {"client": count, "jobs": min(2, count), "time": seconds, "file": script, "protocol": "simple"}
     command = [find_binaries() / "pgbench", "--no-vacuum", *(f"--{name}={value}" for name, value in options.items())]
     printed = subprocess.check_output([*command, url], env=libpq_free_environment(), text=True)
-    (rate,) = re.findall(r"^tps = ([\d.]+) \(without initial connection time\)", printed, re.MULTILINE)
-    return float(rate)
+    found = re.search(r"^tps = ([\d.]+) \(without initial connection time\)", printed, re.MULTILINE)
+    return float(found[1]) if found else 0.0
