@@ -10,7 +10,6 @@ import os
 import platform
 import re
 import shlex
-import signal
 import sys
 import time
 from collections import defaultdict
@@ -30,7 +29,7 @@ from clients import Client, Psql, load, pgbench
 from database import DAYS, Database, private_server, seed
 from live import ROOT, Gunicorn
 from service.embedded.demo import DEMO_SECRET, READER, SQL, TOP_SPENDER, load_demo
-from service.embedded.postgres import STOP_SIGNALS, PostgresServer
+from service.embedded.postgres import PostgresServer
 
 PERIODS = ("daily", "weekly", "monthly", "all")
 CLIENTS = (1, 8, 32)
@@ -181,7 +180,7 @@ def sums(server: PostgresServer, database: Database, events: int) -> None:
         (again,) = compare(partial(owner.time, f"\\set since {yesterday}\n{REFRESH}"))
     server.psql("-c", "VACUUM ANALYZE", database="bench")
     say(
-        "## Events and sums",
+        "## Events or sums",
         "A first page of 100 accounts with `SPEND_SOURCE=events` and with `SPEND_SOURCE=sums`, in turn: medians in "
         "milliseconds, in parentheses the 95th percentile. Below, the time of `sql/dba/sums_refresh.sql`.",
     )
@@ -230,12 +229,6 @@ def run(events: int, accounts: int, sections: Iterable[str]) -> None:
             SECTIONS[section](server, database, events)
 
 
-def leave(number: int, _: object) -> None:
-    """Exit, and let no second signal interrupt the cleanup."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    sys.exit(128 + number)
-
-
 def main() -> None:
     """Print the report, however far it got."""
     parser = argparse.ArgumentParser(prog="make bench", description="Measure what an answer costs.")
@@ -244,16 +237,12 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=SECTIONS, help="may be repeated; then no file is written")
     parser.add_argument("--output", type=Path, help="default: docs/bench-EVENTS-events.md, when all sections run")
     arguments = parser.parse_args()
-    for number in STOP_SIGNALS:
-        signal.signal(number, leave)
     try:
         run(arguments.events, arguments.accounts, arguments.only or SECTIONS)
     except BaseException:
         say("**Ended early; this was measured until then.**")
         raise
     finally:
-        for child in psutil.Process().children(recursive=True):
-            child.kill()
         if targets:
             say("## Targets")
             table("target", "wanted", "measured", "")

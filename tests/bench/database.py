@@ -1,5 +1,7 @@
 """A private PostgreSQL server, and databases in it that the service reads."""
 
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,25 +10,38 @@ from pathlib import Path
 from typing import Any, ClassVar
 from unittest.mock import patch
 
+import psutil
 import psycopg2
 from psycopg2.extensions import cursor
 
 from service import create_app
 from service.config import Settings
 from service.embedded.demo import ADMIN, ADMIN_KEY, DEMO_SECRET, ORGANIZATION, READER, SQL, key_hash
-from service.embedded.postgres import PostgresServer
+from service.embedded.postgres import STOP_SIGNALS, PostgresServer
 
 DAYS = 365
 
 
+def leave(number: int, _: object) -> None:
+    """Exit, and let no second signal interrupt the cleanup."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    sys.exit(128 + number)
+
+
 @contextmanager
 def private_server(options: Mapping[str, str] | None = None) -> Iterator[PostgresServer]:
-    """Run a server in a temporary folder of /var/tmp, which has more room than /tmp."""
+    """Run a server in a temporary folder of /var/tmp, which has more room than /tmp; leave nothing when signalled."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, leave)
     with tempfile.TemporaryDirectory(prefix="admin-credits-bench-", dir="/var/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        with PostgresServer(folder, options=options) as server:
-            yield server
+        try:
+            with PostgresServer(folder, options=options) as server:
+                yield server
+        finally:
+            for child in psutil.Process().children(recursive=True):
+                child.kill()
 
 
 def seed(server: PostgresServer, name: str, events: int, accounts: int) -> str:

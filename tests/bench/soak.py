@@ -5,11 +5,10 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime
 
 from database import private_server, seed
 from live import ROLLUP_ALL, Gunicorn, ask
-from service.embedded.demo import ADMIN_KEY, DEMO_SECRET, TOP_SPENDER, load_demo
+from service.embedded.demo import ADMIN_KEY, DEMO_SECRET
 from service.embedded.postgres import PostgresServer
 
 REQUESTS, CLIENTS = 100_000, 16
@@ -18,7 +17,7 @@ KEY = {"x-api-key": ADMIN_KEY}
 CSV = KEY | {"Accept": "text/csv"}
 MIX = [
     (ROLLUP_ALL, KEY, 200),
-    (f"/api/admins/credits/events?account_id={TOP_SPENDER}", KEY, 200),
+    ("/api/admins/credits/days?period=weekly", KEY, 200),
     (ROLLUP_ALL, CSV, 200),
     (ROLLUP_ALL, {}, 401),
     (f"{ROLLUP_ALL}&limit=0", KEY, 400),
@@ -28,8 +27,9 @@ MIX = [
 
 
 def requests(server: PostgresServer) -> None:
-    """Send requests of every kind to two workers."""
-    with Gunicorn(load_demo(server, datetime.now(UTC)), WEB_CONCURRENCY=2, API_KEY_SECRET=DEMO_SECRET) as service:
+    """Send requests of several kinds to two workers."""
+    url = seed(server, "soak", events=1_000, accounts=100)
+    with Gunicorn(url, WEB_CONCURRENCY=2, API_KEY_SECRET=DEMO_SECRET) as service:
 
         def client(first: int) -> Counter[int]:
             statuses: Counter[int] = Counter()
@@ -57,29 +57,21 @@ def requests(server: PostgresServer) -> None:
 
 def csv(server: PostgresServer) -> None:
     """Download the rollup of a million accounts."""
-    url = seed(server, "million", 1, ACCOUNTS)
+    url = seed(server, "million", events=1, accounts=ACCOUNTS)
     insert = "INSERT INTO public.usage_events (account_id, credits_deducted_cents) SELECT id, 5 FROM public.accounts"
     server.psql("-c", insert, "-c", "ANALYZE", database="million")
     limits = {"STATEMENT_TIMEOUT_MS": 120_000, "REQUEST_TIMEOUT_MS": 240_000, "API_KEY_SECRET": DEMO_SECRET}
-    with (
-        Gunicorn(url, **limits) as service,
-        closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=300)) as connection,
-    ):
-        ask(connection, f"{ROLLUP_ALL}&limit=500", CSV)
+    with Gunicorn(url, **limits) as service:
+        service.get(f"{ROLLUP_ALL}&limit=500", CSV)
         (worker,) = service.workers()
         before, started = worker.memory_info().rss, time.monotonic()
-        connection.request("GET", ROLLUP_ALL, headers=CSV)
-        response = connection.getresponse()
-        length = lines = 0
-        while block := response.read(2**20):
-            length += len(block)
-            lines += block.count(b"\n")
+        answer = service.get(ROLLUP_ALL, CSV)
         took_s = time.monotonic() - started
         grown = worker.memory_info().rss - before
+    lines, length = answer.body.count(b"\n"), len(answer.body)
     print(f"{lines - 1:,} accounts, {length / 1e6:.0f} MB in {took_s:.1f} s, {grown / 1e6:.1f} MB of memory")
     # A line for each account, for the two that seed() adds, and for the header.
-    assert (response.status, lines) == (200, ACCOUNTS + 3)
-    assert length == int(response.headers["Content-Length"])
+    assert (answer.status, lines) == (200, ACCOUNTS + 3)
     assert grown < length / 5, "memory grew with the answer"
 
 
