@@ -353,9 +353,9 @@ def test_back_and_forward_walk_through_the_views(opened: Open) -> None:
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        pytest.param("no-such-key", "The service does not know this key, or it has expired.", id="unknown"),
+        pytest.param("no-such-key", "This key is unknown or has expired.", id="unknown"),
         pytest.param(USER_KEY, "This key is valid, but its owner is not an administrator.", id="not an admin's"),
-        pytest.param("ключ", "This cannot be a key", id="cannot stand in a header"),
+        pytest.param("ключ", "This is not a key.", id="cannot stand in a header"),
     ],
 )
 def test_a_key_that_does_not_open_is_asked_for_again_in_words(opened: Open, key: str, words: str) -> None:
@@ -398,7 +398,7 @@ def test_a_database_that_is_away_is_told_and_asked_again(
         expect(page.get_by_role("alert")).to_contain_text(away)
         expect(rows(page)).to_have_count(0)
         page.get_by_role("button", name="Download CSV").click()
-        expect(page.get_by_role("alert").first).to_contain_text(f"There is no CSV file. {away}")
+        expect(page.get_by_role("alert").first).to_contain_text(f"The CSV file was not downloaded. {away}")
         page.get_by_role("button", name="Close").click()
         again = page.get_by_role("button", name="Try again")
         again.click()
@@ -441,7 +441,7 @@ def test_a_service_that_cannot_be_reached_is_told(opened: Open) -> None:
         ),
         pytest.param(
             {"status": 200, "body": "<h1>Sign in</h1>"},
-            "The answer cannot be read: it is not the service's own, or this browser is too old for it.",
+            "The answer cannot be read. A proxy may have sent it, or this browser is too old.",
             id="a proxy's page that claims to be the answer",
         ),
     ],
@@ -451,7 +451,7 @@ def test_days_that_fail_leave_the_list_and_can_be_asked_again(opened: Open, answ
     page.route("**/days?*", lambda route: route.fulfill(**answer))
     enter(page, ADMIN_KEY)
     expect(page.get_by_role("alert").locator("p")).to_have_text(words)
-    assert cells(rows(page))[0][5] == "– not known yet"
+    assert cells(rows(page))[0][5] == "– not loaded yet"
     page.unroute("**/days?*")
     page.get_by_role("button", name="Try again").click()
     expect(rows(page).first).to_contain_text("47.0%")

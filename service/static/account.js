@@ -1,9 +1,9 @@
-/** One account: its events, newest first, and the balances that staff set by hand. */
+/** One account: its name, its events, newest first, and the balances that staff set by hand. */
 
+import { accountOf } from "./accounts.js";
 import { element, isolated, nothing, rowOf, tableOf } from "./elements.js";
-import { integer, local, utc, zone } from "./format.js";
-import { emptyOf, known } from "./accounts.js";
-import { naming } from "./naming.js";
+import { dollars, integer, local, naming, utc, zone } from "./format.js";
+import { List } from "./list.js";
 
 const COLUMNS = [
   { label: `Time (${zone})`, kind: "time" },
@@ -23,33 +23,71 @@ const GRANT_COLUMNS = [
   { label: "Before", kind: "number before" },
   { label: "Set to", kind: "number after" },
 ];
+const identity = document.getElementById("identity");
+let grants = [];
 
-/**
- * Describe the list of an account's events for `Report`.
- * @param {(credits: bigint) => string} dollars
- * @param {(body: object) => void} answered
- */
-export function eventsKind(dollars, answered) {
-  return {
-    resource: "events",
-    caption: "Events, newest first",
-    columns: COLUMNS,
-    noun: "event",
-    items: (body) => body.events,
-    id: (event) => event.id,
-    empty: (period) => emptyOf("This account has no events", period),
-    figures: ({ credits, count }) => [
-      ["Credits", known(credits, integer), known(credits, dollars, "")],
-      ["Events", known(count, integer), ""],
-    ],
-    row: (event) => rowOfEvent(event, dollars),
-    answered,
-  };
+export const list = new List(document.getElementById("account"), {
+  resource: "events",
+  rows: "events",
+  noun: "event",
+  caption: "Events, newest first",
+  columns: COLUMNS,
+});
+
+export function title() {
+  return `${nameOfAccount().name} · Credits`;
 }
 
-function rowOfEvent(event, dollars) {
+/** Forget the account. */
+export function clear() {
+  list.clear();
+  setGrants([]);
+  identity.querySelector("h2").replaceChildren();
+  identity.querySelector("div").replaceChildren();
+}
+
+/** Draw the name, the address and the id. */
+export function drawIdentity() {
+  const { name, address } = nameOfAccount();
+  identity.querySelector("h2").replaceChildren(isolated(name));
+  const lines = [element("p", { class: "hint code" }, list.query.account_id)];
+  if (address !== null) lines.unshift(element("p", {}, isolated(address)));
+  identity.querySelector("div").replaceChildren(...lines);
+}
+
+function nameOfAccount() {
+  const { account_id: id } = list.query;
+  return naming(id, accountOf(id));
+}
+
+/** Draw what is loaded, or placeholders. */
+export function draw() {
+  drawSums();
+  if (list.count === null) return list.drawGhosts();
+  list.drawFoot();
+  if (!list.items.length) return list.drawEmpty("This account has no events");
+  list.drawTable(list.items.map(rowOfEvent));
+}
+
+/** Draw the days and their sums. */
+export function drawDays() {
+  drawSums();
+  list.drawChart();
+}
+
+/** Draw the items from an index on, and leave the rows above as they are. */
+export function drawMore(from) {
+  list.addRows(list.items.slice(from).map(rowOfEvent));
+  list.drawFoot();
+}
+
+function drawSums() {
+  list.drawSums({ Credits: list.credits, Events: list.count });
+}
+
+function rowOfEvent(event) {
   const model = event.model_id === null ? nothing("no model") : isolated(event.model_id);
-  return rowOf(COLUMNS, [
+  const row = rowOf(COLUMNS, [
     timeOf(event.created_at),
     [model, " ", element("span", { class: "hint" }, event.provider ?? "")],
     `${event.source}, ${event.agent_type}`,
@@ -60,52 +98,39 @@ function rowOfEvent(event, dollars) {
     integer(event.credits_deducted_cents),
     dollars(event.credits_deducted_cents),
   ]);
+  row.dataset.id = event.id;
+  return row;
 }
 
-/** In the reader's zone; the tooltip has UTC, as the days are. */
+/** The text is in the reader's time zone; the tooltip is in UTC, as the days are. */
 function timeOf(instant) {
   return element("time", { datetime: instant, title: utc(instant) }, local(instant));
 }
 
-/**
- * Say whose events these are.
- * @param {HTMLElement} place
- * @param {string} id
- * @param {object|undefined} account what the list of all accounts knows of it
- * @returns {string} its name
- */
-export function drawIdentity(place, id, account) {
-  const { name, address } = naming(id, account);
-  place.querySelector("h2").replaceChildren(isolated(name));
-  const lines = [element("p", { class: "hint code" }, id)];
-  if (address !== null) lines.unshift(element("p", {}, isolated(address)));
-  place.querySelector("div").replaceChildren(...lines);
-  return name;
+/** Show these balances, newest first. */
+export function setGrants(given) {
+  grants = given;
+  drawGrants();
 }
 
-/**
- * Show the balances that staff set by hand, where there are any.
- * @param {HTMLElement} place
- * @param {object[]} grants newest first
- * @param {(id: string) => object|undefined} accountOf what the list of all accounts knows of whoever set them
- */
-export function drawGrants(place, grants, accountOf) {
+export function drawGrants() {
+  const place = document.getElementById("grants");
   if (!grants.length) return place.replaceChildren();
   const { table, body } = tableOf("Balances set by hand, newest first", GRANT_COLUMNS, { class: "listed grants" });
-  for (const grant of grants) {
-    const who = naming(grant.granted_by, accountOf(grant.granted_by));
-    body.append(
-      rowOf(GRANT_COLUMNS, [
-        timeOf(grant.created_at),
-        grant.reason === null ? nothing("no reason given") : isolated(grant.reason),
-        // Few who set balances spend credits: most are known by their account's id only.
-        isolated(who.plain ? grant.granted_by : who.name, { title: grant.granted_by, class: who.plain ? "code" : null }),
-        grant.previous_credits === null ? nothing("no balance before") : integer(grant.previous_credits),
-        integer(grant.remaining_credits),
-      ]),
-    );
-  }
-  const title = element("summary", {}, `Balances set by hand (${grants.length})`);
-  // Many of them would push the events out of sight.
-  place.replaceChildren(element("details", { open: grants.length <= 5 }, title, table));
+  body.append(...grants.map(rowOfGrant));
+  const summary = element("summary", {}, `Balances set by hand (${grants.length})`);
+  // A long table would push the events out of sight.
+  place.replaceChildren(element("details", { open: grants.length <= 5 }, summary, table));
+}
+
+function rowOfGrant(grant) {
+  // Staff who spend no credits are not in the list of accounts: show their id.
+  const { name, standIn } = naming(grant.granted_by, accountOf(grant.granted_by));
+  return rowOf(GRANT_COLUMNS, [
+    timeOf(grant.created_at),
+    grant.reason === null ? nothing("no reason given") : isolated(grant.reason),
+    isolated(standIn ? grant.granted_by : name, { title: grant.granted_by, class: standIn ? "code" : null }),
+    grant.previous_credits === null ? nothing("no balance before") : integer(grant.previous_credits),
+    integer(grant.remaining_credits),
+  ]);
 }

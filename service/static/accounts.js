@@ -1,9 +1,8 @@
 /** The list of all accounts, most credits first. */
 
 import { drawing, element, isolated, nothing, rowOf } from "./elements.js";
-import { integer, percent, ratio } from "./format.js";
-import { PERIODS } from "./fragment.js";
-import { hiding, naming } from "./naming.js";
+import { PERIODS, dollars, hiding, integer, naming, percent, ratio } from "./format.js";
+import { List } from "./list.js";
 
 const COLUMNS = [
   { label: "Rank", kind: "rank" },
@@ -15,68 +14,65 @@ const COLUMNS = [
   { label: "Events", kind: "number events" },
 ];
 
-/**
- * Describe the list for `Report`.
- * @param {(credits: bigint) => string} dollars
- * @param {(id: string) => void} open
- */
-export function accountsKind(dollars, open) {
-  return {
-    resource: "rollup",
-    caption: "Accounts by credits spent, most first",
-    columns: COLUMNS,
-    noun: "account",
-    items: (body) => body.rows,
-    id: (account) => account.account_id,
-    empty: (period) => emptyOf("No account has spent credits", period),
-    figures: ({ credits, events, count }) => [
-      ["Credits", known(credits, integer), known(credits, dollars, "")],
-      ["Events", known(events, integer), ""],
-      ["Accounts", known(count, integer), ""],
-    ],
-    row: (account, index) => rowOfAccount(account, index, dollars, open),
-    complete: (row, account, report) => {
-      const largest = report.items[0].total_credits_deducted_cents;
-      row.querySelector(".share").replaceChildren(...shareOf(account.total_credits_deducted_cents, report.credits, largest));
-    },
-  };
+export const list = new List(document.getElementById("accounts"), {
+  resource: "rollup",
+  rows: "rows",
+  noun: "account",
+  caption: "Accounts by credits spent, most first",
+  columns: COLUMNS,
+});
+
+/** Return an account that is in the list; undefined when it is not. */
+export function accountOf(id) {
+  return list.items.find(({ account_id }) => account_id === id);
 }
 
-/** Say that nothing happened, and where something may have. */
-export function emptyOf(sentence, period) {
-  const advice = period === "all" ? [] : ["Days begin at 00:00 UTC. A longer period may show more."];
-  return [
-    element("p", {}, `${sentence} ${PERIODS[period]}.`),
-    ...advice.map((text) => element("p", { class: "hint" }, text)),
-  ];
+export function title() {
+  return `Top spenders ${PERIODS[list.query.period]}`;
 }
 
-/** Return a figure in words, or a placeholder of its height until it is known. */
-export function known(value, words, placeholder = "–") {
-  return value === null ? placeholder : words(value);
+/** Draw what is loaded, or placeholders. */
+export function draw() {
+  drawSums();
+  if (list.count === null) return list.drawGhosts();
+  list.drawFoot();
+  if (!list.items.length) return list.drawEmpty("No account has spent credits");
+  list.drawTable(list.items.map(rowOfAccount));
+  drawShares(0);
 }
 
-function rowOfAccount(account, index, dollars, open) {
+/** Draw the days and what is computed from them. */
+export function drawDays() {
+  drawSums();
+  list.drawChart();
+  drawShares(0);
+}
+
+/** Draw the items from an index on, and leave the rows above as they are. */
+export function drawMore(from) {
+  list.addRows(list.items.slice(from).map((account, index) => rowOfAccount(account, from + index)));
+  list.drawFoot();
+  drawShares(from);
+}
+
+function drawSums() {
+  list.drawSums({ Credits: list.credits, Events: list.events, Accounts: list.count });
+}
+
+function rowOfAccount(account, index) {
   const { account_id: id, total_credits_deducted_cents: credits } = account;
-  const { name, address, plain } = naming(id, account);
-  const opener = element("button", { type: "button", class: plain ? "plain" : null, title: name }, isolated(name));
-  const row = rowOf(
-    COLUMNS,
-    [
-      integer(BigInt(index + 1)),
-      opener,
-      addressOf(address),
-      integer(credits),
-      dollars(credits),
-      nothing("not known yet"),
-      integer(account.event_count),
-    ],
-    1,
-  );
-  // The whole row is a target for a pointer, unless it selects text; the button is the one for everybody else.
-  row.addEventListener("click", () => {
-    if (getSelection().isCollapsed) open(id);
-  });
+  const { name, address, standIn } = naming(id, account);
+  const cells = [
+    integer(BigInt(index + 1)),
+    element("button", { type: "button", class: standIn ? "plain" : null, title: name }, isolated(name)),
+    addressOf(address),
+    integer(credits),
+    dollars(credits),
+    nothing("not loaded yet"),
+    integer(account.event_count),
+  ];
+  const row = rowOf(COLUMNS, cells, 1);
+  row.dataset.id = id;
   return row;
 }
 
@@ -85,11 +81,19 @@ function addressOf(address) {
   return address === null ? nothing("no address") : isolated(address, { title: address });
 }
 
-/** The bar is drawn against the largest account's, the words are the share of all credits of the window. */
-function shareOf(credits, whole, largest) {
-  const words = percent(credits, whole);
-  if (words === null) return [nothing("no share of nothing")];
-  const width = `${(ratio(credits, largest) * 100).toFixed(2)}%`;
+/** Draw the shares from an index on, once the sum of all accounts is known. */
+function drawShares(from) {
+  if (list.credits === null) return;
+  for (const [index, row] of list.tableRows().entries()) {
+    if (index >= from) row.querySelector(".share").replaceChildren(...shareOf(list.items[index]));
+  }
+}
+
+/** The bar compares with the largest account, the text with all accounts. */
+function shareOf({ total_credits_deducted_cents: credits }) {
+  const text = percent(credits, list.credits);
+  if (text === null) return [nothing("no share")];
+  const width = `${(ratio(credits, list.items[0].total_credits_deducted_cents) * 100).toFixed(2)}%`;
   const bar = drawing("svg", { class: "bar", "aria-hidden": "true" }, drawing("rect", { width, height: "100%", rx: "2" }));
-  return [bar, element("span", {}, words)];
+  return [bar, element("span", {}, text)];
 }

@@ -1,10 +1,10 @@
-/** Credits by day as bars, and their numbers as a table. */
+/** The chart of credits by day, and the same numbers as a table. */
 
 import { drawing, element, rowOf, tableOf } from "./elements.js";
-import { compact, counted, days as span, integer, ratio } from "./format.js";
+import { compact, counted, days as span, dollars, integer, ratio } from "./format.js";
 
-// So many bars are still told apart; a longer window gets a bar for each week, or for every four weeks.
-const MOST_BARS = 200;
+// More bars would be too narrow: longer windows get a bar for every 7 or 28 days.
+const MAX_BARS = 200;
 const STEPS = [
   { length: 1, name: "day" },
   { length: 7, name: "7 days" },
@@ -13,14 +13,13 @@ const STEPS = [
 const ROUND = [10n, 15n, 20n, 25n, 30n, 40n, 50n, 60n, 80n, 100n];
 
 /**
- * Draw the days of a window.
+ * Make the chart of a window.
  * @param {{day: string, total_credits_deducted_cents: bigint, event_count: bigint}[]} days every day, oldest first
- * @param {(credits: bigint) => string} dollars
  * @returns {Node[]}
  */
-export function chartOf(days, dollars) {
+export function chartOf(days) {
   if (!days.length) return [];
-  const step = STEPS.find(({ length }) => days.length <= MOST_BARS * length) ?? STEPS.at(-1);
+  const step = STEPS.find(({ length }) => days.length <= MAX_BARS * length) ?? STEPS.at(-1);
   const bars = inSteps(days, step.length);
   const say = (bar) => `${span(bar.first, bar.last)}: ${integer(bar.credits)} credits, ${dollars(bar.credits)}`;
   const most = bars.reduce((one, other) => (other.credits > one.credits ? other : one));
@@ -51,7 +50,7 @@ export function chartOf(days, dollars) {
       plot,
       element("div", { class: "ends", "aria-hidden": "true" }, ...ends),
     ),
-    numbersOf(days, dollars),
+    numbersOf(days),
   ];
 }
 
@@ -66,7 +65,7 @@ function inSteps(days, length) {
   return bars;
 }
 
-/** Credits may be given back: a day below zero hangs from the zero line. */
+/** Sums may be negative, where credits were given back: their bars go down from the zero line. */
 function scaleOf(bars) {
   const highest = roundUp(bars.reduce((top, { credits }) => (credits > top ? credits : top), 0n));
   const lowest = -roundUp(-bars.reduce((bottom, { credits }) => (credits < bottom ? credits : bottom), 0n));
@@ -90,7 +89,7 @@ function barOf({ credits }, index, count, { share }) {
     x: `${(slot * (index + 0.12)).toFixed(3)}%`,
     width: `${(slot * 0.76).toFixed(3)}%`,
     y: `${(100 - to).toFixed(3)}%`,
-    // Little is not nothing.
+    // Keep nonzero bars visible.
     height: `${credits === 0n ? 0 : Math.max(to - from, 0.7).toFixed(3)}%`,
     rx: "1.5",
   });
@@ -112,8 +111,8 @@ function readUnderPointer(plot, shapes, show) {
   plot.addEventListener("pointerleave", () => point(null));
 }
 
-/** The table is made when it is asked for: years have many days. */
-function numbersOf(days, dollars) {
+/** The table is made when it is opened, as it may have thousands of rows. */
+function numbersOf(days) {
   const columns = [
     { label: "Day (UTC)", kind: "day" },
     { label: "Credits", kind: "number" },

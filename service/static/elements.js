@@ -1,4 +1,4 @@
-/** How elements are made: data only ever becomes text or an attribute's value, never markup. */
+/** How elements are made. Data becomes text or the value of an attribute, never markup. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -9,15 +9,15 @@ const SVG = "http://www.w3.org/2000/svg";
  * @param {...(Node|string)} children
  */
 export function element(tag, attributes = {}, ...children) {
-  return furnish(document.createElement(tag), attributes, children);
+  return fill(document.createElement(tag), attributes, children);
 }
 
 /** Make an SVG element, as `element` does. */
 export function drawing(tag, attributes = {}, ...children) {
-  return furnish(document.createElementNS(SVG, tag), attributes, children);
+  return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
-function furnish(made, attributes, children) {
+function fill(made, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === true) made.setAttribute(name, "");
     else if (value !== false && value != null) made.setAttribute(name, value);
@@ -26,14 +26,14 @@ function furnish(made, attributes, children) {
   return made;
 }
 
-/** Make a button that does something; one with aria-disabled keeps the focus, and does nothing. */
+/** Make a button. */
 export function button(label, action, attributes = {}) {
   const made = element("button", { type: "button", ...attributes }, label);
   onPress(made, action);
   return made;
 }
 
-/** Run an action on every press but those while the button waits for the answer to the last one. */
+/** Run an action on every press but those while it is running. The button keeps the focus: it is not `disabled`. */
 export function onPress(pressed, action) {
   pressed.addEventListener("click", async () => {
     if (pressed.ariaDisabled === "true") return;
@@ -47,9 +47,9 @@ export function onPress(pressed, action) {
 }
 
 /**
- * Make a table. Narrow screens lay its rows out as blocks, and some browsers then forget what they are: roles remind them.
+ * Make a table. On narrow screens its rows are blocks; its roles are explicit because some browsers then drop them.
  * @param {string} caption
- * @param {{label: string, kind: string}[]} columns `kind` becomes the class of header and cells
+ * @param {{label: string, kind: string}[]} columns `kind` becomes the class of the cells
  * @returns {{table: HTMLTableElement, body: HTMLTableSectionElement}}
  */
 export function tableOf(caption, columns, attributes = {}) {
@@ -67,7 +67,7 @@ export function tableOf(caption, columns, attributes = {}) {
   return { table, body };
 }
 
-/** Make a row of a table; `columns` as given to `tableOf`, the cell at `header` names the row. */
+/** Make a row of a table; `columns` as given to `tableOf`, the cell at index `header` is the row's header. */
 export function rowOf(columns, contents, header = 0) {
   const cells = contents.map((content, index) => {
     const { kind, label } = columns[index];
@@ -77,7 +77,7 @@ export function rowOf(columns, contents, header = 0) {
   return element("tr", { role: "row" }, ...cells);
 }
 
-/** Make rows of the height of the ones that are being waited for. */
+/** Make placeholder rows, of about the height of rows with data. */
 export function ghostRows(columns, count = 8) {
   const row = () => {
     const cells = columns.map(({ kind }) => element("td", { class: kind }, element("span", { class: "ghost" })));
@@ -86,12 +86,12 @@ export function ghostRows(columns, count = 8) {
   return Array.from({ length: count }, row);
 }
 
-/** Make text whose direction does not disturb its neighbours: names come in every script. */
+/** Make text whose direction does not affect the text around it. */
 export function isolated(text, attributes = {}) {
   return element("bdi", attributes, text);
 }
 
-/** Make what stands where there is no value to show, with its meaning for those who do not see the sign. */
+/** Make a sign for a missing value; a screen reader reads the meaning instead. */
 export function nothing(meaning, sign = "–") {
   return element(
     "span",

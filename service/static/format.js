@@ -1,20 +1,29 @@
-/** Numbers and times as a person reads them. Integers are BigInt throughout: sums may pass 2^53. */
+/** How numbers, times, periods and accounts are written. Integers are BigInt: sums may exceed 2^53. */
 
+const STORED_AS = "credits-hide-names";
 const INTEGER = new Intl.NumberFormat("en");
 const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
 const LOCAL = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 const LOCAL_TIME = new Intl.DateTimeFormat("en-GB", { timeStyle: "short" });
 
-/** The reader's time zone by name. */
+/** The periods of the API, as they end a sentence. */
+export const PERIODS = {
+  daily: "today",
+  weekly: "in the last 7 days",
+  monthly: "in the last 30 days",
+  all: "so far",
+};
+
+/** The name of the reader's time zone. */
 export const zone = LOCAL.resolvedOptions().timeZone;
 
-/** 1234567n is 1,234,567; with a true minus sign. */
+/** 1234567n is "1,234,567". The minus sign is U+2212. */
 export function integer(value) {
   return INTEGER.format(value).replace("-", "−");
 }
 
-/** 1234567n is 1.2M: for the marks of an axis only. */
+/** 1234567n is "1.2M". */
 export function compact(value) {
   return COMPACT.format(value).replace("-", "−");
 }
@@ -24,8 +33,11 @@ export function counted(value, noun) {
   return `${integer(value)} ${noun}${value === 1n ? "" : "s"}`;
 }
 
+/** Write credits in dollars, at the rate of the service. */
+export const dollars = dollarsAt(document.body.dataset.creditsPerUsd);
+
 /**
- * Return how credits become dollars: exact division of integers, rounded once, half away from zero, to cents.
+ * Return a function that writes credits in dollars. It divides integers and rounds once, half away from zero, to cents.
  * @param {string} creditsPerUsd a positive decimal number
  * @returns {(credits: bigint) => string}
  */
@@ -41,7 +53,7 @@ export function dollarsAt(creditsPerUsd) {
   };
 }
 
-/** Return a part's share in per cent, one decimal; null where the whole is nothing to have a share of. */
+/** Write a part of a whole in per cent with one decimal; null unless the whole is positive. */
 export function percent(part, whole) {
   if (whole <= 0n) return null;
   const [sign, size] = part < 0n ? ["−", -part] : ["", part];
@@ -50,28 +62,47 @@ export function percent(part, whole) {
   return `${sign}${INTEGER.format(thousandths / 10n)}.${thousandths % 10n}%`;
 }
 
-/** Return part / whole between 0 and 1 as a number, for what is drawn. */
+/** Return part / whole as a Number from 0 to 1, for lengths of bars. */
 export function ratio(part, whole) {
   if (part <= 0n || whole <= 0n) return 0;
   return Math.min(1, Number((part * 1_000_000n) / whole) / 1_000_000);
 }
 
-/** Return one or two UTC days ("2026-11-22") as "22 Nov 2026" or "16 – 22 Nov 2026". */
+/** Write one or two UTC days ("2026-11-22") as "22 Nov 2026" or "16 – 22 Nov 2026". */
 export function days(first, last = first) {
   return DAY.formatRange(new Date(first), new Date(last));
 }
 
-/** "2026-11-22T10:15:00.000000+00:00" in the reader's zone, to the second. */
+/** Write "2026-11-22T10:15:00.000000+00:00" in the reader's time zone, to the second. */
 export function local(instant) {
   return LOCAL.format(new Date(instant));
 }
 
-/** The same without the day and the seconds. */
+/** The same as hours and minutes. */
 export function localTime(instant) {
   return LOCAL_TIME.format(new Date(instant));
 }
 
-/** The same in UTC, as exact as it came. */
+/** The same in UTC, with all digits. */
 export function utc(instant) {
   return instant.replace("T", " ").replace(/(\.0+)?(\+00:00|Z)$/, " UTC").replace("+00:00", " UTC");
+}
+
+/** Whether names and addresses are hidden in this tab. */
+export const hiding = {
+  get: () => sessionStorage.getItem(STORED_AS) === "true",
+  set: (hide) => sessionStorage.setItem(STORED_AS, hide),
+};
+
+/**
+ * Return what the page calls an account.
+ * @param {string} id
+ * @param {{account_name: string|null, account_email: string|null}|undefined} account undefined while it is not loaded
+ * @returns {{name: string, address: string|null, standIn: boolean}} standIn: `name` is made from the id
+ */
+export function naming(id, account) {
+  const standIn = `Account ${id.slice(0, 8)}`;
+  if (hiding.get()) return { name: standIn, address: null, standIn: true };
+  const name = account?.account_name?.trim();
+  return { name: name || standIn, address: account?.account_email ?? null, standIn: !name };
 }

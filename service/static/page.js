@@ -1,173 +1,144 @@
-/** The page: which list is shown, and what is around it. */
+/** The page: reacts to its controls, and shows what the fragment of the URL names, #period=weekly&account=<uuid>. */
 
-import { drawGrants, drawIdentity, eventsKind } from "./account.js";
-import { accountsKind } from "./accounts.js";
+import * as account from "./account.js";
+import * as accounts from "./accounts.js";
 import { key } from "./api.js";
-import { downloadCsv } from "./download.js";
-import { element, onPress } from "./elements.js";
-import { askForKey, onKey, problemOfKey } from "./entry.js";
-import { days, dollarsAt, localTime, utc } from "./format.js";
-import { PERIODS, goTo, readFragment } from "./fragment.js";
-import { hiding } from "./naming.js";
-import { Report } from "./report.js";
+import { onPress } from "./elements.js";
+import { PERIODS, hiding } from "./format.js";
+import { askForKey, download, drawHeader, enterKey, leave, load, loadMore, shown } from "./session.js";
 
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const at = (id) => document.getElementById(id);
-const periods = [...document.querySelectorAll("[data-period]")];
-const page = { dollars: dollarsAt(document.body.dataset.creditsPerUsd), say, changed, refused };
-const accounts = new Report(at("accounts"), accountsKind(page.dollars, open), page);
-const account = new Report(at("account"), eventsKind(page.dollars, showGrants), page);
-let shown = accounts;
-let grants = [];
+const periodButtons = [...document.querySelectorAll("[data-period]")];
 let scrolledTo = 0;
 
-/** Show what the fragment names, or ask for the key first. */
-function show() {
-  const entered = key.get() !== null;
-  at("report").hidden = at("tools").hidden = !entered;
-  if (!entered) {
-    document.title = "Top spenders";
-    askForKey();
-    return;
-  }
-  const view = readFragment();
-  const before = shown;
-  shown = view.account ? account : accounts;
-  accounts.root.hidden = shown !== accounts;
-  account.root.hidden = shown !== account;
-  at("download-notice").replaceChildren();
-  for (const one of periods) one.ariaPressed = String(one.dataset.period === view.period);
-  if (shown === account) showAccount(view, before !== shown);
-  else showAccounts(view, before !== shown);
-  changed();
+/** Return the view that the fragment names; what it lacks or misspells has a default. */
+function readFragment() {
+  const named = new URLSearchParams(location.hash.slice(1));
+  const period = named.get("period");
+  const id = (named.get("account") ?? "").toLowerCase();
+  return { period: Object.hasOwn(PERIODS, period) ? period : "monthly", id: UUID.test(id) ? id : null };
 }
 
-async function showAccounts({ period }, returning) {
-  const loading = accounts.has({ period }) ? null : accounts.load({ period });
+/** Show a view, as a new entry of the history. `fromList`: the entry before it is the list. */
+function goTo({ period, id }, fromList = false) {
+  const named = new URLSearchParams({ period, ...(id && { account: id }) });
+  history.pushState({ fromList }, "", `#${named}`);
+  show();
+}
+
+/** Show what the fragment names, or ask for the key. */
+function show() {
+  if (key.get() === null) return askForKey();
+  at("report").hidden = at("tools").hidden = false;
+  at("download-notice").replaceChildren();
+  const { period, id } = readFragment();
+  for (const button of periodButtons) button.ariaPressed = String(button.dataset.period === period);
+  const before = shown();
+  const view = id ? account : accounts;
+  accounts.list.section.hidden = view !== accounts;
+  account.list.section.hidden = view !== account;
+  if (view === account) showAccount({ period, account_id: id }, before !== view);
+  else showAccounts({ period }, before !== view);
+  drawHeader();
+}
+
+async function showAccounts(query, returning) {
+  const loading = accounts.list.has(query) ? null : load(accounts, query);
   if (!returning) return;
   if (loading) {
     focusHeading();
     await loading;
-    // Meanwhile the reader may have gone on.
+    // The reader may have moved the focus meanwhile.
     if (document.activeElement !== at("accounts-heading")) return;
   }
   scrollTo(0, scrolledTo);
-  if (!accounts.focusRow(account.query?.account_id)) focusHeading();
+  const row = accounts.list.rowOf(account.list.query?.account_id);
+  if (row) accounts.list.focusRow(row);
+  else focusHeading();
 }
 
-async function showAccount({ period, account: id }, opening) {
-  const query = { period, account_id: id };
-  // The numbers of the row that was pressed: the same instant, unless there is no list yet.
-  const pin = accounts.query?.period === period ? accounts.pin : null;
-  if (account.query?.account_id !== id) showGrants({ grants: [] });
-  const known = account.has(query) && (pin === null || account.pin === pin);
-  const loading = known ? null : account.load(query, pin);
+async function showAccount(query, opening) {
+  // As of the instant of the row that was pressed, so that the numbers are the same.
+  const asOf = accounts.list.query?.period === query.period ? accounts.list.asOf : null;
+  if (account.list.query?.account_id !== query.account_id) account.setGrants([]);
+  const known = account.list.has(query) && (asOf === null || account.list.asOf === asOf);
+  const loading = known ? null : load(account, query, asOf);
   if (opening) focusHeading();
   await loading;
-  loadBehind();
+  loadAccountsBehind();
 }
 
-/** A linked account has its name in the list, and Back leads there: load it behind, as of the same instant. */
-async function loadBehind() {
-  if (shown !== account || account.pin === null || key.get() === null) return;
-  const { period } = account.query;
-  if (accounts.has({ period }) && (accounts.isAsking() || accounts.pin === account.pin)) return;
-  await accounts.load({ period }, account.pin);
-  showNames();
+/** Load the list of accounts while an account is shown: it knows the account's name, and Back shows it. */
+async function loadAccountsBehind() {
+  if (shown() !== account || account.list.asOf === null || key.get() === null) return;
+  const { list } = accounts;
+  const { asOf, query } = account.list;
+  const { period } = query;
+  if (list.has({ period }) && (list.isLoading() || list.asOf === asOf)) return;
+  await load(accounts, { period }, asOf);
+  drawNames();
 }
 
 function focusHeading() {
   scrollTo(0, 0);
-  shown.root.querySelector("h2").focus({ preventScroll: true });
-}
-
-/** Show what depends on the list that is shown: its dates, its title. */
-function changed() {
-  const { pin, since } = shown;
-  const first = shown.days?.[0]?.day ?? since?.slice(0, 10);
-  const last = shown.days?.at(-1)?.day ?? pin?.slice(0, 10);
-  at("window").textContent = !last ? "" : first ? days(first, last) : `until ${days(last)}`;
-  const time = pin && element("time", { datetime: pin, title: utc(pin) }, localTime(pin));
-  at("updated").replaceChildren(...(time ? ["UTC days, as of ", time] : []));
-  const { period, account: id } = readFragment();
-  document.title =
-    shown === account ? `${drawIdentity(at("identity"), id, accountOf(id))} · Credits` : `Top spenders ${PERIODS[period]}`;
-}
-
-function accountOf(id) {
-  return accounts.items.find(({ account_id }) => account_id === id);
-}
-
-function showGrants(body) {
-  ({ grants } = body);
-  drawGrants(at("grants"), grants, accountOf);
-}
-
-/** Show names again where they stand outside the list of all accounts. */
-function showNames() {
-  showGrants({ grants });
-  changed();
-}
-
-function say(text) {
-  at("status").textContent = text;
-}
-
-/** Ask for another key when it is the key that was refused. */
-function refused(refusal) {
-  const problem = problemOfKey(refusal);
-  if (problem) leave(problem);
-  return Boolean(problem);
-}
-
-function leave(problem) {
-  key.forget();
-  for (const report of [accounts, account]) report.clear();
-  showGrants({ grants: [] });
-  show();
-  askForKey(problem);
+  shown().list.section.querySelector("h2").focus({ preventScroll: true });
 }
 
 function open(id) {
   scrolledTo = scrollY;
-  goTo({ period: readFragment().period, account: id }, true);
-  show();
+  goTo({ ...readFragment(), id }, true);
 }
 
 function back() {
-  if (history.state?.fromList) return history.back();
-  goTo({ period: readFragment().period, account: null });
-  show();
+  if (history.state?.fromList) history.back();
+  else goTo({ ...readFragment(), id: null });
 }
 
 function hideNames(hide) {
   hiding.set(hide);
   at("hide-names").ariaChecked = String(hide);
-  if (accounts.count !== null) accounts.draw();
-  showNames();
+  if (accounts.list.count !== null) accounts.draw();
+  drawNames();
 }
 
-onKey(() => {
+/** Draw the names outside the list of accounts again. */
+function drawNames() {
+  if (key.get() === null) return;
+  account.drawGrants();
+  drawHeader();
+}
+
+at("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!enterKey()) return;
   show();
   focusHeading();
 });
-for (const one of periods) {
-  one.addEventListener("click", () => {
+for (const button of periodButtons) {
+  button.addEventListener("click", () => {
     const view = readFragment();
-    if (one.dataset.period === view.period) return;
-    goTo({ ...view, period: one.dataset.period });
-    show();
+    const { period } = button.dataset;
+    if (period !== view.period) goTo({ ...view, period });
   });
 }
-onPress(at("refresh"), async () => {
-  await shown.load(shown.query);
-  loadBehind();
+// The whole row is a target for a pointer, unless the press selects text. The button in it is for the keyboard.
+accounts.list.parts.table.addEventListener("click", ({ target }) => {
+  const row = target.closest("tr[data-id]");
+  if (row && getSelection().isCollapsed) open(row.dataset.id);
 });
-onPress(at("download"), () => downloadCsv(shown, at("download-notice")));
+for (const view of [accounts, account]) onPress(view.list.parts.more, () => loadMore(view));
+onPress(at("refresh"), async () => {
+  const view = shown();
+  await load(view, view.list.query);
+  loadAccountsBehind();
+});
+onPress(at("download"), download);
 onPress(at("hide-names"), () => hideNames(!hiding.get()));
 onPress(at("forget-key"), () => leave(""));
 onPress(at("back"), back);
-document.addEventListener("keydown", ({ key: pressed }) => {
-  if (pressed === "Escape" && shown === account && key.get() !== null) back();
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && shown() === account && key.get() !== null) back();
 });
 addEventListener("popstate", show);
 history.scrollRestoration = "manual";
