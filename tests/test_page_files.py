@@ -1,4 +1,4 @@
-"""How the page leaves the service: whole, restricted, and nothing beside it."""
+"""The files of the page, and their headers."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_the_page_needs_no_key_and_is_restricted(client: FlaskClient) -> None:
     assert response.headers["Cache-Control"] == "private, no-cache"
 
 
-def test_the_page_has_nothing_inline_and_nothing_from_elsewhere(client: FlaskClient) -> None:
+def test_the_page_has_nothing_inline_and_no_file_of_another_host(client: FlaskClient) -> None:
     text = client.get("/").text
     assert re.findall(r"<script[^>]*>(?!</script>)|<style|\sstyle=|\son[a-z]+=", text) == []
     named = re.findall(r'(?:src|href)="([^"]*)"', text)
@@ -52,14 +52,14 @@ def test_the_page_knows_how_many_credits_make_a_dollar(settings: Settings, credi
 
 
 @pytest.mark.parametrize("value", ["0", "0.00", "-1", "1e3", "1_0", "١", "abc", "100 ", ".5", '"><script>'])
-def test_another_number_of_credits_stops_the_start(settings: Settings, value: str) -> None:
+def test_an_invalid_number_of_credits_stops_the_start(settings: Settings, value: str) -> None:
     environment = {"DATABASE_URL": settings.database_url, "API_KEY_SECRET": "s", "CREDITS_PER_USD": value}
     with pytest.raises(ConfigurationError, match=r"^CREDITS_PER_USD must be a positive number in decimal notation$"):
         Settings.from_environment(environment)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_file_has_its_type_and_is_kept_only_while_it_holds(client: FlaskClient, name: str) -> None:
+def test_each_file_has_its_type_and_is_revalidated(client: FlaskClient, name: str) -> None:
     types = {".js": "javascript", ".css": "text/css", ".svg": "image/svg+xml"}
     response = client.get(f"/assets/{name}")
     assert (response.status_code, response.data) == (200, (ASSETS / name).read_bytes())
@@ -83,13 +83,13 @@ def test_head_answers_like_get_without_a_body(client: FlaskClient, path: str) ->
         pytest.param("/assets", id="the folder"),
         pytest.param("/assets/", id="the folder with a slash"),
         pytest.param("/assets/nothing.js", id="no such file"),
-        pytest.param("/assets/../index.html", id="the folder above"),
-        pytest.param("/assets/..%2findex.html", id="the same, quoted"),
+        pytest.param("/assets/../index.html", id="the parent folder"),
+        pytest.param("/assets/..%2findex.html", id="the same, encoded"),
         pytest.param("/assets/..%5cindex.html", id="with a backslash"),
-        pytest.param("/assets/%2e%2e/%2e%2e/config.py", id="two above"),
-        pytest.param("/assets//etc/passwd", id="from the root"),
-        pytest.param("/assets/%2fetc%2fpasswd", id="the same, quoted"),
-        pytest.param("/index.html", id="the template by its name"),
+        pytest.param("/assets/%2e%2e/%2e%2e/config.py", id="two folders up"),
+        pytest.param("/assets//etc/passwd", id="an absolute path"),
+        pytest.param("/assets/%2fetc%2fpasswd", id="the same, encoded"),
+        pytest.param("/index.html", id="the template"),
     ],
 )
 def test_nothing_else_is_served(client: FlaskClient, path: str) -> None:

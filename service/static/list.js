@@ -36,7 +36,7 @@ export class List {
     );
   }
 
-  /** Abort the requests under way, and forget the data unless it is of the same query; return the new signal. */
+  /** Begin to load a query: abort other requests, and forget the data of another query. Return the signal to abort. */
   start(query) {
     if (!this.#isOf(query)) this.clear();
     this.#requests.abort();
@@ -78,7 +78,7 @@ export class List {
     this.events = sum("event_count");
   }
 
-  /** The signal of the requests under way. */
+  /** The signal that aborts the requests under way. */
   get signal() {
     return this.#requests.signal;
   }

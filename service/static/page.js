@@ -12,7 +12,7 @@ const at = (id) => document.getElementById(id);
 const periodButtons = [...document.querySelectorAll("[data-period]")];
 let scrolledTo = 0;
 
-/** Return the view that the fragment names; what it lacks or misspells has a default. */
+/** Return the period and the account's id of the fragment. Unknown values become the defaults, `monthly` and null. */
 function readFragment() {
   const named = new URLSearchParams(location.hash.slice(1));
   const period = named.get("period");
@@ -20,7 +20,7 @@ function readFragment() {
   return { period: Object.hasOwn(PERIODS, period) ? period : "monthly", id: UUID.test(id) ? id : null };
 }
 
-/** Show a view, as a new entry of the history. `fromList`: the entry before it is the list. */
+/** Show a view as a new entry of the history; `fromList` if the entry before it is the list. */
 function goTo({ period, id }, fromList = false) {
   const named = new URLSearchParams({ period, ...(id && { account: id }) });
   history.pushState({ fromList }, "", `#${named}`);
@@ -69,7 +69,7 @@ async function showAccount(query, opening) {
   loadAccountsBehind();
 }
 
-/** Load the list of accounts while an account is shown: it knows the account's name, and Back shows it. */
+/** Load the list of accounts while an account is shown: it has the account's name, and Back shows it. */
 async function loadAccountsBehind() {
   if (shown() !== account || account.list.asOf === null || key.get() === null) return;
   const { list } = accounts;

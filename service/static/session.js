@@ -1,4 +1,4 @@
-/** The key, and what is requested with it: lists, their days, files. Errors of the service are shown from here. */
+/** The key, and what is loaded with it: lists, their days, files. Shows the errors of the service. */
 
 import * as account from "./account.js";
 import * as accounts from "./accounts.js";
@@ -15,7 +15,7 @@ const MALFORMED_KEY = "This is not a key. A key consists of Latin letters, digit
 
 const at = (id) => document.getElementById(id);
 
-/** Return the view that is shown: `accounts` or `account`. Both modules export `list`, `title` and the drawing functions. */
+/** Return the module of the view that is shown. Both export `list`, `title`, `draw`, `drawDays` and `drawMore`. */
 export function shown() {
   return accounts.list.section.hidden ? account : accounts;
 }
@@ -31,11 +31,11 @@ export function askForKey(problem = "") {
   at("key").focus();
 }
 
-/** Take the key from the form, and show the report instead; return whether it can be a key. */
+/** Take the key from the form; return false, and say why, when it cannot be one. */
 export function enterKey() {
   const text = at("key").value.trim();
   at("key").value = "";
-  // A header can hold nothing else.
+  // A header cannot carry other characters.
   if (!/^[\x21-\x7e]+$/.test(text)) {
     askForKey(MALFORMED_KEY);
     return false;
@@ -165,7 +165,7 @@ export function drawHeader() {
   document.title = view.title();
 }
 
-/** Have a screen reader say something of the list that is shown. */
+/** Have a screen reader read a text, if its list is shown. */
 function announce(list, text) {
   if (list === shown().list) at("status").textContent = text;
 }
