@@ -337,8 +337,9 @@ def test_back_restores_rows_scroll_and_focus(opened: Open) -> None:
     expect(rows(page)).to_have_count(200)
     button = rows(page).nth(150).get_by_role("button")
     button.scroll_into_view_if_needed()
+    # Not where the focus alone would scroll to.
+    page.evaluate("scrollBy(0, -150)")
     scrolled = page.evaluate("scrollY")
-    assert scrolled > 0
     button.click()
     expect(page.locator("#account-heading")).to_be_focused()
     assert page.evaluate("scrollY") == 0

@@ -1,6 +1,7 @@
 """The files of the page, and their headers."""
 
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,12 @@ def test_the_page_has_nothing_inline_and_no_file_of_another_host(client: FlaskCl
     assert re.findall(r"<script[^>]*>(?!</script>)|<style|\sstyle=|\son[a-z]+=", text) == []
     named = re.findall(r'(?:src|href)="([^"]*)"', text)
     assert set(named) == {"/assets/page.css", "/assets/page.js", "/assets/icon.svg", "/docs"}
+
+
+def test_the_scripts_import_each_other_without_a_cycle() -> None:
+    """TopologicalSorter raises CycleError."""
+    imports = {path.name: re.findall(r' from "\./(.+)";', path.read_text()) for path in ASSETS.glob("*.js")}
+    assert [*TopologicalSorter(imports).static_order()][-1] == "page.js"
 
 
 @pytest.mark.parametrize("credits_per_usd", ["100", "0.5", "1000000"])
