@@ -34,7 +34,7 @@ from service.embedded.postgres import PostgresServer
 PERIODS = ("daily", "weekly", "monthly", "all")
 CLIENTS = (1, 8, 32)
 PASSES, SECONDS = 5, 2  # of load; the median of the passes counts
-ROUNDS, FEWEST_ROUNDS, ROUNDS_S = 51, 5, 10  # ROUNDS unless they take longer than ROUNDS_S
+ROUNDS, FEWEST_ROUNDS, ROUNDS_S = 51, 5, 10  # after ROUNDS_S seconds, FEWEST_ROUNDS are enough
 OPTIONS = {"shared_buffers": f"{min(psutil.virtual_memory().total // 2**22, 2**11)}MB", "max_wal_size": "8GB"}
 # No request is refused or cancelled while 32 clients wait; every other setting has its default.
 PATIENT = {"QUEUE_SIZE": 32, "QUEUE_TIMEOUT_MS": 60_000, "STATEMENT_TIMEOUT_MS": 60_000, "REQUEST_TIMEOUT_MS": 180_000}
