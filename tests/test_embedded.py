@@ -481,17 +481,19 @@ def test_the_kill_of_the_supervisor_leaves_no_process_and_the_next_start_loads_n
 
 
 @pytest.mark.parametrize(
-    "reached",
+    ("reached", "number"),
     [
-        pytest.param("server/*.partial/cluster/PG_VERSION", id="initdb works"),
-        pytest.param("server/*/cluster/postmaster.pid", id="PostgreSQL starts"),
-        pytest.param("server/*/cluster/base/16*", id="the demo is loaded"),
+        pytest.param("server/*.partial/cluster/PG_VERSION", signal.SIGTERM, id="initdb works"),
+        pytest.param("server/*/cluster/postmaster.pid", signal.SIGHUP, id="PostgreSQL starts"),
+        pytest.param("server/*/cluster/base/16*", signal.SIGINT, id="the demo is loaded"),
     ],
 )
-def test_a_signal_stops_the_demo_while_it_starts(run: Callable[..., Demo], second_port: int, reached: str) -> None:
+def test_a_signal_stops_the_demo_while_it_starts(
+    run: Callable[..., Demo], second_port: int, reached: str, number: signal.Signals
+) -> None:
     demo = run(port=second_port)
     eventually(lambda: list(demo.folder.glob(reached)), reached)
-    demo.stop(signal.SIGTERM)
+    demo.stop(number)
 
 
 def test_two_demos_run_side_by_side(run: Callable[..., Demo], second_port: int) -> None:
