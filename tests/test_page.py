@@ -303,9 +303,17 @@ def test_load_more_loads_every_event_of_an_account(opened: Open) -> None:
     page = opened(f"#period=monthly&account={BUSY}")
     expect(events(page)).to_have_count(100)
     expect(page.get_by_text("100 of 150 events")).to_have_count(2)
-    page.get_by_role("button", name="Load more").click()
+    held: list[Route] = []
+    page.route("**/events?*page=2", lambda route: held.append(route))
+    more = page.get_by_role("button", name="Load more")
+    # The second press does nothing: the answer to the first is not there.
+    more.press("Enter")
+    more.press("Enter")
+    for route in held:
+        route.continue_()
     expect(events(page)).to_have_count(150)
-    expect(page.get_by_role("button", name="Load more")).to_be_hidden()
+    assert len(held) == 1
+    expect(more).to_be_hidden()
     assert len(set(events(page).evaluate_all("rows => rows.map((row) => row.dataset.id)"))) == 150
     expect(events(page).nth(100).get_by_role("rowheader")).to_be_focused()
 
@@ -396,7 +404,7 @@ def test_a_forgotten_key_leaves_nothing_behind(opened: Open) -> None:
     page.get_by_role("button", name="Forget key").click()
     expect(page.get_by_label("API key of an administrator")).to_be_focused()
     assert page.evaluate("sessionStorage.length") == 0
-    assert "Nova" not in page.content()
+    assert not re.search(r"Nova|outage", page.content())
 
 
 def test_an_unreachable_database_is_reported_and_can_be_retried(
