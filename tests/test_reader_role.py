@@ -370,8 +370,8 @@ def test_a_missing_right_is_a_503_until_it_is_granted(
     repaired.execute(statement)
     try:
         admin = admin_client(create_app(Settings(database_url=url, api_key_secret=SECRET, spend_source="sums")))
-        refused = admin.get(ROLLUP, query_string={"period": "all"})
-        assert (refused.status_code, refused.get_json()) == (
+        response = admin.get(ROLLUP, query_string={"period": "all"})
+        assert (response.status_code, response.get_json()) == (
             503,
             {"status": "error", "error": "The database does not let this service read what it needs."},
         )
