@@ -90,7 +90,7 @@ def transaction(year: Tables, server: PostgresServer) -> Iterator[connection]:
 
 
 class Plan:
-    """The rows that a query read of each table, in all scans, and the pairs that its joins compared in vain."""
+    """The rows that a query read of each table, in all scans, and the pairs that its joins rejected."""
 
     def __init__(self, root: dict[str, Any]) -> None:
         self.answered = round(root["Actual Rows"])

@@ -151,7 +151,7 @@ def transaction(ledger: Ledger, statement: str = "SELECT 1") -> Iterator[psycopg
 
 @contextmanager
 def blocked_refreshes(ledger: Ledger, count: int = 1, since: str | None = None) -> Iterator[list[int]]:
-    """Refreshes that wait for a lock: their process ids. Their end is waited for."""
+    """Start refreshes that wait for a lock; yield their process ids, then wait for their end."""
 
     def refresh() -> None:
         with closing(psycopg2.connect(f"{ledger.server.url(NAME)}&application_name=refresh")) as raw:
