@@ -108,10 +108,12 @@ def test_reconcile_lists_the_accounts_that_differ(server: PostgresServer, books:
 
 def test_a_charge_without_an_event_is_listed_with_the_missing_credits(server: PostgresServer, books: Tables) -> None:
     Books(
-        wallets=[(NOVA, 9, 45), (ORBIT, 9, 0)],
-        grants=[(UUID(int=2), NOVA, 2, 100), (UUID(int=3), ORBIT, 0, 0)],
-        # 30 of the 55 credits missing from the wallet
-        events=[(NOVA, 3, 20), (NOVA, 4, 10)],
+        # the latest counts, then the smallest
+        wallets=[(NOVA, 8, 1), (NOVA, 9, 60), (NOVA, 9, 45), (ORBIT, 9, 0)],
+        # the latest counts, then the greatest id
+        grants=[(UUID(int=2), NOVA, 2, 100), (UUID(int=1), NOVA, 2, 999), (UUID(int=3), ORBIT, 0, 0)],
+        # 30 of the 55 credits missing from the wallet, and an event at the instant of the grant, which is before it
+        events=[(NOVA, 2, 7), (NOVA, 3, 20), (NOVA, 4, 10)],
     ).store(books)
     assert listed(server) == [
         [str(NOVA), "Nova Records", "2026-11-01 00:02:00+00", "100", "30", "2", "70", "45", "25"],
