@@ -13,7 +13,7 @@ from psycopg2.extensions import POLL_OK, POLL_READ, parse_dsn
 
 from service.budget import Budget
 from service.config import Settings
-from service.errors import ConnectionLost, DatabaseUnavailable, Overloaded
+from service.errors import DatabaseUnavailable, Overloaded, SnapshotLost
 
 Result = TypeVar("Result")
 
@@ -105,17 +105,17 @@ class Database:
         self._slots = threading.BoundedSemaphore(settings.pool_size)
 
     def run(self, work: Callable[[Connection], Result], budget: Budget) -> Result:
-        """Return the result of ``work`` on a connection; call it again on a new one when the first is lost.
+        """Return the result of ``work`` on a connection; call it again on a new one when its snapshot is lost.
 
         Raises:
             Overloaded: when the queue is full or no connection comes free in time.
-            DatabaseUnavailable: when no connection can be opened, or the second one is lost too.
+            DatabaseUnavailable: when no connection can be opened, or the second snapshot is lost too.
             DatabaseTimeout: when the time of the request is over.
         """
         with self._slot(budget):
             try:
                 return self._attempt(work, self._idle_connection() or self.connect(budget))
-            except ConnectionLost:
+            except SnapshotLost:
                 # The other idle connections were most likely lost with it.
                 while idle := self._idle_connection():
                     idle.close()

@@ -1,6 +1,7 @@
 """The way of a request: key, admin, arguments, window, view, response."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import wraps
@@ -13,7 +14,6 @@ from service.auth import key_hash, key_of, require_admin
 from service.config import Settings
 from service.database import Connection, Database
 from service.periods import Window, window_of
-from service.queries import Query
 from service.readiness import Readiness
 from service.representations import Answer, Page, csv_file, response_of, wants_csv
 from service.schemas.requests import load_arguments
@@ -58,21 +58,23 @@ def endpoint(arguments: Schema, envelope: Envelope) -> Callable[[View], Callable
         @wraps(view)
         def respond() -> Response:
             settings: Settings = current_app.extensions["settings"]
-            queries: Mapping[str, Query] = current_app.extensions["queries"]
             database: Database = current_app.extensions["database"]
             readiness: Readiness = current_app.extensions["readiness"]
             hash_of_key = key_hash(settings.api_key_secret, key_of(request.headers))
 
             def answer(connection: Connection) -> Answer:
-                with Snapshot(connection, queries, settings.statement_timeout_ms, g.budget) as snapshot:
-                    readiness.require(snapshot)
-                    (caller,) = snapshot.rows(
-                        "caller", key_hash=hash_of_key, organization_id=settings.admin_organization_id
-                    )
-                    g.caller = caller["account_id"]
-                    require_admin(caller)
-                    question = _question(arguments, caller["now"])
-                    return _answer(envelope, question, view(snapshot, question))
+                with ExitStack() as untrusted:
+                    with readiness.snapshot(connection, g.budget) as snapshot:
+                        (caller,) = snapshot.rows(
+                            "caller", key_hash=hash_of_key, organization_id=settings.admin_organization_id
+                        )
+                        g.caller = caller["account_id"]
+                        require_admin(caller)
+                        question = _question(arguments, caller["now"])
+                        found = _answer(envelope, question, view(snapshot, question))
+                        untrusted.callback(found.close)
+                    untrusted.pop_all()
+                    return found
 
             return response_of(database.run(answer, g.budget))
 

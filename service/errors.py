@@ -90,8 +90,14 @@ class DatabaseUnavailable(ServiceError):
     headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
 
 
-class ConnectionLost(DatabaseUnavailable):
-    """The connection or its snapshot is lost; a new one may succeed."""
+class SnapshotLost(DatabaseUnavailable):
+    """The snapshot is lost, alone or with its connection; another one may succeed."""
+
+
+class DatabaseChanged(SnapshotLost):
+    """A table, a privilege or a policy that the answer depends on was changed while it was read."""
+
+    sentence = "The database was changed while it was read; try again shortly."
 
 
 class DatabaseNotReady(DatabaseUnavailable):

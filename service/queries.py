@@ -21,7 +21,9 @@ QUERY_NAMES = (
     "credits_grants",
     "credits_rollup",
     "credits_rollup_count",
+    "fingerprint",
     "privileges",
+    "reachable",
 )
 SUMS_QUERY_NAMES = ("credits_days", "credits_events_count", "credits_rollup", "credits_rollup_count")
 

@@ -2,13 +2,20 @@
 
 import logging
 import threading
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 
 from service.budget import Budget
 from service.config import Settings
-from service.database import Database
-from service.errors import DatabaseNotReady, QueryFailed, ServiceError
+from service.database import Connection, Database
+from service.errors import (
+    DatabaseChanged,
+    DatabaseNotReady,
+    DatabaseTimeout,
+    QueryFailed,
+    ServiceError,
+    SnapshotLost,
+)
 from service.queries import Query
 from service.snapshot import Row, Snapshot
 
@@ -22,9 +29,11 @@ log = logging.getLogger(__name__)
 
 
 class Readiness:
-    """The result of the last check of tables, privileges and policies by this process.
+    """Guard answers against changes by the owner of the database.
 
-    Without a policy, row-level security makes a table look empty, so nothing is answered before the check has passed.
+    Without a policy, row-level security makes a table look empty; so does, in a snapshot, a table that was rewritten
+    after it was taken. So a snapshot is trusted when tables, privileges and policies were checked before it, and the
+    fingerprint of the database after it is the one from before that check.
     """
 
     def __init__(self, settings: Settings, queries: Mapping[str, Query], database: Database) -> None:
@@ -32,16 +41,34 @@ class Readiness:
         self._queries = queries
         self._database = database
         self._lock = threading.Lock()
-        self._ready = False
+        # Read before the last check that passed; None before the first, and after a change.
+        self._fingerprint: str | None = None
 
-    def require(self, snapshot: Snapshot) -> None:
-        """Check the database unless the last check passed.
+    @contextmanager
+    def snapshot(self, connection: Connection, budget: Budget) -> Iterator[Snapshot]:
+        """Open a snapshot, and after it make sure that what was read in it is right.
+
+        A failure in the block, such as a key that is not found, is only believed of an unchanged database too.
 
         Raises:
             DatabaseNotReady: when the check fails.
+            DatabaseChanged: when the database changed since the check.
         """
-        if not self._ready and not all(self._check(snapshot).values()):
-            raise DatabaseNotReady
+        snapshot = self._snapshot_on(connection, budget)
+        # Another thread may replace the attribute at any time.
+        known = self._fingerprint
+        before = known or snapshot.fingerprint()
+        try:
+            with snapshot:
+                if known is None:
+                    self._require(self._check(snapshot, before))
+                yield snapshot
+        except (DatabaseTimeout, SnapshotLost):
+            raise
+        except Exception:
+            self._compare(before, snapshot)
+            raise
+        self._compare(before, snapshot)
 
     def checks(self, budget: Budget) -> dict[str, bool]:
         """Check the database now and return whether each check passes: those of CHECKS.
@@ -53,17 +80,37 @@ class Readiness:
         if not self._lock.acquire(timeout=self._settings.queue_timeout_ms / 1_000):
             return failed
         try:
-            with (
-                closing(self._database.connect(budget)) as connection,
-                Snapshot(connection, self._queries, self._settings.statement_timeout_ms, budget) as snapshot,
-            ):
-                return self._check(snapshot)
+            with closing(self._database.connect(budget)) as connection:
+                snapshot = self._snapshot_on(connection, budget)
+                before = snapshot.fingerprint()
+                with snapshot:
+                    checks = self._check(snapshot, before)
+                    if all(checks.values()):
+                        # The catalogs do not tell whether a node of Citus is lost, or the table is locked.
+                        snapshot.rows("reachable")
+                    return checks
         except (ServiceError, QueryFailed):
             return failed
         finally:
             self._lock.release()
 
-    def _check(self, snapshot: Snapshot) -> dict[str, bool]:
+    def _snapshot_on(self, connection: Connection, budget: Budget) -> Snapshot:
+        return Snapshot(connection, self._queries, self._settings.statement_timeout_ms, budget)
+
+    @staticmethod
+    def _require(checks: Mapping[str, bool]) -> None:
+        if not all(checks.values()):
+            raise DatabaseNotReady
+
+    def _compare(self, before: str, snapshot: Snapshot) -> None:
+        if snapshot.fingerprint_after is None:
+            raise SnapshotLost
+        if snapshot.fingerprint_after != before:
+            if self._fingerprint == before:
+                self._fingerprint = None
+            raise DatabaseChanged
+
+    def _check(self, snapshot: Snapshot, fingerprint: str) -> dict[str, bool]:
         rows = snapshot.rows("privileges", spend_source=self._settings.spend_source)
         checks = dict.fromkeys(CHECKS[self._settings.spend_source], True)
         for row in rows:
@@ -74,8 +121,7 @@ class Readiness:
             rows = [row for row in rows if row["is_present"]]
         checks["privileges"] = all(row["can_read"] for row in rows)
         checks["policies"] = all(row["can_see_rows"] for row in rows)
-        # A policy that is dropped later is noticed by the next readiness check.
-        self._ready = all(checks.values())
+        self._fingerprint = fingerprint if all(checks.values()) else None
         return checks
 
 

@@ -54,6 +54,11 @@ class Answer:
     page: Page | None
     window: Window
 
+    def close(self) -> None:
+        """Remove the file of an answer that is not sent."""
+        if not isinstance(self.content, dict):
+            self.content.close()
+
 
 def response_of(answer: Answer) -> Response:
     """Return the response of an answer, with As-Of, Window-Start, Window-End, Link and ETag.

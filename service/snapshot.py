@@ -9,15 +9,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import psycopg2
-from psycopg2.extensions import TransactionRollbackError
 
 from service.budget import Budget
 from service.database import APPLICATION_NAME, Connection
 from service.errors import (
-    ConnectionLost,
     DatabaseTimeout,
     DatabaseUnavailable,
     QueryFailed,
+    SnapshotLost,
     WindowTooLong,
     own_frames,
 )
@@ -30,21 +29,29 @@ BEGIN = f"""\
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL application_name = '{APPLICATION_NAME}';
 SET LOCAL TimeZone = 'UTC';
+SET LOCAL row_security = on;
 {SET_STATEMENT_TIMEOUT}
 """
 # Plan for all rows; by default a cursor is planned for the first 10 %.
 DECLARE = "SET LOCAL cursor_tuple_fraction = 1; DECLARE {name} NO SCROLL CURSOR FOR\n{text}"
 FETCH = "FETCH 2000 FROM {name}"
-ROLLBACK = "ROLLBACK"
+# In one message: the fingerprint is read in a transaction of its own, which sees the newest catalogs.
+ROLLBACK = "ROLLBACK;\n{fingerprint}"
 # Grace after the statement timeout before the connection is dropped.
 GRACE_MS = 1_000
-INSUFFICIENT_RESOURCES = "53"  # class of SQLSTATEs: out of connections, memory or disk
+# Classes of SQLSTATEs.
+LOST = ("08", "40")  # connection exception, also to a worker of Citus; transaction rollback
+INSUFFICIENT_RESOURCES = "53"  # out of connections, memory or disk
 
 log = logging.getLogger(__name__)
 
 
 class Snapshot:
-    """A REPEATABLE READ READ ONLY transaction on a connection, as a context manager: all rows are of one moment."""
+    """A REPEATABLE READ READ ONLY transaction on a connection, as a context manager: all rows are of one moment.
+
+    That does not hold for a table that is rewritten meanwhile, nor for privileges and policies. ``fingerprint_after``
+    is the fingerprint that the database has after the transaction, None when the connection was lost before.
+    """
 
     def __init__(
         self, connection: Connection, queries: Mapping[str, Query], statement_timeout_ms: int, budget: Budget
@@ -53,6 +60,7 @@ class Snapshot:
         self._queries = queries
         self._budget = budget
         self._timeout_ms = min(statement_timeout_ms, budget.left_ms())
+        self.fingerprint_after: str | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -63,12 +71,23 @@ class Snapshot:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Roll back; close the connection where that fails."""
+        """Roll back and read the fingerprint; close the connection where that fails."""
         if not self._connection.closed:
+            text = ROLLBACK.format(fingerprint=self._queries["fingerprint"].text)
             try:
-                self._connection.execute(ROLLBACK, {}, GRACE_MS)
+                with self._budget.database_time():
+                    ((self.fingerprint_after,),) = self._connection.execute(text, {}, GRACE_MS)
             except psycopg2.Error:
                 self._connection.close()
+
+    def fingerprint(self) -> str:
+        """Return the fingerprint that the database has before the transaction begins.
+
+        Raises:
+            DatabaseUnavailable: when the connection is lost.
+        """
+        ((fingerprint,),) = self._execute("fingerprint", self._queries["fingerprint"].text, {})
+        return str(fingerprint)
 
     def rows(self, query_name: str, **parameters: object) -> list[Row]:
         """Run a query file and return its rows, each a dict in the order of the file's columns.
@@ -114,11 +133,12 @@ class Snapshot:
         if isinstance(error, psycopg2.errors.QueryCanceled | psycopg2.errors.LockNotAvailable):
             windowed = name in self._queries and "since" in self._queries[name].parameters
             return WindowTooLong() if windowed else DatabaseTimeout()
-        # A lost connection is closed, or fails without SQLSTATE; so does a wrong call of the driver, of another class.
-        # A standby cancels a query that delays replay with class 40.
-        no_sqlstate = error.pgcode is None and not isinstance(error, psycopg2.ProgrammingError | psycopg2.DataError)
-        if self._connection.closed or no_sqlstate or isinstance(error, TransactionRollbackError):
-            return ConnectionLost()
-        if error.pgcode and error.pgcode.startswith(INSUFFICIENT_RESOURCES):
+        # A lost connection is closed, or fails with class 08 or without SQLSTATE; a wrong call of the driver fails
+        # without SQLSTATE too, with another class. A standby cancels a query that delays replay with class 40.
+        misused = isinstance(error, psycopg2.ProgrammingError | psycopg2.DataError)
+        sqlstate = error.pgcode or ("" if misused else "08")
+        if self._connection.closed or sqlstate.startswith(LOST):
+            return SnapshotLost()
+        if sqlstate.startswith(INSUFFICIENT_RESOURCES):
             return DatabaseUnavailable()
         return QueryFailed(name)

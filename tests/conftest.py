@@ -238,7 +238,8 @@ def in_snapshot(
     budget = Budget(milliseconds)
 
     def on(connection: Connection) -> Any:
-        with Snapshot(connection, queries or load_queries(), statement_timeout_ms, budget) as snapshot:
+        files = {**load_queries(), **(queries or {})}
+        with Snapshot(connection, files, statement_timeout_ms, budget) as snapshot:
             return work(snapshot)
 
     return database.run(on, budget)

@@ -450,4 +450,4 @@ def test_what_a_dba_sees_of_a_request(fragile: PostgresServer, database: Tables,
             release()
             asking.all()
         # No transaction is open between requests.
-        assert database.execute(seen) == [(between, "ROLLBACK")]
+        assert database.execute(seen) == [(between, "ROLLBACK;\n-- fingerprint")]

@@ -1,0 +1,51 @@
+-- fingerprint: a text that changes whenever the owner of the database changes what the queries can read.
+--
+-- Parameters: none
+-- Columns: fingerprint
+-- Order:   one row
+-- psql -X -v ON_ERROR_STOP=1 -f fingerprint.sql
+--
+-- The service reads it before and after each snapshot, because a snapshot does not cover a table that is rewritten, and
+-- privileges and policies always apply as they are now. Every change of a catalog row gives it a new xmin, also a change
+-- that is later undone: so the text names no definitions. VACUUM, ANALYZE and CREATE INDEX update rows in place and
+-- keep xmin.
+WITH relation AS MATERIALIZED (
+    SELECT
+        oid,
+        xmin,
+        relhassubclass
+    FROM pg_catalog.pg_class
+    WHERE relnamespace = to_regnamespace('public')
+        AND relname IN (
+            'account_api_keys', 'account_emails', 'account_organization_ids', 'accounts', 'credit_grants',
+            'usage_events', 'usage_sums', 'usage_sums_total', 'usage_sums_watermark'
+        )
+)
+
+SELECT
+    concat_ws(
+        ' ',
+        -- tables: rewritten, renamed, granted or revoked
+        ARRAY(SELECT xmin FROM relation),
+        -- columns
+        ARRAY(
+            SELECT xmin
+            FROM pg_catalog.pg_attribute
+            WHERE attrelid = ANY(ARRAY(SELECT relation.oid FROM relation)) AND attnum > 0
+        ),
+        ARRAY(
+            SELECT xmin
+            FROM pg_catalog.pg_policy
+            WHERE polrelid = ANY(ARRAY(SELECT relation.oid FROM relation))
+        ),
+        -- partitions: attached, detached or rewritten
+        ARRAY(
+            SELECT concat(xmin, '/', pg_relation_filenode(inhrelid))
+            FROM pg_catalog.pg_inherits
+            WHERE (SELECT bool_or(relation.relhassubclass) FROM relation)
+        ),
+        -- memberships of roles, and the rights of this one beside its grants
+        ARRAY(SELECT xmin FROM pg_catalog.pg_auth_members),
+        has_schema_privilege(to_regnamespace('public'), 'USAGE'),
+        (SELECT bool_or(row_security_active(relation.oid)) FROM relation)
+    ) AS fingerprint;

@@ -1,0 +1,358 @@
+"""The owner of the database changes it while it is read: no answer is wrong."""
+
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import count
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from conftest import (
+    ADMIN_KEY,
+    DAYS,
+    EVENTS,
+    NOVA,
+    ORGANIZATION,
+    READER_PASSWORD,
+    ROLLUP,
+    SECRET,
+    Tables,
+    admin_client,
+    create_database,
+    key_hash,
+)
+from live import KEY, Answer, Gunicorn, backends, eventually
+from service import create_app
+from service.budget import Budget
+from service.config import Settings
+from service.database import Connection
+from service.embedded.postgres import PostgresServer
+from service.errors import DatabaseChanged
+from service.snapshot import Row
+
+TEMPLATE, NAME = "owned_template", "owned"
+# `make soak` asks more.
+ANSWERS = int(os.environ.get("OWNER_ANSWERS", "800"))
+ALL = {"since": "-infinity", "until": "infinity", "limit": 100, "offset": 0}
+CHANGED = {"status": "error", "error": "The database was changed while it was read; try again shortly."}
+NOT_READY = {"status": "error", "error": "The database does not let this service read what it needs."}
+READ_EVENTS = """
+    ALTER TABLE public.usage_events ENABLE ROW LEVEL SECURITY;
+    GRANT SELECT ON public.usage_events TO credits_reader;
+    CREATE POLICY credits_reader ON public.usage_events FOR SELECT TO credits_reader USING (true);
+"""
+RELOAD_EVENTS = """
+    CREATE TEMPORARY TABLE kept ON COMMIT DROP AS SELECT * FROM public.usage_events;
+    TRUNCATE public.usage_events;
+    INSERT INTO public.usage_events SELECT * FROM kept;
+"""
+REPLACE_COLUMN = """
+    ALTER TABLE public.usage_events ADD COLUMN n bigint NOT NULL DEFAULT 0;
+    UPDATE public.usage_events SET n = credits_deducted_cents;
+    ALTER TABLE public.usage_events DROP COLUMN credits_deducted_cents;
+    ALTER TABLE public.usage_events RENAME COLUMN n TO credits_deducted_cents;
+    GRANT SELECT (credits_deducted_cents) ON public.usage_events TO credits_reader;
+"""
+RECREATE_EVENTS = f"""
+    ALTER TABLE public.usage_events RENAME TO retired;
+    CREATE TABLE public.usage_events (LIKE public.retired INCLUDING ALL);
+    INSERT INTO public.usage_events SELECT * FROM public.retired;
+    DROP TABLE public.retired;
+    {READ_EVENTS}
+"""
+PARTITION_EVENTS = f"""
+    ALTER TABLE public.usage_events RENAME TO retired;
+    CREATE TABLE public.usage_events (LIKE public.retired INCLUDING DEFAULTS) PARTITION BY RANGE (created_at);
+    CREATE TABLE public.leaf PARTITION OF public.usage_events DEFAULT;
+    INSERT INTO public.usage_events SELECT * FROM public.retired;
+    DROP TABLE public.retired;
+    {READ_EVENTS}
+"""
+
+
+@pytest.fixture(scope="module")
+def template(server: PostgresServer) -> str:
+    create_database(server, TEMPLATE)
+    tables = Tables(server.url(TEMPLATE))
+    tables.seed_admin()
+    tables.account(NOVA, "Nova Records")
+    tables.insert("account_emails", "account_id, email", [(NOVA, "ops@nova.example")])
+    for number in range(1, 4):
+        tables.event(NOVA, number, f"2026-11-2{number} 00:00:00+00", id=f"event {number}")
+    tables.connection.close()
+    return TEMPLATE
+
+
+@pytest.fixture
+def owner(server: PostgresServer, template: str) -> Iterator[Tables]:
+    """The owner of a database that a test may change as it likes."""
+    server.psql("-c", f"CREATE DATABASE {NAME} TEMPLATE {template}", database="postgres")
+    tables = Tables(server.url(NAME))
+    yield tables
+    tables.connection.close()
+    server.psql("-c", f"DROP DATABASE {NAME} WITH (FORCE)", database="postgres")
+
+
+@pytest.fixture
+def url(server: PostgresServer, owner: Tables) -> str:
+    return server.url(NAME, user="credits_reader", password=READER_PASSWORD)
+
+
+@pytest.fixture
+def app(url: str) -> Flask:
+    return create_app(Settings(database_url=url, api_key_secret=SECRET))
+
+
+@pytest.fixture
+def admin(app: Flask) -> FlaskClient:
+    return admin_client(app)
+
+
+def read_during(app: Flask, owner: Tables, change: str = "") -> list[Row]:
+    """Take a snapshot, let the owner make a change, and return the rows that are read after it, if they are trusted."""
+    connection: Connection = app.extensions["database"].connect(Budget(60_000))
+    with closing(connection), app.extensions["readiness"].snapshot(connection, Budget(60_000)) as snapshot:
+        snapshot.rows("caller", key_hash=key_hash(ADMIN_KEY), organization_id=str(ORGANIZATION))
+        if change:
+            owner.execute(change)
+        rows: list[Row] = snapshot.rows("credits_rollup", **ALL)
+    return rows
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param("ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE integer", id="column type"),
+        pytest.param(RELOAD_EVENTS, id="truncated and loaded again"),
+        pytest.param(RECREATE_EVENTS, id="renamed and created again"),
+        pytest.param(REPLACE_COLUMN, id="column replaced by another of its name"),
+        pytest.param("ALTER TABLE public.accounts ADD COLUMN n uuid DEFAULT gen_random_uuid()", id="table rewritten"),
+        pytest.param("DROP POLICY credits_reader ON public.usage_events", id="policy dropped"),
+        pytest.param(
+            "ALTER POLICY credits_reader ON public.usage_events USING (false);"
+            "ALTER POLICY credits_reader ON public.usage_events USING (true)",
+            id="policy altered and altered back",
+        ),
+        pytest.param("GRANT pg_monitor TO credits_reader", id="membership"),
+        pytest.param("ALTER ROLE credits_reader BYPASSRLS", id="role"),
+    ],
+)
+def test_no_row_is_trusted_that_was_read_during_a_change(app: Flask, owner: Tables, change: str) -> None:
+    assert len(read_during(app, owner)) == 1
+    try:
+        with pytest.raises(DatabaseChanged):
+            read_during(app, owner, f"BEGIN; {change}; COMMIT")
+    finally:
+        owner.execute("ALTER ROLE credits_reader NOBYPASSRLS; REVOKE pg_monitor FROM credits_reader")
+
+
+def test_a_partition_that_is_loaded_again_is_a_change(app: Flask, owner: Tables) -> None:
+    owner.execute(f"BEGIN; {PARTITION_EVENTS} COMMIT")
+    before = read_during(app, owner)
+    reload_leaf = RELOAD_EVENTS.replace("TRUNCATE public.usage_events", "TRUNCATE public.leaf")
+    with pytest.raises(DatabaseChanged):
+        read_during(app, owner, f"BEGIN; {reload_leaf} COMMIT")
+    assert read_during(app, owner) == before
+
+
+def test_maintenance_and_writers_are_no_change(app: Flask, owner: Tables) -> None:
+    owner.execute("INSERT INTO public.accounts SELECT gen_random_uuid() FROM generate_series(1, 1000)")
+    for statement in (
+        "VACUUM public.usage_events, public.accounts",
+        "VACUUM FREEZE pg_catalog.pg_class, pg_catalog.pg_attribute",
+        "ANALYZE",
+        "CREATE INDEX ON public.usage_events (id)",
+        "REINDEX TABLE public.usage_events",
+        "INSERT INTO public.usage_events (account_id) SELECT id FROM public.accounts",
+    ):
+        assert len(read_during(app, owner, statement)) == 1
+
+
+@pytest.mark.parametrize("table", ["accounts", "account_api_keys", "account_organization_ids", "usage_events"])
+def test_without_a_policy_the_next_request_is_a_503(
+    admin: FlaskClient, owner: Tables, table: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = admin.get(f"{ROLLUP}?period=all").get_json()
+    owner.execute(f"DROP POLICY credits_reader ON public.{table}")
+    refused = admin.get(f"{ROLLUP}?period=all")
+    assert (refused.status_code, refused.get_json()) == (503, NOT_READY)
+    assert f"table {table}: columns readable, policy absent" in caplog.text
+    owner.execute(f"CREATE POLICY credits_reader ON public.{table} FOR SELECT TO credits_reader USING (true)")
+    assert admin.get(f"{ROLLUP}?period=all").get_json() == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "undo", "logged"),
+    [
+        pytest.param(
+            "REVOKE SELECT (name) ON public.accounts FROM credits_reader",
+            "GRANT SELECT (name) ON public.accounts TO credits_reader",
+            "table accounts: columns not readable, policy present",
+            id="privilege",
+        ),
+        pytest.param(
+            "ALTER TABLE public.usage_events RENAME COLUMN credits_deducted_cents TO credits_deducted",
+            "ALTER TABLE public.usage_events RENAME COLUMN credits_deducted TO credits_deducted_cents",
+            "table usage_events: columns not readable, policy present",
+            id="column",
+        ),
+        pytest.param(
+            "ALTER TABLE public.usage_events RENAME TO elsewhere",
+            "ALTER TABLE public.elsewhere RENAME TO usage_events",
+            "table usage_events: absent",
+            id="table",
+        ),
+        pytest.param(
+            "REVOKE USAGE ON SCHEMA public FROM public, credits_reader",
+            "GRANT USAGE ON SCHEMA public TO public, credits_reader",
+            "table usage_events: columns not readable, policy present",
+            id="schema",
+        ),
+    ],
+)
+def test_what_can_no_longer_be_read_is_a_503_that_the_log_explains(
+    admin: FlaskClient, owner: Tables, change: str, undo: str, logged: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert admin.get(ROLLUP).status_code == 200
+    owner.execute(change)
+    refused = admin.get(ROLLUP)
+    assert (refused.status_code, refused.get_json()) == (503, NOT_READY)
+    assert logged in caplog.text
+    owner.execute(undo)
+    assert admin.get(ROLLUP).status_code == 200
+
+
+def test_the_setting_row_security_of_the_role_has_no_effect(admin: FlaskClient, owner: Tables) -> None:
+    owner.execute("ALTER ROLE credits_reader SET row_security = off")
+    try:
+        assert admin.get(ROLLUP).status_code == 200
+        assert admin.get("/health/ready").status_code == 200
+    finally:
+        owner.execute("ALTER ROLE credits_reader RESET row_security")
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "accept"),
+    [
+        pytest.param(REPLACE_COLUMN, ROLLUP, "*/*", id="rollup"),
+        pytest.param(RELOAD_EVENTS, ROLLUP, "text/csv", id="csv"),
+        pytest.param(RELOAD_EVENTS, f"{EVENTS}?account_id={NOVA}&period=all", "*/*", id="events"),
+        pytest.param(RECREATE_EVENTS, f"{DAYS}?period=all&as_of=2026-11-24T00:00:00Z", "*/*", id="days"),
+        *(
+            pytest.param(f"ALTER TABLE public.{table} ADD c uuid DEFAULT gen_random_uuid()", ROLLUP, "*/*", id=table)
+            for table in ("account_emails", "accounts", "account_api_keys", "account_organization_ids")
+        ),
+    ],
+)
+def test_a_request_that_waits_for_a_rewrite_reads_again(
+    admin: FlaskClient, owner: Tables, change: str, path: str, accept: str
+) -> None:
+    path += "" if "?" in path else "?period=all"
+    expected = admin.get(path, headers={"Accept": accept})
+    assert expected.status_code == 200
+    owner.execute(f"BEGIN; {change}")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(admin.get, path, headers={"Accept": accept})
+        eventually(lambda: backends(owner, waiting=True), "the request to wait")
+        owner.execute("COMMIT")
+        answer = asked.result()
+    assert (answer.status_code, answer.data) == (200, expected.data)
+
+
+def test_a_lost_node_of_a_cluster_is_a_503_and_not_ready(admin: FlaskClient, owner: Tables) -> None:
+    """A policy raises the error that Citus raises."""
+    owner.execute(
+        "CREATE FUNCTION public.lost() RETURNS boolean LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'connection to the remote node failed' USING ERRCODE = '08006'; END $$;"
+        "ALTER POLICY credits_reader ON public.usage_events USING (public.lost())"
+    )
+    answer, ready = admin.get(f"{ROLLUP}?period=all"), admin.get("/health/ready")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert (ready.status_code, ready.get_json()["checks"]["database"]) == (503, "failed")
+
+
+# Each leaves the content as it was. A tuple is several transactions, between which the service is not ready.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    ("ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE integer",),
+    ("ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE bigint",),
+    (RELOAD_EVENTS,),
+    (RECREATE_EVENTS,),
+    (REPLACE_COLUMN,),
+    (
+        "ALTER TABLE public.account_api_keys ADD c uuid DEFAULT gen_random_uuid()",
+        "ALTER TABLE public.account_api_keys DROP c",
+    ),
+    (
+        "ALTER TABLE public.account_emails ADD c uuid DEFAULT gen_random_uuid()",
+        "ALTER TABLE public.account_emails DROP c",
+    ),
+    ("ALTER TABLE public.accounts RENAME TO elsewhere", "ALTER TABLE public.elsewhere RENAME TO accounts"),
+    (
+        "ALTER TABLE public.usage_events RENAME credits_deducted_cents TO n",
+        "ALTER TABLE public.usage_events RENAME n TO credits_deducted_cents",
+    ),
+    (
+        "REVOKE SELECT (key_hash) ON public.account_api_keys FROM credits_reader",
+        "GRANT SELECT (key_hash) ON public.account_api_keys TO credits_reader",
+    ),
+    *(
+        (
+            f"DROP POLICY credits_reader ON public.{table}",
+            f"CREATE POLICY credits_reader ON public.{table} FOR SELECT TO credits_reader USING (true)",
+        )
+        for table in ("accounts", "account_api_keys", "account_organization_ids", "account_emails", "usage_events")
+    ),
+    ("VACUUM FULL public.usage_events",),
+)
+PATHS = (
+    f"{ROLLUP}?period=all",
+    f"{ROLLUP}?period=all&as_of=2026-11-23T00:00:00Z&limit=1",
+    f"{EVENTS}?account_id={NOVA}&period=all",
+    f"{DAYS}?period=all&as_of=2026-11-24T00:00:00Z",
+)
+
+
+def test_eight_clients_get_only_right_answers_and_503s_while_the_owner_changes_everything(
+    url: str, owner: Tables
+) -> None:
+    with Gunicorn(url, POOL_SIZE=4, QUEUE_TIMEOUT_MS=10_000) as service:
+        requests = [(path, KEY | accept) for path in PATHS for accept in ({}, {"Accept": "text/csv"})]
+        right = [service.get(*request) for request in requests]
+        requests += [
+            (path, headers | {"If-None-Match": answer.headers["etag"]})
+            for (path, headers), answer in zip(requests, right, strict=True)
+        ]
+        right += [Answer(304, {}, b"")] * len(right)
+        asked = count()
+        outcomes: Counter[int] = Counter()
+        wrong: list[tuple[str, Answer]] = []
+
+        def ask_often(seed: int) -> None:
+            choice = random.Random(seed)
+            while next(asked) < ANSWERS and not wrong:
+                number = choice.randrange(len(requests))
+                answer = service.get(*requests[number])
+                outcomes[answer.status] += 1
+                if answer.status != 503 and (answer.status, answer.body) != (right[number].status, right[number].body):
+                    wrong.append((requests[number][0], answer))
+
+        with ThreadPoolExecutor(8) as clients:
+            done = [clients.submit(ask_often, seed) for seed in range(8)]
+            choice = random.Random(0)
+            while not all(future.done() for future in done):
+                answered = outcomes.total() + 8
+                eventually(
+                    lambda answered=answered: outcomes.total() >= answered or any(future.done() for future in done),
+                    "answers between two migrations",
+                )
+                for statement in choice.choice(MIGRATIONS):
+                    owner.execute(statement if statement.startswith("VACUUM") else f"BEGIN; {statement}; COMMIT")
+            for future in done:
+                future.result()
+    assert not wrong, outcomes
+    assert outcomes[200] > ANSWERS / 10, outcomes
