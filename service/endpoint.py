@@ -70,7 +70,7 @@ def endpoint(arguments: Schema, envelope: Envelope) -> Callable[[View], Callable
                         )
                         g.caller = caller["account_id"]
                         require_admin(caller)
-                        question = _question(arguments, caller["now"])
+                        question = _question(arguments, caller["now"], snapshot)
                         found = _answer(envelope, question, view(snapshot, question))
                         untrusted.callback(found.close)
                     untrusted.pop_all()
@@ -94,9 +94,12 @@ def documented(envelope: Schema, statuses: Mapping[int, str]) -> Callable[[Funct
     return decorate
 
 
-def _question(schema: Schema, now: datetime) -> Question:
+def _question(schema: Schema, now: datetime, snapshot: Snapshot) -> Question:
     arguments = load_arguments(schema, request.args, now)
-    return Question(arguments, window_of(arguments["period"], now, arguments.get("as_of")), wants_csv())
+    window = window_of(arguments["period"], now, arguments.get("as_of"))
+    if snapshot.is_standby and window.until is None:
+        window = window.on_standby(snapshot.replayed)
+    return Question(arguments, window, wants_csv())
 
 
 def _answer(envelope: Envelope, question: Question, found: Found) -> Answer:

@@ -18,7 +18,7 @@ Who spends the credits of the platform. Every answer is exact, and is read from 
 Integers may exceed 2^53: use a JSON parser that keeps them exact. Errors are always JSON, whatever the Accept header
 says."""
 PAGES = """\
-Every 200 has its instant in As-Of. Send it back as as_of to read further pages as of that instant: they do not
+A 200 has its instant in As-Of. Send it back as as_of to read further pages as of that instant: they do not
 overlap and add up to one total. Transactions that are open at that instant may commit later and then appear. Events
 dated in the future are in an answer without as_of and in none with it."""
 ERRORS = {
@@ -35,7 +35,7 @@ ERROR_HEADERS = {
     503: {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}},
 }
 HEADERS = {
-    "As-Of": "The instant of the answer.",
+    "As-Of": "The instant of the answer; absent on a standby that has replayed nothing of the window.",
     "Window-Start": "Start of the window, inclusive; absent when unbounded.",
     "Window-End": "End of the window, exclusive; absent when unbounded.",
     "ETag": "A strong validator, different for each representation and caller.",

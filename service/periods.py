@@ -3,8 +3,9 @@
 Periods are whole UTC calendar days; UTC has no daylight saving, so a day is 24 hours.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Self
 
 PERIOD_DAYS = {"all": None, "daily": 1, "weekly": 7, "monthly": 30}
 
@@ -13,13 +14,20 @@ PERIOD_DAYS = {"all": None, "daily": 1, "weekly": 7, "monthly": 30}
 class Window:
     """A half-open span of time: ``since`` inclusive, ``until`` exclusive, None where there is no edge.
 
-    ``as_of`` is the instant of the answer, ``last_day`` the UTC day of the last moment before it.
+    ``as_of`` is the instant of the answer, None where it cannot be asked for again; ``last_day`` is the UTC day of the
+    last moment before the end.
     """
 
     since: datetime | None
     until: datetime | None
-    as_of: datetime
+    as_of: datetime | None
     last_day: date
+
+    def on_standby(self, replayed: datetime | None) -> Self:
+        """Return the window as of an instant up to which a standby has replayed all commits; later pages then agree."""
+        if self.as_of is None or replayed is None or (self.since and replayed < self.since):
+            return replace(self, as_of=None)
+        return replace(self, as_of=min(self.as_of, replayed))
 
     def parameters(self) -> dict[str, str]:
         """Return the parameters ``since`` and ``until`` of a query file, as text of a timestamptz."""

@@ -24,6 +24,7 @@ QUERY_NAMES = (
     "fingerprint",
     "privileges",
     "reachable",
+    "replayed",
 )
 SUMS_QUERY_NAMES = ("credits_days", "credits_events_count", "credits_rollup", "credits_rollup_count")
 

@@ -17,7 +17,7 @@ from service.errors import (
     SnapshotLost,
 )
 from service.queries import Query
-from service.snapshot import Row, Snapshot
+from service.snapshot import Fingerprint, Row, Snapshot
 
 # The checks of each SPEND_SOURCE.
 CHECKS = {
@@ -42,7 +42,7 @@ class Readiness:
         self._database = database
         self._lock = threading.Lock()
         # Read before the last check that passed; None before the first, and after a change.
-        self._fingerprint: str | None = None
+        self._fingerprint: Fingerprint | None = None
 
     @contextmanager
     def snapshot(self, connection: Connection, budget: Budget) -> Iterator[Snapshot]:
@@ -58,6 +58,8 @@ class Readiness:
         # Another thread may replace the attribute at any time.
         known = self._fingerprint
         before = known or snapshot.fingerprint()
+        if before.is_standby:
+            snapshot.read_replayed()
         try:
             with snapshot:
                 if known is None:
@@ -102,7 +104,7 @@ class Readiness:
         if not all(checks.values()):
             raise DatabaseNotReady
 
-    def _compare(self, before: str, snapshot: Snapshot) -> None:
+    def _compare(self, before: Fingerprint, snapshot: Snapshot) -> None:
         if snapshot.fingerprint_after is None:
             raise SnapshotLost
         if snapshot.fingerprint_after != before:
@@ -110,7 +112,7 @@ class Readiness:
                 self._fingerprint = None
             raise DatabaseChanged
 
-    def _check(self, snapshot: Snapshot, fingerprint: str) -> dict[str, bool]:
+    def _check(self, snapshot: Snapshot, fingerprint: Fingerprint) -> dict[str, bool]:
         rows = snapshot.rows("privileges", spend_source=self._settings.spend_source)
         checks = dict.fromkeys(CHECKS[self._settings.spend_source], True)
         for row in rows:

@@ -83,14 +83,15 @@ def response_of(answer: Answer) -> Response:
         # With a length, a client can tell that it did not receive all of it.
         response.content_length = answer.content.tell()
         answer.content.seek(0)
-    response.headers["As-Of"] = spelled(answer.window.as_of)
+    if answer.window.as_of:
+        response.headers["As-Of"] = spelled(answer.window.as_of)
     if answer.window.since:
         response.headers["Window-Start"] = spelled(answer.window.since)
     if answer.window.until:
         response.headers["Window-End"] = spelled(answer.window.until)
-    if answer.page:
+    if answer.page and answer.window.as_of:
         response.headers["Link"] = ", ".join(
-            f'<{_address(number, answer.window)}>; rel="{relation}"' for relation, number in answer.page.others()
+            f'<{_address(number, answer.window.as_of)}>; rel="{relation}"' for relation, number in answer.page.others()
         )
     response.set_etag(digest.hexdigest())
     # make_conditional() costs time even where the request has no condition.
@@ -161,7 +162,7 @@ def spelled(instant: datetime) -> str:
     return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def _address(number: int, window: Window) -> str:
+def _address(number: int, as_of: datetime) -> str:
     """Return the path of another page as of the same instant; the Host header is not trusted."""
-    parameters = {**request.args, "page": number, "as_of": spelled(window.as_of)}
+    parameters = {**request.args, "page": number, "as_of": spelled(as_of)}
     return f"{request.path}?{urlencode(parameters, safe=':')}"

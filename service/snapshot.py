@@ -6,7 +6,8 @@ because a transaction pooler keeps no session.
 
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from datetime import datetime
+from typing import Any, NamedTuple, Self
 
 import psycopg2
 
@@ -46,11 +47,19 @@ INSUFFICIENT_RESOURCES = "53"  # out of connections, memory or disk
 log = logging.getLogger(__name__)
 
 
+class Fingerprint(NamedTuple):
+    """The row of ``fingerprint.sql``."""
+
+    text: str
+    is_standby: bool
+
+
 class Snapshot:
     """A REPEATABLE READ READ ONLY transaction on a connection, as a context manager: all rows are of one moment.
 
     That does not hold for a table that is rewritten meanwhile, nor for privileges and policies. ``fingerprint_after``
     is the fingerprint that the database has after the transaction, None when the connection was lost before.
+    ``replayed`` is None but on a standby, where it is the result of ``replayed.sql`` before the transaction.
     """
 
     def __init__(
@@ -60,7 +69,9 @@ class Snapshot:
         self._queries = queries
         self._budget = budget
         self._timeout_ms = min(statement_timeout_ms, budget.left_ms())
-        self.fingerprint_after: str | None = None
+        self.fingerprint_after: Fingerprint | None = None
+        self.is_standby = False
+        self.replayed: datetime | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -76,18 +87,27 @@ class Snapshot:
             text = ROLLBACK.format(fingerprint=self._queries["fingerprint"].text)
             try:
                 with self._budget.database_time():
-                    ((self.fingerprint_after,),) = self._connection.execute(text, {}, GRACE_MS)
+                    (row,) = self._connection.execute(text, {}, GRACE_MS)
+                self.fingerprint_after = Fingerprint(*row)
             except psycopg2.Error:
                 self._connection.close()
 
-    def fingerprint(self) -> str:
+    def fingerprint(self) -> Fingerprint:
         """Return the fingerprint that the database has before the transaction begins.
 
         Raises:
             DatabaseUnavailable: when the connection is lost.
         """
-        ((fingerprint,),) = self._execute("fingerprint", self._queries["fingerprint"].text, {})
-        return str(fingerprint)
+        (row,) = self._execute("fingerprint", self._queries["fingerprint"].text, {})
+        return Fingerprint(*row)
+
+    def read_replayed(self) -> None:
+        """Set ``replayed``, before the transaction begins: it may have advanced when the snapshot is taken.
+
+        Raises what fingerprint() raises.
+        """
+        self.is_standby = True
+        ((self.replayed,),) = self._execute("replayed", self._queries["replayed"].text, {})
 
     def rows(self, query_name: str, **parameters: object) -> list[Row]:
         """Run a query file and return its rows, each a dict in the order of the file's columns.

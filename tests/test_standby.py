@@ -4,8 +4,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from flask.testing import FlaskClient
 
 from conftest import NOVA, READER_PASSWORD, ROLLUP, SECRET, SQL, Tables, admin_client, answered, create_database
 from live import eventually
@@ -37,6 +39,18 @@ def servers(server_folder: Path) -> Iterator[tuple[PostgresServer, PostgresServe
         yield primary, stack.enter_context(standby)
 
 
+def wait_for_replay(owner: Tables, replica: Tables) -> None:
+    ((written,),) = owner.execute("SELECT pg_current_wal_lsn()")
+    replayed = "SELECT pg_last_wal_replay_lsn() >= %s"
+    eventually(lambda: replica.execute(replayed, (written,)) == [(True,)], "the standby to replay everything")
+
+
+def admin_of(standby: PostgresServer, source: str = "events") -> FlaskClient:
+    """Return a client of a service on the standby."""
+    url = standby.url(NAME, user="credits_reader", password=READER_PASSWORD)
+    return admin_client(create_app(Settings(database_url=url, api_key_secret=SECRET, spend_source=source)))
+
+
 @pytest.mark.parametrize("source", ["events", "sums"])
 def test_a_standby_answers_what_the_primary_has_committed(
     servers: tuple[PostgresServer, PostgresServer], source: str
@@ -49,15 +63,57 @@ def test_a_standby_answers_what_the_primary_has_committed(
     owner.event(NOVA, 7, "2024-11-20 00:00:00+00")
     owner.execute("SELECT public.usage_sums_refresh(since => '-infinity')")
     owner.event(NOVA, 5, owner.execute("SELECT pg_catalog.now()")[0][0])
-    replayed = "SELECT pg_last_wal_replay_lsn() >= %s"
-    ((written,),) = owner.execute("SELECT pg_current_wal_lsn()")
     replica = Tables(standby.url(NAME))
-    eventually(lambda: replica.execute(replayed, (written,)) == [(True,)], "the standby to replay it")
-
-    url = standby.url(NAME, user="credits_reader", password=READER_PASSWORD)
-    admin = admin_client(create_app(Settings(database_url=url, api_key_secret=SECRET, spend_source=source)))
+    wait_for_replay(owner, replica)
+    admin = admin_of(standby, source)
     assert admin.get("/health/ready").status_code == 200
     (row,) = answered(admin, ROLLUP, period="all")["rows"]
     assert (row["account_id"], row["total_credits_deducted_cents"], row["event_count"]) == (str(NOVA), 12, 2)
     for tables in (owner, replica):
         tables.connection.close()
+
+
+@pytest.fixture
+def lagging(servers: tuple[PostgresServer, PostgresServer]) -> Iterator[tuple[Tables, Tables]]:
+    """The owner of the primary, with three accounts of 1 to 3 credits, and of a standby that has replayed them."""
+    owner, replica = (Tables(server.url(NAME)) for server in servers)
+    owner.empty()
+    owner.seed_admin()
+    for number in range(1, 4):
+        owner.account(UUID(int=number))
+        owner.event(UUID(int=number), number, "2024-11-20 00:00:00+00")
+    wait_for_replay(owner, replica)
+    replica.execute("SELECT pg_wal_replay_pause()")
+    eventually(lambda: replica.execute("SELECT pg_get_wal_replay_pause_state()") == [("paused",)], "replay to pause")
+    yield owner, replica
+    replica.execute("SELECT pg_wal_replay_resume()")
+    for tables in (owner, replica):
+        tables.connection.close()
+
+
+def test_the_pages_of_a_walk_agree_while_a_standby_catches_up(
+    servers: tuple[PostgresServer, PostgresServer], lagging: tuple[Tables, Tables]
+) -> None:
+    owner, replica = lagging
+    admin = admin_of(servers[1])
+    owner.execute("INSERT INTO public.usage_events (account_id, credits_deducted_cents) VALUES (%s, 9)", (UUID(int=1),))
+    first = admin.get(f"{ROLLUP}?period=all&limit=2")
+    replica.execute("SELECT pg_wal_replay_resume()")
+    wait_for_replay(owner, replica)
+    second = admin.get(f"{ROLLUP}?period=all&limit=2&page=2&as_of={first.headers['As-Of']}")
+    rows = first.get_json()["rows"] + second.get_json()["rows"]
+    assert [row["total_credits_deducted_cents"] for row in rows] == [3, 2, 1]
+
+
+def test_a_window_that_a_standby_has_not_reached_has_no_instant(
+    servers: tuple[PostgresServer, PostgresServer], lagging: tuple[Tables, Tables]
+) -> None:
+    owner, replica = lagging
+    replica.execute("SELECT pg_wal_replay_resume()")
+    # Transactions of today, asked for tomorrow.
+    owner.execute("INSERT INTO clock.fixed SELECT pg_catalog.now() + interval '1 day'")
+    wait_for_replay(owner, replica)
+    response = admin_of(servers[1]).get(f"{ROLLUP}?period=daily")
+    assert response.status_code == 200
+    assert not {"As-Of", "Link"} & set(response.headers.keys())
+    assert "Window-Start" in response.headers

@@ -1,7 +1,7 @@
--- fingerprint: a text that changes whenever the owner of the database changes what the queries can read.
+-- fingerprint: a text that changes whenever the owner of the database changes what the queries can read; standby or not.
 --
 -- Parameters: none
--- Columns: fingerprint
+-- Columns: fingerprint, is_standby
 -- Order:   one row
 -- psql -X -v ON_ERROR_STOP=1 -f fingerprint.sql
 --
@@ -48,4 +48,5 @@ SELECT
         ARRAY(SELECT xmin FROM pg_catalog.pg_auth_members),
         has_schema_privilege(to_regnamespace('public'), 'USAGE'),
         (SELECT bool_or(row_security_active(relation.oid)) FROM relation)
-    ) AS fingerprint;
+    ) AS fingerprint,
+    pg_is_in_recovery() AS is_standby;
