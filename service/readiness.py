@@ -54,16 +54,13 @@ class Readiness:
             DatabaseNotReady: when the check fails.
             DatabaseChanged: when the database changed since the check.
         """
+        # Compared with this value, because another thread may replace the attribute at any time.
+        before = self._fingerprint or self._require(connection, budget)
         snapshot = self._snapshot_on(connection, budget)
-        # Another thread may replace the attribute at any time.
-        known = self._fingerprint
-        before = known or snapshot.fingerprint()
         if before.is_standby:
             snapshot.read_replayed()
         try:
             with snapshot:
-                if known is None:
-                    self._require(self._check(snapshot, before))
                 yield snapshot
         except (DatabaseTimeout, SnapshotLost):
             raise
@@ -83,14 +80,12 @@ class Readiness:
             return failed
         try:
             with closing(self._database.connect(budget)) as connection:
-                snapshot = self._snapshot_on(connection, budget)
-                before = snapshot.fingerprint()
-                with snapshot:
-                    checks = self._check(snapshot, before)
-                    if all(checks.values()):
-                        # The catalogs do not tell whether a node of Citus is lost, or the table is locked.
+                checks, _ = self._check(connection, budget)
+                if all(checks.values()):
+                    # The catalogs do not tell whether a node of Citus is lost, or the table is locked.
+                    with self._snapshot_on(connection, budget) as snapshot:
                         snapshot.rows("reachable")
-                    return checks
+                return checks
         except (ServiceError, QueryFailed):
             return failed
         finally:
@@ -98,11 +93,6 @@ class Readiness:
 
     def _snapshot_on(self, connection: Connection, budget: Budget) -> Snapshot:
         return Snapshot(connection, self._queries, self._settings.statement_timeout_ms, budget)
-
-    @staticmethod
-    def _require(checks: Mapping[str, bool]) -> None:
-        if not all(checks.values()):
-            raise DatabaseNotReady
 
     def _compare(self, before: Fingerprint, snapshot: Snapshot) -> None:
         if snapshot.fingerprint_after is None:
@@ -112,8 +102,18 @@ class Readiness:
                 self._fingerprint = None
             raise DatabaseChanged
 
-    def _check(self, snapshot: Snapshot, fingerprint: Fingerprint) -> dict[str, bool]:
-        rows = snapshot.rows("privileges", spend_source=self._settings.spend_source)
+    def _require(self, connection: Connection, budget: Budget) -> Fingerprint:
+        checks, fingerprint = self._check(connection, budget)
+        if not all(checks.values()):
+            raise DatabaseNotReady
+        return fingerprint
+
+    def _check(self, connection: Connection, budget: Budget) -> tuple[dict[str, bool], Fingerprint]:
+        """Return the checks and the fingerprint from before them."""
+        snapshot = self._snapshot_on(connection, budget)
+        fingerprint = snapshot.fingerprint()
+        with snapshot:
+            rows = snapshot.rows("privileges", spend_source=self._settings.spend_source)
         checks = dict.fromkeys(CHECKS[self._settings.spend_source], True)
         for row in rows:
             _log_what_is_missing(row)
@@ -124,7 +124,7 @@ class Readiness:
         checks["privileges"] = all(row["can_read"] for row in rows)
         checks["policies"] = all(row["can_see_rows"] for row in rows)
         self._fingerprint = fingerprint if all(checks.values()) else None
-        return checks
+        return checks, fingerprint
 
 
 def _log_what_is_missing(row: Row) -> None:

@@ -224,12 +224,12 @@ def test_a_network_cut_in_the_middle_of_the_rows_is_retried_once(
 def test_a_query_that_a_standby_cancels_is_retried_on_a_new_connection(
     service: Gunicorn, fragile: PostgresServer, database: Tables
 ) -> None:
-    """clock.now() raises the SQLSTATE of a standby on every connection opened before an instant."""
+    """clock.statement_timestamp() raises the SQLSTATE of a standby on every connection opened before an instant."""
     database.execute(
         """
         CREATE TABLE clock.conflict (until timestamptz NOT NULL);
-        ALTER FUNCTION clock.now() RENAME TO undisturbed;
-        CREATE FUNCTION clock.now() RETURNS timestamptz LANGUAGE plpgsql STABLE SECURITY DEFINER AS $$
+        ALTER FUNCTION clock.statement_timestamp() RENAME TO undisturbed;
+        CREATE FUNCTION clock.statement_timestamp() RETURNS timestamptz LANGUAGE plpgsql STABLE SECURITY DEFINER AS $$
         BEGIN
             IF EXISTS (
                 SELECT FROM clock.conflict, pg_stat_activity
@@ -237,7 +237,7 @@ def test_a_query_that_a_standby_cancels_is_retried_on_a_new_connection(
             ) THEN
                 RAISE 'canceling statement due to conflict with recovery' USING ERRCODE = '40001';
             END IF;
-            RETURN pg_catalog.now();
+            RETURN pg_catalog.statement_timestamp();
         END $$
         """
     )
@@ -252,7 +252,8 @@ def test_a_query_that_a_standby_cancels_is_retried_on_a_new_connection(
         assert (answer.status, answer.json()) == (503, UNREACHABLE)
     finally:
         database.execute(
-            "DROP FUNCTION clock.now(); ALTER FUNCTION clock.undisturbed() RENAME TO now; DROP TABLE clock.conflict"
+            "DROP FUNCTION clock.statement_timestamp(); DROP TABLE clock.conflict;"
+            "ALTER FUNCTION clock.undisturbed() RENAME TO statement_timestamp"
         )
     assert is_whole(service.get())
 

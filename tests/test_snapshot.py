@@ -1,6 +1,7 @@
 """One snapshot per request, and nothing is ever sent but the query files and the transaction's own statements."""
 
 import re
+from datetime import datetime
 from uuid import UUID
 
 import pytest
@@ -12,7 +13,7 @@ from service.database import Database
 from service.embedded.postgres import PostgresServer
 from service.errors import QueryFailed
 from service.queries import Query, load_queries
-from service.snapshot import BEGIN, DECLARE, FETCH, ROLLBACK, Snapshot
+from service.snapshot import BEGIN, DECLARE, FETCH, ROLLBACK, Row, Snapshot
 
 ALL = {"since": "-infinity", "until": "infinity"}
 
@@ -36,6 +37,19 @@ def test_rows_and_total_are_of_one_moment(database: Database, tables: Tables) ->
 
     assert in_snapshot(database, work) == (0, 0)
     assert in_snapshot(database, lambda snapshot: snapshot.rows("credits_rollup_count", **ALL)) == [{"total_count": 2}]
+
+
+def test_the_instant_of_a_request_is_not_before_an_event_that_it_reads(database: Database, tables: Tables) -> None:
+    """An event is committed after BEGIN and before the snapshot is taken by the first query."""
+    tables.account(NOVA)
+
+    def work(snapshot: Snapshot) -> tuple[datetime, list[Row]]:
+        tables.execute("INSERT INTO public.usage_events (account_id) VALUES (%s)", (NOVA,))
+        (caller,) = snapshot.rows("caller", key_hash=key_hash(ADMIN_KEY), organization_id=str(NOVA))
+        return caller["now"], snapshot.rows("credits_events", account_id=str(NOVA), **ALL, limit=1, offset=0)
+
+    now, (event,) = in_snapshot(database, work)
+    assert event["created_at"] < now
 
 
 def test_a_request_cannot_write(database: Database, tables: Tables) -> None:

@@ -10,7 +10,8 @@ SELECT
     instant.now,
     caller.account_id,
     coalesce(caller.is_admin, false) AS is_admin
-FROM (SELECT now() AS now) AS instant
+-- not now(): the transaction begins a message before it takes its snapshot
+FROM (SELECT statement_timestamp() AS now) AS instant
 LEFT JOIN LATERAL (
     SELECT
         account_api_keys.account AS account_id,

@@ -1,5 +1,5 @@
--- A clock that tests can set. The search_path of the service's role puts this schema before pg_catalog, so that now()
--- in the queries finds clock.now().
+-- A clock that tests can set. The search_path of the service's role puts this schema before pg_catalog, so that the
+-- queries find clock.statement_timestamp(), and the refresh of the sums clock.now().
 
 CREATE SCHEMA clock;
 
@@ -10,6 +10,10 @@ CREATE TABLE clock.fixed (
 CREATE FUNCTION clock.now() RETURNS timestamptz
 LANGUAGE sql STABLE SECURITY DEFINER
 AS 'SELECT coalesce((SELECT fixed.instant FROM clock.fixed), pg_catalog.now())';
+
+CREATE FUNCTION clock.statement_timestamp() RETURNS timestamptz
+LANGUAGE sql STABLE SECURITY DEFINER
+AS 'SELECT coalesce((SELECT fixed.instant FROM clock.fixed), pg_catalog.statement_timestamp())';
 
 GRANT USAGE ON SCHEMA clock TO credits_reader;
 
