@@ -55,7 +55,8 @@ def disturbed(tables: Tables, text: str) -> Iterator[None]:
         yield
     finally:
         tables.execute(
-            "DROP FUNCTION IF EXISTS clock.statement_timestamp(); ALTER FUNCTION clock.undisturbed() RENAME TO statement_timestamp"
+            "DROP FUNCTION IF EXISTS clock.statement_timestamp();"
+            " ALTER FUNCTION clock.undisturbed() RENAME TO statement_timestamp"
         )
 
 
