@@ -8,6 +8,7 @@ from contextlib import closing
 from conftest import Tables
 from live import KEY, PATIENCE_S, ROLLUP_ALL, Answer, Asking, Gunicorn, ask, backends, eventually, locked
 
+# The requests wait for a lock on accounts, which readiness does not read.
 BUSY = {"status": "error", "error": "Too many requests are being answered; try again shortly."}
 # No statement or request ends because of its time limit.
 LIMITS = {"POOL_SIZE": 4, "QUEUE_SIZE": 20, "STATEMENT_TIMEOUT_MS": 600_000, "REQUEST_TIMEOUT_MS": 600_000}
@@ -27,7 +28,7 @@ def test_a_full_queue_refuses_requests_and_those_in_it_are_answered(
     reader_url: str, tables: Tables, owner_url: str
 ) -> None:
     """Of 34 requests 4 have a connection, 20 are in the queue and 10 are refused while those still wait."""
-    with Gunicorn(reader_url, **LIMITS, QUEUE_TIMEOUT_MS=60_000) as service, locked(owner_url) as release:
+    with Gunicorn(reader_url, **LIMITS, QUEUE_TIMEOUT_MS=60_000) as service, locked(owner_url, "accounts") as release:
         asking = Asking(service, 34)
         eventually(lambda: len(asking.answers) == 10, "ten to be refused")
         assert busy(list(asking.answers))
@@ -39,7 +40,7 @@ def test_a_full_queue_refuses_requests_and_those_in_it_are_answered(
 
 def test_200_clients_against_slow_queries(reader_url: str, tables: Tables, owner_url: str) -> None:
     """196 requests get no connection within half a second and are refused while four others have one."""
-    with Gunicorn(reader_url, **LIMITS, QUEUE_TIMEOUT_MS=500) as service, locked(owner_url) as release:
+    with Gunicorn(reader_url, **LIMITS, QUEUE_TIMEOUT_MS=500) as service, locked(owner_url, "accounts") as release:
         holders = Asking(service, 4)
         eventually(lambda: len(backends(tables, waiting=True)) == 4, "every connection to be used")
         crowd = Asking(service, 196)
