@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import psutil
 import psycopg2
@@ -38,6 +38,7 @@ KEY = {"x-api-key": ADMIN_KEY}
 # How long a test waits for a condition; long, because the machine may be busy.
 PATIENCE_S = 60
 CLONE_NEWNET = 0x40000000
+T = TypeVar("T")
 
 # Everything that this process and the gunicorns it started have logged.
 LOGGED: list[str] = []
@@ -298,13 +299,13 @@ class Proxy:
 class Cable:
     """A virtual network link to a network namespace on this machine, whose packets can be dropped.
 
-    It needs root. ``far`` is the address of the other end.
+    It needs root. ``near`` and ``far`` are the addresses of its ends.
     """
 
     def __init__(self) -> None:
         # Addresses and names from the process id, so that two runs of the suite do not collide.
         pid = os.getpid()
-        self._near, self.far = (f"10.213.{pid % 256}.{pid // 256 % 64 * 4 + end}" for end in (1, 2))
+        self.near, self.far = (f"10.213.{pid % 256}.{pid // 256 % 64 * 4 + end}" for end in (1, 2))
         self._name = f"ac-{pid}"
         self._links = (f"acn{pid}", f"acf{pid}")
 
@@ -313,11 +314,11 @@ class Cable:
         here, there = self._links
         try:
             self._ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", self._name)
-            self._ip("addr", "add", f"{self._near}/30", "dev", here)
-            self._there("addr", "add", f"{self.far}/30", "dev", there)
+            self._ip("addr", "add", f"{self.near}/30", "dev", here)
+            self._ip("-n", self._name, "addr", "add", f"{self.far}/30", "dev", there)
             self._ip("link", "set", here, "up")
-            self._there("link", "set", there, "up")
-            (link,) = json.loads(self._there("-j", "link", "show", there))
+            self._ip("-n", self._name, "link", "set", there, "up")
+            (link,) = json.loads(self._ip("-n", self._name, "-j", "link", "show", there))
             # Without a permanent entry ARP reports the host as unreachable; across a router it could not.
             self._ip("neigh", "replace", self.far, "lladdr", link["address"], "dev", here, "nud", "permanent")
         except BaseException:
@@ -331,24 +332,25 @@ class Cable:
             self._ip("link", "delete", self._links[0])
         self._ip("netns", "delete", self._name)
 
-    def _there(self, *arguments: str) -> str:
-        return self._ip("-n", self._name, *arguments)
-
     @staticmethod
     def _ip(*arguments: str) -> str:
         return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
 
     def listener(self) -> socket.socket:
         """Return a socket that listens at the far end."""
-        made: list[socket.socket] = []
+        return self.there(lambda: socket.create_server((self.far, 0)))
 
-        def make() -> None:
+    def there(self, make: Callable[[], T]) -> T:
+        """Make something at the far end, such as a socket, which stays there."""
+        made: list[T] = []
+
+        def run() -> None:
             # setns() changes the namespace of this thread only.
             with Path("/var/run/netns", self._name).open() as namespace:
                 assert ctypes.CDLL(None).setns(namespace.fileno(), CLONE_NEWNET) == 0
-            made.append(socket.create_server((self.far, 0)))
+            made.append(make())
 
-        thread = threading.Thread(target=make)
+        thread = threading.Thread(target=run)
         thread.start()
         thread.join()
         return made[0]
@@ -356,11 +358,11 @@ class Cable:
     @contextmanager
     def swallowing(self) -> Iterator[None]:
         """Drop every packet to the far end without an ICMP error."""
-        self._there("addr", "del", f"{self.far}/30", "dev", self._links[1])
+        self._ip("-n", self._name, "addr", "del", f"{self.far}/30", "dev", self._links[1])
         try:
             yield
         finally:
-            self._there("addr", "add", f"{self.far}/30", "dev", self._links[1])
+            self._ip("-n", self._name, "addr", "add", f"{self.far}/30", "dev", self._links[1])
 
 
 @contextmanager

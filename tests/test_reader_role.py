@@ -116,6 +116,10 @@ def test_the_role_has_exactly_these_rights_and_limits(database: Tables) -> None:
             "statement_timeout=60s",
             "idle_in_transaction_session_timeout=60s",
             "default_transaction_read_only=on",
+            "tcp_keepalives_idle=3s",
+            "tcp_keepalives_interval=1s",
+            "tcp_keepalives_count=3",
+            "tcp_user_timeout=6s",
         ]),
         *COLUMN_RIGHTS,
         ("schema", "clock", "USAGE"),  # only in the tests, see data/clock.sql

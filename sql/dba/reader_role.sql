@@ -36,6 +36,13 @@ SELECT format('ALTER ROLE credits_reader LOGIN CONNECTION LIMIT %s', :'connectio
 ALTER ROLE credits_reader SET statement_timeout = '60s';
 ALTER ROLE credits_reader SET idle_in_transaction_session_timeout = '60s';
 ALTER ROLE credits_reader SET default_transaction_read_only = on;
+-- When the network to a client is cut, its backend stays and counts against the connection limit until the server gives
+-- the connection up, by default after two hours. With these settings that takes about six seconds: keepalives detect it
+-- on an idle connection, the user timeout on one with data on the way. They do nothing on Unix sockets.
+ALTER ROLE credits_reader SET tcp_keepalives_idle = '3s';
+ALTER ROLE credits_reader SET tcp_keepalives_interval = '1s';
+ALTER ROLE credits_reader SET tcp_keepalives_count = 3;
+ALTER ROLE credits_reader SET tcp_user_timeout = '6s';
 
 -- Revoke what an earlier version of this script or a person granted: attributes, memberships, tables, columns, CREATE.
 SELECT 'ALTER ROLE credits_reader NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS'

@@ -8,7 +8,8 @@ from contextlib import closing
 
 from database import private_server, seed
 from live import ROLLUP_ALL, Gunicorn, ask
-from service.embedded.demo import ADMIN_KEY, DEMO_SECRET
+from service.config import Settings
+from service.embedded.demo import ADMIN_KEY, DEMO_SECRET, READER
 from service.embedded.postgres import PostgresServer
 
 REQUESTS, CLIENTS = 100_000, 16
@@ -49,6 +50,8 @@ def requests(server: PostgresServer) -> None:
                 statuses += sum(clients.map(client, range(CLIENTS)), Counter())
                 sizes.append(sum(worker.memory_info().rss for worker in workers))
                 print(f"{REQUESTS * tenth // 10:,} requests: the workers have {sizes[-1] / 1e6:.1f} MB", flush=True)
+        backends = server.psql("-At", "-c", f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{READER}'")
+        assert int(backends) <= 2 * Settings.pool_size, f"{backends} connections are left on the server"
         print(f"{REQUESTS / (time.monotonic() - started):.0f} requests a second, {statuses[503]} answered 503")
         assert service.workers() == workers, "a worker was replaced"
     # The first tenth fills pools and caches. After it, a leak of 50 bytes a request fails.
