@@ -8,12 +8,14 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg2
 import pytest
 from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from psycopg2.errors import ForeignKeyViolation
 
 from conftest import (
     ADMIN,
@@ -21,10 +23,12 @@ from conftest import (
     ORBIT,
     ORGANIZATION,
     READER_PASSWORD,
+    ROLLUP,
     SECRET,
     SQL,
     Tables,
     admin_client,
+    answered,
     create_database,
     in_snapshot,
 )
@@ -413,6 +417,23 @@ def test_a_refresh_that_is_interrupted_changes_nothing(ledger: Ledger) -> None:
     assert ledger.watermark() == NEVER
     assert ledger.execute("SELECT count(*) FROM public.usage_sums") == [(0,)]
     ledger.check()
+
+
+def test_an_event_of_an_account_that_does_not_exist_stops_the_refresh(ledger: Ledger) -> None:
+    nobody = UUID(int=1)
+    ledger.execute("SET session_replication_role = replica")  # foreign keys are not checked
+    ledger.event(nobody, 10**6, NOW - timedelta(days=3))
+    ledger.execute("RESET session_replication_role")
+    try:
+        with transaction(ledger, "SET statement_timeout = '10s'") as cursor, pytest.raises(ForeignKeyViolation):
+            cursor.execute("SELECT public.usage_sums_refresh()")
+        # page 9 is past the end, where the rows are always counted
+        for period, listed in {"all": 2, "daily": 2, "weekly": 3, "monthly": 3}.items():
+            for client in (ledger.events, ledger.sums):
+                assert len(answered(client, ROLLUP, period=period)["rows"]) == listed
+                assert answered(client, ROLLUP, period=period, page=9)["total_count"] == listed
+    finally:
+        ledger.execute("DELETE FROM public.usage_events WHERE account_id = %s", (nobody,))
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ BEGIN
         END;
     END IF;
 
-    LOOP
+    FOR attempt IN 1..10 LOOP
         BEGIN
             DELETE FROM public.usage_sums WHERE day >= first_day;
 
@@ -142,7 +142,11 @@ BEGIN
                 event_count = total.event_count + excluded.event_count;
             EXIT;
         EXCEPTION WHEN foreign_key_violation OR deadlock_detected THEN
-            -- An account was deleted meanwhile. Try again: its events are gone too.
+            -- An account was deleted meanwhile. Try again: its events are gone too. If not, an event refers to an account
+            -- that does not exist.
+            IF attempt = 10 THEN
+                RAISE;
+            END IF;
         END;
     END LOOP;
 

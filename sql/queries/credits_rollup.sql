@@ -10,15 +10,24 @@
 -- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0 -f credits_rollup.sql
 WITH spend AS (
     SELECT
-        account_id,
-        -- sum(bigint) returns numeric
-        sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
-        count(*) AS event_count
-    FROM public.usage_events
-    WHERE created_at >= :'since'::timestamptz
-        -- no end of the window: events dated infinity count too
-        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
-    GROUP BY account_id
+        summed.account_id,
+        summed.total_credits_deducted_cents,
+        summed.event_count
+    FROM (
+        SELECT
+            account_id,
+            -- sum(bigint) returns numeric
+            sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
+            count(*) AS event_count
+        FROM public.usage_events
+        WHERE created_at >= :'since'::timestamptz
+            -- no end of the window: events dated infinity count too
+            AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+        GROUP BY account_id
+    ) AS summed
+    -- without a cutoff only accounts that exist are listed, because credits_rollup_count counts these
+    LEFT JOIN public.accounts ON accounts.id = summed.account_id AND :'since'::timestamptz = '-infinity'
+    WHERE accounts.id IS NOT NULL OR :'since'::timestamptz > '-infinity'
 ),
 
 page AS (

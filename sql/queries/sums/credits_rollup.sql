@@ -54,13 +54,16 @@ part AS (
         AND day BETWEEN (SELECT edge.day FROM edge) AND 'infinity'
     UNION ALL
     SELECT
-        account_id,
-        credits_deducted_cents::bigint AS credits_deducted_cents,
+        usage_events.account_id,
+        usage_events.credits_deducted_cents::bigint AS credits_deducted_cents,
         1::bigint AS event_count
     FROM public.usage_events
+    -- as in credits_rollup.sql of the events, without a cutoff only accounts that exist
+    LEFT JOIN public.accounts ON accounts.id = usage_events.account_id AND :'since'::timestamptz = '-infinity'
     -- BETWEEN, because for a lower bound alone that is unknown when it plans, the planner expects a third of the table
-    WHERE created_at BETWEEN (SELECT edge.instant FROM edge) AND 'infinity'
-        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+    WHERE usage_events.created_at BETWEEN (SELECT edge.instant FROM edge) AND 'infinity'
+        AND (usage_events.created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+        AND (accounts.id IS NOT NULL OR :'since'::timestamptz > '-infinity')
 ),
 
 spend AS (

@@ -58,9 +58,12 @@ FROM (
     GROUP BY account_id
     HAVING sum(event_count) > 0
     UNION
-    SELECT account_id
+    SELECT usage_events.account_id
     FROM public.usage_events
+    -- without a cutoff, only accounts that exist
+    LEFT JOIN public.accounts ON accounts.id = usage_events.account_id AND :'since'::timestamptz = '-infinity'
     -- BETWEEN, because for a lower bound alone that is unknown when it plans, the planner expects a third of the table
-    WHERE created_at BETWEEN (SELECT edge.instant FROM edge) AND 'infinity'
-        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+    WHERE usage_events.created_at BETWEEN (SELECT edge.instant FROM edge) AND 'infinity'
+        AND (usage_events.created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+        AND (accounts.id IS NOT NULL OR :'since'::timestamptz > '-infinity')
 ) AS spenders;
