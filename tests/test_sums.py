@@ -502,11 +502,20 @@ def test_changes_before_the_watermark_are_listed_and_repaired(ledger: Ledger) ->
     ]
     assert [row["day"] for row in ledger.script(CHECK, since="2024-11-16")] == ["2024-11-16", "2024-11-19"]
 
-    assert ledger.script(REFRESH, since="2024-11-14 23:59:59+00") == [
-        {"first_day": "2024-11-14", "watermark": "2024-11-20", "held_back_by": ""}
+    with pytest.raises(psycopg2.Error, match="the sums of 2024-11-13 differ from its events"):
+        ledger.refresh(since=date(2024, 11, 14))
+    assert ledger.script(REFRESH, since="2024-11-13 23:59:59+00") == [
+        {"first_day": "2024-11-13", "watermark": "2024-11-20", "held_back_by": ""}
     ]
-    assert [row["day"] for row in ledger.script(CHECK)] == ["2024-11-13"]
-    ledger.script(REFRESH, since="2024-11-13")
+    ledger.check()
+
+
+def test_a_refresh_fails_after_events_were_converted_to_another_unit(ledger: Ledger) -> None:
+    ledger.refresh()
+    ledger.execute("UPDATE public.usage_events SET credits_deducted_cents = credits_deducted_cents * 10000")
+    with pytest.raises(psycopg2.Error, match=r"the sums of 2023-\d\d-\d\d differ from its events\n.*since=-infinity"):
+        ledger.refresh()
+    ledger.script(REFRESH, since="-infinity")
     ledger.check()
 
 

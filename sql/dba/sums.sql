@@ -13,6 +13,12 @@
 -- A query reads the days before the watermark from the sums and the rest from usage_events, in one snapshot. The time
 -- of the last refresh changes the cost of an answer, not the answer.
 --
+-- The sums do not notice changes of events before the watermark. Each refresh compares a random sample, a hundred rows of
+-- usage_sums, with their events, and fails if one differs. So it detects that all events were changed, such as a column
+-- converted to another unit, but hardly ever a change of a few events: run sums_check.sql for that. Until the refresh
+-- fails and the sums are repaired, answers are wrong. After changing many events, run
+--   psql -X -v ON_ERROR_STOP=1 -d DATABASE -v since=-infinity -f sums_refresh.sql
+--
 -- Writers of events are not affected: there is no trigger, and a refresh takes only an ACCESS SHARE lock on
 -- usage_events. Foreign keys delete the sums of an account with the account.
 \set ON_ERROR_STOP on
@@ -71,6 +77,8 @@ DECLARE
     old_watermark date;
     oldest_start timestamptz;
     is_unknown boolean;
+    sample_start uuid := gen_random_uuid();
+    changed_day date;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'usage_sums_refresh must run READ COMMITTED'
@@ -104,6 +112,45 @@ BEGIN
     END IF;
     watermark := greatest(old_watermark, watermark);
     first_day := least(since, old_watermark);
+
+    -- Compare a sample of the days that stay closed with their events.
+    BEGIN
+        SELECT min(sample.day)
+        INTO changed_day
+        FROM (
+            (
+                SELECT *
+                FROM public.usage_sums
+                WHERE account_id <= sample_start AND day < first_day
+                ORDER BY account_id DESC, day DESC
+                LIMIT 50
+            )
+            UNION ALL
+            (
+                SELECT *
+                FROM public.usage_sums
+                WHERE account_id > sample_start AND day < first_day
+                ORDER BY account_id ASC, day ASC
+                LIMIT 50
+            )
+        ) AS sample
+        -- a day at -infinity has no next day
+        WHERE isfinite(sample.day) AND EXISTS (
+            SELECT
+            FROM public.usage_events
+            WHERE account_id = sample.account_id
+                AND created_at >= sample.day::timestamp AT TIME ZONE 'UTC'
+                AND created_at < (sample.day + 1)::timestamp AT TIME ZONE 'UTC'
+            HAVING (sum(credits_deducted_cents), count(*))
+                IS DISTINCT FROM (sample.credits_deducted_cents, sample.event_count)
+        );
+    EXCEPTION WHEN feature_not_supported THEN
+        -- Citus does not support this: there, run sums_check.sql.
+    END;
+    IF changed_day IS NOT NULL THEN
+        RAISE EXCEPTION 'the sums of % differ from its events', changed_day
+            USING HINT = 'Run sums_refresh.sql with since=-infinity, or first sums_check.sql, which lists the days.';
+    END IF;
 
     IF first_day < old_watermark THEN
         BEGIN
