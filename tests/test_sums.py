@@ -360,6 +360,15 @@ def test_no_day_is_closed_while_the_start_of_a_transaction_is_unknown(
     ledger.compare_all()
 
 
+@pytest.mark.parametrize("zone", ["Etc/GMT-14", "Etc/GMT+12"])
+def test_the_time_zone_of_the_session_does_not_change_the_sums(ledger: Ledger, zone: str) -> None:
+    for now in (NOW - timedelta(days=1), NOW):
+        ledger.fix_now(now)
+        ledger.execute("SET TimeZone = %s; SELECT public.usage_sums_refresh(); RESET TimeZone", (zone,))
+        assert ledger.watermark() == now.date()
+    ledger.check()
+
+
 def test_deleting_an_account_deletes_its_sums(ledger: Ledger) -> None:
     ledger.refresh()
     ledger.execute("DELETE FROM public.accounts WHERE id = %s", (NOVA,))
