@@ -4,10 +4,18 @@
 --   psql -X -v ON_ERROR_STOP=1 -v connection_limit=32 -d DATABASE -f reader_role.sql
 -- Then set its password with `\password credits_reader`, or another authentication method in pg_hba.conf.
 --
--- The role can read the columns that sql/queries names and nothing else. It can create nothing and owns nothing, and
--- its transactions are read-only by default. The script revokes everything else that was granted to it. Row-level
--- security is enabled on every table, so the role also needs a policy on each: without one it sees no rows. The script
--- does not change restrictive policies of others.
+-- The role gets SELECT on the columns that sql/queries names, and a policy on each table: row-level security is enabled
+-- on all of them, and a role without a policy sees no rows. The script does not change restrictive policies of others.
+-- It revokes everything else that was given to the role itself in this database or in all: attributes, memberships,
+-- settings, default privileges, and privileges except CONNECT. It stops if the role owns something, or has a privilege
+-- that another role than the owner of the object granted.
+--
+-- The role can also do what every role can: connect, read the system catalogs, and run functions with its own rights.
+-- A privilege of PUBLIC that goes beyond that cannot be revoked from one role. The script leaves these alone and lists
+-- them, as statements with which their owners can revoke them. Run them, after granting the privilege to the roles that
+-- need it. Most important are SECURITY DEFINER functions: they run with the rights of their owner, so they can write.
+-- PUBLIC may execute every new function, so run the script again when there are new ones. Transactions of the role are
+-- read-only by default, but a session can change that; the service itself sends nothing but its queries.
 --
 -- Privileges and limits are set in one transaction, which takes only ACCESS SHARE locks on tables. Creating a policy
 -- takes an ACCESS EXCLUSIVE lock for an instant, so each has a transaction of its own, and a correct policy is left
@@ -32,6 +40,12 @@ WHERE to_regrole('credits_reader') IS NULL
 
 SELECT format('ALTER ROLE credits_reader LOGIN CONNECTION LIMIT %s', :'connection_limit'::integer)
 \gexec
+ALTER ROLE credits_reader RESET ALL;
+SELECT format('ALTER ROLE credits_reader IN DATABASE %I RESET ALL', pg_database.datname)
+FROM pg_catalog.pg_db_role_setting
+INNER JOIN pg_catalog.pg_database ON pg_database.oid = pg_db_role_setting.setdatabase
+WHERE pg_db_role_setting.setrole = 'credits_reader'::regrole
+\gexec
 -- Longer than the service's own timeouts: they apply when the service is gone or misconfigured.
 ALTER ROLE credits_reader SET statement_timeout = '60s';
 ALTER ROLE credits_reader SET idle_in_transaction_session_timeout = '60s';
@@ -44,7 +58,6 @@ ALTER ROLE credits_reader SET tcp_keepalives_interval = '1s';
 ALTER ROLE credits_reader SET tcp_keepalives_count = 3;
 ALTER ROLE credits_reader SET tcp_user_timeout = '6s';
 
--- Revoke what an earlier version of this script or a person granted: attributes, memberships, tables, columns, CREATE.
 SELECT 'ALTER ROLE credits_reader NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS'
 FROM pg_catalog.pg_roles
 WHERE rolname = 'credits_reader'
@@ -56,38 +69,43 @@ FROM pg_catalog.pg_auth_members
 WHERE member = 'credits_reader'::regrole
 \gexec
 
-SELECT format('REVOKE ALL ON %s FROM credits_reader', relation.oid::regclass)
-FROM pg_catalog.pg_class AS relation
-WHERE 'credits_reader'::regrole IN (SELECT grantee FROM aclexplode(relation.relacl))
-    OR EXISTS (
-        SELECT
-        FROM pg_catalog.pg_attribute
-        CROSS JOIN LATERAL aclexplode(pg_attribute.attacl) AS entry
-        WHERE pg_attribute.attrelid = relation.oid
-            AND entry.grantee = 'credits_reader'::regrole
-    )
+SELECT DISTINCT
+    CASE
+        WHEN object.type = 'default acl'
+            THEN 'ALTER DEFAULT PRIVILEGES ' || regexp_replace(object.identity, ' on ([a-z ]+)$', ' REVOKE ALL ON \1')
+        -- not CONNECT
+        WHEN object.type = 'database' THEN 'REVOKE CREATE, TEMPORARY ON DATABASE ' || object.identity
+        WHEN depend.classid = 'pg_class'::regclass THEN 'REVOKE ALL ON TABLE ' || object.identity
+        WHEN depend.classid = 'pg_proc'::regclass THEN 'REVOKE ALL ON ROUTINE ' || object.identity
+        WHEN object.type = 'server' THEN 'REVOKE ALL ON FOREIGN SERVER ' || object.identity
+        WHEN object.type = 'parameter ACL' THEN 'REVOKE ALL ON PARAMETER ' || object.identity
+        ELSE format('REVOKE ALL ON %s %s', replace(object.type, '-', ' '), object.identity)
+    END || ' FROM credits_reader CASCADE'
+FROM pg_catalog.pg_shdepend AS depend
+INNER JOIN pg_catalog.pg_database
+    ON pg_database.datname = current_database() AND depend.dbid IN (0, pg_database.oid)
+CROSS JOIN LATERAL pg_identify_object(depend.classid, depend.objid, 0) AS object
+WHERE depend.refobjid = 'credits_reader'::regrole AND depend.deptype = 'a'
 \gexec
 
-SELECT format('REVOKE CREATE ON SCHEMA %I FROM credits_reader', nspname)
-FROM pg_catalog.pg_namespace
-WHERE EXISTS (
-        SELECT
-        FROM aclexplode(nspacl)
-        WHERE grantee = 'credits_reader'::regrole
-            AND privilege_type = 'CREATE'
-    )
-\gexec
-
-SELECT format('REVOKE CREATE, TEMPORARY ON DATABASE %I FROM credits_reader', datname)
-FROM pg_catalog.pg_database
-WHERE datname = current_database()
-    AND EXISTS (
-        SELECT
-        FROM aclexplode(datacl)
-        WHERE grantee = 'credits_reader'::regrole
-            AND privilege_type IN ('CREATE', 'TEMPORARY')
-    )
-\gexec
+-- An owner can do anything with an object. A privilege can only be revoked by the role that granted it.
+\set SHOW_CONTEXT never
+DO $$
+DECLARE
+    rest text := (
+        SELECT string_agg(DISTINCT pg_describe_object(depend.classid, depend.objid, 0), ', ')
+        FROM pg_catalog.pg_shdepend AS depend
+        INNER JOIN pg_catalog.pg_database
+            ON pg_database.datname = current_database() AND depend.dbid IN (0, pg_database.oid)
+        WHERE depend.refobjid = 'credits_reader'::regrole
+            AND (depend.deptype = 'o' OR (depend.deptype = 'a' AND depend.classid <> 'pg_database'::regclass))
+    );
+BEGIN
+    IF rest IS NOT NULL THEN
+        RAISE 'credits_reader owns these objects, or another role than their owner granted it privileges: %', rest;
+    END IF;
+END
+$$;
 
 GRANT USAGE ON SCHEMA public TO credits_reader;
 GRANT SELECT (id, name) ON public.accounts TO credits_reader;
@@ -150,23 +168,62 @@ WHERE relation.relnamespace = 'public'::regnamespace
 ORDER BY relation.relname ASC
 \gexec
 
--- Privileges granted to PUBLIC cannot be revoked from one role. The script does not change them: it lists the
--- statements with which the owner of the database can.
-SELECT format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC;', current_database()) AS still_open_to_every_role
-WHERE has_database_privilege('credits_reader', current_database(), 'TEMPORARY')
+-- What PUBLIC may do beyond what the header says.
+WITH object (name, acl) AS (
+    SELECT
+        format('DATABASE %I', datname) AS name,
+        coalesce(datacl, acldefault('d', datdba)) AS acl
+    FROM pg_catalog.pg_database
+    WHERE datname = current_database()
+    UNION ALL
+    SELECT
+        format('SCHEMA %I', nspname) AS name,
+        nspacl AS acl
+    FROM pg_catalog.pg_namespace
+    UNION ALL
+    SELECT
+        format('TABLE %s', pg_class.oid::regclass) AS name,
+        unnest(ARRAY[pg_class.relacl::text, pg_attribute.attacl::text])::aclitem[] AS acl
+    FROM pg_catalog.pg_class
+    INNER JOIN pg_catalog.pg_attribute ON pg_attribute.attrelid = pg_class.oid
+    WHERE pg_class.relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema')
+    UNION ALL
+    SELECT
+        format('LARGE OBJECT %s', oid) AS name,
+        lomacl AS acl
+    FROM pg_catalog.pg_largeobject_metadata
+    UNION ALL
+    SELECT
+        format('FOREIGN SERVER %I', srvname) AS name,
+        srvacl AS acl
+    FROM pg_catalog.pg_foreign_server
+)
+
+SELECT DISTINCT
+    format(
+        'REVOKE %s ON %s FROM PUBLIC;',
+        CASE WHEN starts_with(object.name, 'TABLE') THEN 'ALL' ELSE entry.privilege_type END,
+        object.name
+    ) AS still_open_to_every_role
+FROM object
+CROSS JOIN LATERAL aclexplode(object.acl) AS entry
+WHERE entry.grantee = 0
+    AND entry.privilege_type <> 'CONNECT'
+    AND NOT (starts_with(object.name, 'SCHEMA') AND entry.privilege_type = 'USAGE')
 UNION ALL
-SELECT format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC;', nspname)
-FROM pg_catalog.pg_namespace
-WHERE has_schema_privilege('credits_reader', oid, 'CREATE')
-UNION ALL
-SELECT format('REVOKE ALL ON %s FROM PUBLIC;', oid::regclass)
-FROM pg_catalog.pg_class
-WHERE relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema')
-    AND 0 IN (SELECT grantee FROM aclexplode(relacl))
-UNION ALL
--- Before PostgreSQL 16 a read-only transaction can create large objects, and the role would own them.
-SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC;', oid::regprocedure)
+SELECT format('REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC;', oid::regprocedure)
 FROM pg_catalog.pg_proc
-WHERE pronamespace = 'pg_catalog'::regnamespace
-    AND proname IN ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_import')
-    AND has_function_privilege('credits_reader', oid, 'EXECUTE');
+WHERE has_function_privilege('public', oid, 'EXECUTE')
+    AND CASE pronamespace
+        -- Before PostgreSQL 16 a read-only transaction can create large objects, and the role would own them.
+        WHEN 'pg_catalog'::regnamespace THEN proname IN ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_import')
+        ELSE prosecdef
+    END
+UNION ALL
+SELECT
+    'ALTER DEFAULT PRIVILEGES '
+    || regexp_replace(object.identity, ' on ([a-z ]+)$', ' REVOKE ALL ON \1 FROM PUBLIC;')
+FROM pg_catalog.pg_default_acl
+CROSS JOIN LATERAL pg_identify_object('pg_default_acl'::regclass, pg_default_acl.oid, 0) AS object
+WHERE pg_default_acl.defaclobjtype <> 'T'
+    AND 0 IN (SELECT grantee FROM aclexplode(pg_default_acl.defaclacl));
