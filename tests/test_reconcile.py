@@ -25,9 +25,12 @@ START = datetime(2026, 11, 1, tzinfo=UTC)
 
 @dataclass
 class Books:
-    """Wallets, grants and events of two accounts; instants are whole minutes after START, so that some are equal."""
+    """Wallets, grants and events of two accounts; instants are whole minutes after START, so that some are equal.
 
-    wallets: list[tuple[UUID, int, int]] = field(default_factory=list)
+    A wallet may have no instant.
+    """
+
+    wallets: list[tuple[UUID, int | None, int]] = field(default_factory=list)
     grants: list[tuple[UUID, UUID, int, int]] = field(default_factory=list)
     events: list[tuple[UUID, int, int]] = field(default_factory=list)
 
@@ -38,7 +41,7 @@ class Books:
         tables.insert(
             "credits_usage",
             'account_id, "timestamp", remaining_credits',
-            [(account, at[minute], credits) for account, minute, credits in self.wallets],
+            [(account, None if minute is None else at[minute], credits) for account, minute, credits in self.wallets],
         )
         tables.insert(
             "credit_grants",
@@ -55,7 +58,11 @@ class Books:
         """Return the rows that the script must list, as psql writes them."""
         rows = []
         for account in (NOVA, ORBIT):
-            wallets = [(minute, -credits) for owner, minute, credits in self.wallets if owner == account]
+            wallets = [
+                (-1 if minute is None else minute, -credits)
+                for owner, minute, credits in self.wallets
+                if owner == account
+            ]
             grants = [(minute, id_, credits) for id_, owner, minute, credits in self.grants if owner == account]
             if not wallets or not grants:
                 continue
@@ -93,7 +100,7 @@ MINUTES = st.integers(0, 3)
 CREDITS = st.integers(-3, 3) | st.just(2**40)
 BOOKS = st.builds(
     Books,
-    st.lists(st.tuples(OWNERS, MINUTES, CREDITS), max_size=4),
+    st.lists(st.tuples(OWNERS, st.none() | MINUTES, CREDITS), max_size=4),
     st.lists(st.tuples(st.uuids(), OWNERS, MINUTES, CREDITS), max_size=4, unique_by=lambda row: row[0]),
     st.lists(st.tuples(OWNERS, MINUTES, CREDITS), max_size=8),
 )
@@ -108,8 +115,8 @@ def test_reconcile_lists_the_accounts_that_differ(server: PostgresServer, books:
 
 def test_a_charge_without_an_event_is_listed_with_the_missing_credits(server: PostgresServer, books: Tables) -> None:
     Books(
-        # the latest counts, then the smallest
-        wallets=[(NOVA, 8, 1), (NOVA, 9, 60), (NOVA, 9, 45), (ORBIT, 9, 0)],
+        # the latest counts, then the smallest; one without an instant counts last
+        wallets=[(NOVA, 8, 1), (NOVA, 9, 60), (NOVA, 9, 45), (NOVA, None, 7), (ORBIT, 9, 0)],
         # the latest counts, then the greatest id
         grants=[(UUID(int=2), NOVA, 2, 100), (UUID(int=1), NOVA, 2, 999), (UUID(int=3), ORBIT, 0, 0)],
         # 30 of the 55 credits missing from the wallet, and an event at the instant of the grant, which is before it

@@ -24,8 +24,8 @@
 --     charge in the transaction of the grant counts as before it, and transactions that waited for each other can be
 --     dated in the wrong order;
 --   * events that were deleted or redated since are missing;
---   * of several wallet rows the latest "timestamp" counts, then the smallest balance; of several grants at one instant
---     the greatest id. The tables do not say which is right;
+--   * of several wallet rows the latest "timestamp" counts (null is the earliest), then the smallest balance; of several
+--     grants at one instant the greatest id. The tables do not say which is right;
 --   * an account with only a wallet or only a grant is not listed;
 --   * wallet, grants and events must be in the same unit.
 
@@ -37,7 +37,7 @@ WITH wallet AS (
         account_id,
         remaining_credits
     FROM public.credits_usage
-    ORDER BY account_id ASC, "timestamp" DESC, remaining_credits ASC
+    ORDER BY account_id ASC, "timestamp" DESC NULLS LAST, remaining_credits ASC
 ),
 
 last_grant AS (

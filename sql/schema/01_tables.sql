@@ -50,7 +50,7 @@ CREATE INDEX usage_events_model_id_idx ON public.usage_events (model_id) WHERE m
 CREATE TABLE public.credits_usage (
     account_id uuid NOT NULL,
     remaining_credits bigint NOT NULL DEFAULT 0,
-    "timestamp" timestamptz NOT NULL DEFAULT now()
+    "timestamp" timestamptz DEFAULT now()
 );
 
 CREATE TABLE public.credit_grants (
