@@ -99,7 +99,7 @@ def rollup_body(content: Content, period: str, limit: int, page: int, as_of: dat
 def spelled(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row as it stands in JSON: UUIDs as text, times in UTC with six fractional digits."""
     return {
-        name: value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f+00:00")
+        name: value.astimezone(UTC).isoformat(timespec="microseconds")
         if isinstance(value, datetime)
         else str(value)
         if isinstance(value, UUID)
@@ -142,9 +142,9 @@ def days_body(
     last_moment = as_of - MICROSECOND if as_of else content.now
     dated = [event["created_at"].astimezone(UTC).date() for event in events]
     start = window_start(period, last_moment)
-    first = start.date() if start else min(dated, default=None)
-    last = max([last_moment.date(), *dated])
-    days = [first + timedelta(days=step) for step in range((last - first).days + 1)] if first else []
+    first = start.date() if start else min((day for day in dated if day.year >= 2000), default=None)
+    gaps = [first + timedelta(days=step) for step in range((last_moment.date() - first).days + 1)] if first else []
+    days = sorted({*gaps, *dated})
     return {
         "status": "success",
         **({"account_id": str(account)} if account else {}),
@@ -175,6 +175,8 @@ NOWS = st.sampled_from(
         datetime(2026, 11, 1, 6, 0, tzinfo=UTC),
     ]
 )
+# Days between them and the others are not listed.
+OUTLYING = st.sampled_from([datetime(year, 12, 31, tzinfo=UTC) for year in (1, 1999, 9999)])
 # PostgreSQL stores neither NUL nor half of a surrogate pair.
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 
@@ -215,7 +217,7 @@ def contents(draw: st.DrawFn, largest: int = 2**53) -> Content:
     event = st.fixed_dictionaries(
         {
             "id": TEXTS,
-            "created_at": instants_around(now),
+            "created_at": instants_around(now) | OUTLYING,
             "source": st.sampled_from(["web", "api"]),
             "agent_type": st.sampled_from(["main", "subagent"]),
             "provider": st.none() | TEXTS,

@@ -52,14 +52,23 @@ def test_without_events_a_bounded_window_has_days_and_all_has_none(admin: FlaskC
     ]  # fmt: skip
 
 
-def test_the_days_up_to_a_future_event_are_listed(admin: FlaskClient, tables: Tables) -> None:
-    tables.fix_now("2026-11-03 10:15:00+00")
+def test_gaps_are_filled_from_the_first_event_since_2000_to_today(admin: FlaskClient, tables: Tables) -> None:
+    tables.fix_now("2000-01-04 10:15:00+00")
     tables.account(NOVA)
-    tables.event(NOVA, 5, "2026-11-05 00:00:00+00")
-    assert answered(admin, DAYS, period="daily")["days"] == [
-        day("2026-11-03", 0, 0),
-        day("2026-11-04", 0, 0),
-        day("2026-11-05", 5, 1),
+    for name in ("0001-01-01", "1999-12-31", "2000-01-02", "2000-01-06", "9999-12-31"):
+        tables.event(NOVA, 5, f"{name} 12:00:00+00")
+    for name in ("infinity", "-infinity"):
+        tables.event(NOVA, 100, name)
+    today = day("2000-01-04", 0, 0)
+    future = [day("2000-01-06", 5, 1), day("9999-12-31", 5, 1)]
+    assert answered(admin, DAYS, period="daily")["days"] == [today, *future]
+    assert answered(admin, DAYS, period="all")["days"] == [
+        day("0001-01-01", 5, 1),
+        day("1999-12-31", 5, 1),
+        day("2000-01-02", 5, 1),
+        day("2000-01-03", 0, 0),
+        today,
+        *future,
     ]
 
 

@@ -287,7 +287,7 @@ def test_both_sources_have_the_same_parameters_and_columns(name: str) -> None:
     assert (found.parameters, found.columns) == (expected.parameters, expected.columns)
 
 
-@pytest.mark.parametrize(("name", "start"), [("credits_rollup", "\npage AS ("), ("credits_days", "\nedges AS (")])
+@pytest.mark.parametrize(("name", "start"), [("credits_rollup", "\npage AS ("), ("credits_days", "\ncalendar AS (")])
 def test_both_sources_have_the_same_sql_after_the_spending(name: str, start: str) -> None:
     expected, found = (queries[name].text.partition(start)[1:] for queries in (EVENTS_QUERIES, SUMS_QUERIES))
     assert found == expected != ("", "")

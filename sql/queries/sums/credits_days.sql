@@ -4,9 +4,9 @@
 --   :account_id  text         the account; empty for all accounts
 --   :since       timestamptz  start of the window, inclusive, a UTC midnight; -infinity for no cutoff
 --   :until       timestamptz  end of the window, exclusive; infinity for none
---   :last_day    date         last day listed, or the day of the last event if that is later
+--   :last_day    date         last day listed without events
 -- Columns: day, total_credits_deducted_cents, event_count
--- Order:   oldest first; every day once, days without events as zeros; without a cutoff, from the first event's day
+-- Order:   oldest first; days without events are zeros from since, or the first event's day since 2000, to last_day
 -- psql -X -v ON_ERROR_STOP=1 -v account_id= -v since=2026-11-01 -v until=infinity -v last_day=2026-11-22 -f sums/credits_days.sql
 --
 -- Days before the watermark are read from the sums that sql/dba/sums.sql defines, later days from usage_events.
@@ -54,24 +54,23 @@ spend AS (
     GROUP BY (created_at AT TIME ZONE 'UTC')::date
 ),
 
-edges AS (
-    SELECT
-        CASE
-            WHEN :'since'::timestamptz = '-infinity' THEN (SELECT min(spend.day) FROM spend)
-            ELSE (:'since'::timestamptz AT TIME ZONE 'UTC')::date
-        END AS first_day,
-        greatest(:'last_day'::date, (SELECT max(spend.day) FROM spend)) AS last_day
-),
-
 calendar AS (
-    SELECT edges.first_day + generate_series(0, edges.last_day - edges.first_day) AS day
-    FROM edges
+    SELECT edges.first_day + generate_series(0, :'last_day'::date - edges.first_day) AS day
+    FROM (
+        SELECT
+            CASE
+                -- not an earlier day: one event dated absurdly must not add a million days
+                WHEN :'since'::timestamptz = '-infinity'
+                    THEN (SELECT min(spend.day) FILTER (WHERE spend.day >= '2000-01-01') FROM spend)
+                ELSE (:'since'::timestamptz AT TIME ZONE 'UTC')::date
+            END AS first_day
+    ) AS edges
 )
 
 SELECT
-    calendar.day,
+    coalesce(calendar.day, spend.day) AS day,
     coalesce(spend.total_credits_deducted_cents, 0) AS total_credits_deducted_cents,
     coalesce(spend.event_count, 0) AS event_count
 FROM calendar
-LEFT JOIN spend ON spend.day = calendar.day
-ORDER BY calendar.day ASC;
+FULL JOIN spend ON spend.day = calendar.day
+ORDER BY coalesce(calendar.day, spend.day) ASC;
