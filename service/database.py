@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg2
-from psycopg2.extensions import POLL_OK, POLL_READ, parse_dsn
+from psycopg2.extensions import POLL_OK, POLL_READ, UNICODE, new_type, parse_dsn, register_type
 
 from service.budget import Budget
 from service.config import Settings
@@ -43,6 +43,20 @@ CONNECT_FAILURES = (
 log = logging.getLogger(__name__)
 
 
+def in_rfc_3339(instant: Any, _cursor: object) -> Any:
+    """Spell a timestamptz as RFC 3339 with six fractional digits; leave as it is what is not of the years 1 to 9999.
+
+    ``instant`` is PostgreSQL's text, in UTC. Python has no datetime for some of them.
+    """
+    if not instant or instant[4] != "-" or not instant.endswith("+00"):
+        return instant
+    return f"{instant[:10]}T{instant[11:19]}.{instant[20:-3]:0<6}+00:00"
+
+
+# Instants and days are text. By default psycopg2 makes datetimes of them, which takes longer and fails for some.
+TYPES = (new_type((1184,), "INSTANT", in_rfc_3339), new_type((1082,), "DAY", UNICODE))
+
+
 class NoAnswer(psycopg2.OperationalError):
     """The server did not answer in time; the connection is closed."""
 
@@ -57,6 +71,8 @@ class Connection:
 
     def __init__(self, parameters: Mapping[str, Any], timeout_ms: float) -> None:
         self._raw = psycopg2.connect(**parameters, async_=True)
+        for type_ in TYPES:
+            register_type(type_, self._raw)
         self._wait(timeout_ms)
 
     @property

@@ -70,7 +70,7 @@ def endpoint(arguments: Schema, envelope: Envelope) -> Callable[[View], Callable
                         )
                         g.caller = caller["account_id"]
                         require_admin(caller)
-                        question = _question(arguments, caller["now"], snapshot)
+                        question = _question(arguments, datetime.fromisoformat(caller["now"]), snapshot)
                         found = _answer(envelope, question, view(snapshot, question))
                         untrusted.callback(found.close)
                     untrusted.pop_all()

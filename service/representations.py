@@ -150,11 +150,9 @@ def csv_file(schema: Schema, rows: Iterable[tuple[Any, ...]]) -> tuple[IO[bytes]
 
 def _cell(field: fields.Field[Any]) -> Callable[[Any], Any]:
     """Return the function that turns a field's values into cells: as in JSON, with an apostrophe before a formula."""
-    if isinstance(field, fields.Integer):
-        return lambda value: value
     if isinstance(field, fields.String):
         return lambda value: f"'{value}" if value and value.startswith(FORMULA_STARTS) else value
-    return lambda value: field.serialize("value", {"value": value})
+    return lambda value: value
 
 
 def spelled(instant: datetime) -> str:

@@ -107,7 +107,8 @@ class Snapshot:
         Raises what fingerprint() raises.
         """
         self.is_standby = True
-        ((self.replayed,),) = self._execute("replayed", self._queries["replayed"].text, {})
+        ((replayed,),) = self._execute("replayed", self._queries["replayed"].text, {})
+        self.replayed = replayed and datetime.fromisoformat(replayed)
 
     def rows(self, query_name: str, **parameters: object) -> list[Row]:
         """Run a query file and return its rows, each a dict in the order of the file's columns.

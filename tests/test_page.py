@@ -541,6 +541,16 @@ def test_a_period_without_events_is_reported(opened: Open, spending: Tables) -> 
         spending.fix_now(NOW)
 
 
+def test_a_date_that_javascript_cannot_read_is_shown_as_it_is(opened: Open, spending: Tables) -> None:
+    spending.event(NAMELESS, 0, "0044-03-15 00:00:00+00 BC", id="outlying")
+    try:
+        page = opened(f"#period=all&account={NAMELESS}")
+        expect(events(page).last).to_contain_text("0044-03-15 00:00:00+00 BC")
+        expect(page.locator("section:visible .chart")).to_contain_text("0044-03-15 BC")
+    finally:
+        spending.execute("DELETE FROM public.usage_events WHERE id = 'outlying'")
+
+
 def test_the_chart_has_its_numbers_as_text(opened: Open) -> None:
     page = opened("#period=weekly")
     chart = page.get_by_role("img", name="Credits by day, 16 – 22 Nov 2026. Most on 22 Nov 2026: 1,000 credits, $10.00")

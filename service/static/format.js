@@ -68,14 +68,16 @@ export function ratio(part, whole) {
   return Math.min(1, Number((part * 1_000_000n) / whole) / 1_000_000);
 }
 
-/** Write one or two UTC days ("2026-11-22") as "22 Nov 2026" or "16 – 22 Nov 2026". */
+/** Write one or two UTC days ("2026-11-22") as "22 Nov 2026" or "16 – 22 Nov 2026"; "0044-03-15 BC" stays as it is. */
 export function days(first, last = first) {
-  return DAY.formatRange(new Date(first), new Date(last));
+  const ends = [new Date(first), new Date(last)];
+  return ends.some(isNaN) ? [...new Set([first, last])].join(" – ") : DAY.formatRange(...ends);
 }
 
-/** Write "2026-11-22T10:15:00.000000+00:00" in the reader's time zone, to the second. */
+/** Write "2026-11-22T10:15:00.000000+00:00" in the reader's time zone, to the second; "infinity" stays as it is. */
 export function local(instant) {
-  return LOCAL.format(new Date(instant));
+  const date = new Date(instant);
+  return isNaN(date) ? instant : LOCAL.format(date);
 }
 
 /** The same as hours and minutes. */
