@@ -85,12 +85,6 @@ def test_the_demo_depends_on_the_day_alone(demo: Demo) -> None:
     assert done.stdout.strip() == digest(demo)
 
 
-def test_another_day_has_the_same_accounts_and_other_events(demo: Demo) -> None:
-    other = tables_at(MORNING + timedelta(days=1))
-    assert other["accounts"] == demo["accounts"]
-    assert rollup(other["usage_events"], 10_000) != rollup(demo["usage_events"], 10_000)
-
-
 @pytest.mark.parametrize(
     "now",
     [
@@ -100,71 +94,44 @@ def test_another_day_has_the_same_accounts_and_other_events(demo: Demo) -> None:
 )
 def test_only_the_times_of_todays_events_depend_on_the_hour(demo: Demo, now: datetime) -> None:
     other = tables_at(now)
-
-    def fixed(tables: Demo) -> Demo:
-        events = [{**event, "created_at": min(event["created_at"], MIDNIGHT)} for event in tables["usage_events"]]
-        wallets = [
-            {**wallet, '"timestamp"': min(wallet['"timestamp"'], MIDNIGHT)} for wallet in tables["credits_usage"]
-        ]
-        events.sort(key=lambda event: (event["created_at"], event["id"]))
-        return {**tables, "usage_events": events, "credits_usage": wallets}
-
-    assert fixed(other) == fixed(demo)
     for days in PERIODS:
         assert rollup(other["usage_events"], days) == rollup(demo["usage_events"], days)
     assert max(event["created_at"] for event in other["usage_events"]) <= now
-    assert max(wallet['"timestamp"'] for wallet in other["credits_usage"]) <= now
+    for table in demo.keys() - {"usage_events", "credits_usage"}:
+        assert other[table] == demo[table]
 
 
-def test_ninety_days_have_about_fifty_thousand_events_and_no_period_is_empty(
-    demo: Demo,
-) -> None:
+def test_no_period_is_empty_and_each_has_a_long_tail_and_exact_ties(demo: Demo) -> None:
     events = demo["usage_events"]
     assert 49_500 <= len(events) <= 50_500
     assert len({event["created_at"].date() for event in events}) == 90
-    assert MIDNIGHT - timedelta(days=89) <= events[0]["created_at"] < MIDNIGHT - timedelta(days=88)
     sizes = [len(rollup(events, days)) for days in PERIODS]
     assert 100 < sizes[0] < sizes[1] < sizes[2] < sizes[3] < len(demo["accounts"])
-
-
-def test_spend_has_a_long_tail_and_exact_ties_in_every_period(demo: Demo) -> None:
     for days in PERIODS:
-        found = rollup(demo["usage_events"], days).values()
+        found = rollup(events, days).values()
         totals = sorted((total for total, _ in found), reverse=True)
         assert sum(totals[: len(totals) // 10]) > 0.4 * sum(totals)
         # By chance, small accounts have equal totals, but rarely equal numbers of events too.
         shared = [key for key, number in Counter(found).items() if number > 1 and key[0] > 0]
         assert len(shared) >= 15
-    amounts = [event["credits_deducted_cents"] for event in demo["usage_events"]]
-    assert amounts.count(0) > 100
-    assert len([amount for amount in amounts if amount < 0]) > 30
-    # Accounts that are charged nothing.
-    assert [total for total, _ in rollup(demo["usage_events"], 10_000).values()].count(0) == 3
+    # Refunds, and accounts that are charged nothing.
+    assert min(event["credits_deducted_cents"] for event in events) < 0
+    assert [total for total, _ in rollup(events, 10_000).values()].count(0) == 3
 
 
 def test_accounts_have_odd_names_and_up_to_five_addresses(demo: Demo) -> None:
-    accounts, emails = demo["accounts"], demo["account_emails"]
-    assert len(accounts) == 302
-    names = [account["name"] for account in accounts]
-    assert names.count(None) > 5
-    assert "<b>Bold</b> & Sons" in names
+    names = [account["name"] for account in demo["accounts"]]
+    assert {None, "<b>Bold</b> & Sons", "=SUM(A1:A9)"} < set(names)
     assert any(name and len(name) > 100 for name in names)
     assert any(name and not name.isascii() for name in names)
-    addresses = Counter(email["account_id"] for email in emails if email["email"])
-    assert 10 < len(accounts) - len(addresses) < 40
-    assert max(addresses.values()) == 5
-    moments = Counter((email["account_id"], email["updated_at"]) for email in emails if email["email"])
-    assert len([count for count in moments.values() if count > 1]) > 20
-    assert any(email["email"] is None for email in emails)
+    addresses = Counter(email["account_id"] for email in demo["account_emails"] if email["email"])
+    assert (min(addresses.values()), max(addresses.values())) == (1, 5)
+    assert len(addresses) < len(names)
 
 
 def test_three_wallets_disagree_with_the_last_grant_and_the_events_after_it(demo: Demo) -> None:
-    grants = demo["credit_grants"]
-    assert 130 <= len(grants) <= 170
-    assert {grant["granted_by"] for grant in grants} == {ADMIN}
-    assert 10 < [grant["previous_credits"] for grant in grants].count(None) < len(grants) / 2
     # The grants are in order: the last one of an account remains.
-    last = {grant["account_id"]: grant for grant in grants}
+    last = {grant["account_id"]: grant for grant in demo["credit_grants"]}
     expected = {account: grant["remaining_credits"] for account, grant in last.items()}
     for event in demo["usage_events"]:
         account = event["account_id"]
