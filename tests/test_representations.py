@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 import socket
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -232,14 +231,6 @@ def test_a_304_needs_a_key_first(admin: FlaskClient, client: FlaskClient, five: 
         assert admin.get(ROLLUP, headers={"If-None-Match": etag}).status_code == 304
 
 
-def test_head_has_the_headers_of_get(admin: FlaskClient, five: Tables) -> None:
-    for headers in ({}, CSV):
-        get, head = admin.get(ROLLUP, headers=headers), admin.head(ROLLUP, headers=headers)
-        assert head.data == b""
-        for name in ("Content-Length", "Content-Type", "ETag", "Link", "As-Of"):
-            assert head.headers.get(name) == get.headers.get(name)
-
-
 def test_a_slow_reader_of_a_csv_holds_no_connection_and_gets_all_of_it(
     reader_url: str, admin: FlaskClient, tables: Tables
 ) -> None:
@@ -274,14 +265,3 @@ def test_a_page_of_another_origin_can_read_the_headers_and_keep_the_preflight(
     preflight = client.options(ROLLUP, headers={"Origin": "https://dashboard.example"}).headers
     assert int(preflight["Access-Control-Max-Age"]) >= 600
     assert preflight["Access-Control-Allow-Methods"] == "GET, HEAD, OPTIONS"
-
-
-@pytest.mark.parametrize("accept", ["application/json", "text/csv"])
-def test_server_timing_says_how_much_of_the_time_went_to_the_database(
-    admin: FlaskClient, five: Tables, accept: str
-) -> None:
-    timing = admin.get(ROLLUP, headers={"Accept": accept}).headers["Server-Timing"]
-    match = re.fullmatch(r"db;dur=(\d+\.\d), total;dur=(\d+\.\d)", timing)
-    assert match
-    database, total = map(float, match.groups())
-    assert 0 < database <= total
