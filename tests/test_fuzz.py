@@ -21,42 +21,32 @@ from live import PATIENCE_S, Gunicorn
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))
 SENT: Counter[str] = Counter()
 
-SQL = [
-    "' OR 1=1 --", "'; DROP TABLE accounts; --", "1) UNION SELECT key_hash FROM account_api_keys --", "%(limit)s",
-    "%s%s%s", "$$", "\\'; SELECT pg_sleep(9); --", ":'limit'::bigint", "1;ROLLBACK", "/*", "E'\\x27'",
-]  # fmt: skip
-BROKEN = [
-    b"%", b"%zz", b"%ff%fe", b"%00", b"%c0%ae", b"%ed%a0%80", b"\xff\xfe", b"\xc3", b"\xed\xa0\x80", b"\x7f", b"+",
-]  # fmt: skip
-NUMBERS = ["0", "-1", "1_0", "+5", " 5", "٣", "1e3", "0x10", "9" * 20, "9" * 5_000, "18446744073709551", "1.0", ""]
-WORDS = ["monthly", "all", "daily", "weekly", "MONTHLY", "period", "11111111-0000-4000-8000-000000000001", "{}", "null"]
+SQL = ["' OR 1=1 --", "'; DROP TABLE accounts; --", "%(limit)s", "%s%s%s", "$$", ":'limit'::bigint", "1;ROLLBACK", "/*"]
+BROKEN = [b"%", b"%zz", b"%ff%fe", b"%00", b"%c0%ae", b"%ed%a0%80", b"\xff\xfe", b"\xc3", b"\x7f", b"+"]
+NUMBERS = ["0", "-1", "1_0", "+5", " 5", "٣", "1e3", "9" * 20, "9" * 5_000, "18446744073709551", ""]
+WORDS = ["monthly", "all", "weekly", "MONTHLY", "period", "11111111-0000-4000-8000-000000000001", "{}", "null"]
 PATHS = [
     b"/api/admins/credits/rollup", b"/api/admins/credits/events", b"/api/admins/credits/days", b"/health/live",
     b"/health/ready", b"/", b"*", b"/api//admins", b"/api/admins/credits/rollup/../events",
-    b"/api/admins/credits/rollup%2f", b"http://elsewhere/api/admins/credits/rollup", b"//elsewhere/health/live",
-    b"/" + b"x" * 5_000,
+    b"http://elsewhere/api/admins/credits/rollup", b"//elsewhere/health/live", b"/" + b"x" * 5_000,
 ]  # fmt: skip
 PARAMETERS = [b"period", b"limit", b"page", b"account_id", b"as_of", b"", b"limit[]", b"__proto__"]
-COMMON_METHODS = [b"GET"] * 12 + [b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE"] * 2
-ODD_METHODS = [b"CONNECT", b"get", b"PRI", b"", b"G\x00T", b"X" * 300, b"\xff", b"PROPFIND"]
+COMMON_METHODS = [b"GET"] * 12 + [b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"] * 2
+ODD_METHODS = [b"CONNECT", b"get", b"PRI", b"", b"G\x00T", b"X" * 300, b"\xff"]
 VERSIONS = [b"HTTP/1.1"] * 20 + [b"HTTP/1.0", b"HTTP/2.0", b"HTTP/0.9", b"HTTP/1.1 ", b"FTP/1.1", b""]
 KEYS = [b"x-api-key: " + ADMIN_KEY.encode(), b"Authorization: Bearer " + ADMIN_KEY.encode()]
 HEADER_NAMES = [
-    b"Host", b"Host", b"x-api-key", b"Authorization", b"X-Request-Id", b"If-None-Match", b"Accept", b"Range",
-    b"If-Modified-Since", b"Accept-Encoding", b"Content-Type", b"Cookie", b"Origin", b"X-Forwarded-For",
-    b"X-Forwarded-Host", b"X-Forwarded-Proto", b"Forwarded", b"X-HTTP-Method-Override", b"Connection", b"Upgrade",
-    b"Expect", b"Content-Length", b"Transfer-Encoding", b"Trailer", b"TE", b"Access-Control-Request-Method",
+    b"Host", b"Host", b"x-api-key", b"Authorization", b"X-Request-Id", b"If-None-Match", b"If-Match", b"Accept",
+    b"Range", b"If-Modified-Since", b"Content-Type", b"Cookie", b"Origin", b"X-Forwarded-Proto", b"Connection",
+    b"Upgrade", b"Expect", b"Content-Length", b"Transfer-Encoding", b"TE", b"Access-Control-Request-Headers",
 ]  # fmt: skip
 ODD_HEADERS = [
     b"Host: a b", b"Host: [::1", b"Host: ", b"Host: x" + b"y" * 300, b"Host: \xff", b"Host: a@b:99999",
-    b"Host: ../..", b"Content-Length: 3", b"Content-Length: -1", b"Content-Length: 99999999999999999999",
-    b"Content-Length: 3, 4", b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip",
-    b"Transfer-Encoding: chunked, chunked", b"Expect: 100-continue", b"Expect: a miracle", b"Authorization: Bearer",
-    b"Authorization: Basic Og==", b"Accept: text/csv;q=x, */*;q=2", b"Accept: ;;;,,,", b"Accept: application/xml",
-    b'If-None-Match: *, "", W/"\xff', b"Range: bytes=0-", b"X-Big: " + b"b" * 9_000, b"x-api-key: " + b"k" * 8_000,
-    b" folded", b"\tfolded", b"no colon", b"na me: x", b": x", b"na\xffme: x", b"Cookie: " + b"; ".join([b"a=b"] * 900),
-    b"Upgrade: h2c", b"\r\n".join([b"X-Many: x"] * 120), b"X-Nul: \x00", b"X-Lone: a\nb", b"X-Script-Name: /api",
-    b"SCRIPT_NAME: /api",
+    b"Content-Length: 3", b"Content-Length: -1", b"Content-Length: 3, 4", b"Transfer-Encoding: chunked",
+    b"Transfer-Encoding: gzip", b"Expect: 100-continue", b"Expect: a miracle", b"Authorization: Bearer",
+    b"Accept: text/csv;q=x, */*;q=2", b"Accept: ;;;,,,", b'If-None-Match: *, "", W/"\xff', b"X-Big: " + b"b" * 9_000,
+    b"x-api-key: " + b"k" * 8_000, b" folded", b"no colon", b"na me: x", b": x", b"na\xffme: x", b"Upgrade: h2c",
+    b"\r\n".join([b"X-Many: x"] * 120), b"X-Nul: \x00", b"X-Lone: a\nb", b"SCRIPT_NAME: /api",
 ]  # fmt: skip
 BODIES = [b"", b"", b"", b"{}", b"abc", b"0\r\n\r\n", b"3\r\nabc\r\n0\r\n\r\n", b"zz\r\n", b"\xff" * 300]
 

@@ -130,20 +130,13 @@ def connected(service: Gunicorn) -> int:
 def test_an_answer_passes_unchanged(
     nginx: Nginx, service: Gunicorn, tables: Tables, path: str, headers: dict[str, str]
 ) -> None:
+    headers = {**headers, "X-Request-Id": "mine"}
     direct, proxied = service.get(path, headers), nginx.get(path, headers)
-    own = {"date", "server", "connection", "x-request-id", "server-timing", "as-of", "window-end", "etag", "link"}
-    assert (proxied.status, proxied.headers.keys()) == (direct.status, direct.headers.keys())
-    assert {name: value for name, value in proxied.headers.items() if name not in own} == {
-        name: value for name, value in direct.headers.items() if name not in own
-    }
-    assert proxied.body == direct.body
-    assert proxied.headers["server"] == "nginx"
-
-
-@needs_nginx
-def test_a_request_id_is_kept(nginx: Nginx, service: Gunicorn) -> None:
-    assert nginx.get("/health/live", {"X-Request-Id": "mine"}).headers["x-request-id"] == "mine"
-    assert service.access_lines()[-1]["request_id"] == "mine"
+    for own in ("date", "server", "connection", "server-timing", "as-of", "etag", "link"):
+        assert (own in direct.headers) == (own in proxied.headers)
+        direct.headers.pop(own, None)
+        proxied.headers.pop(own, None)
+    assert proxied == direct
 
 
 @needs_nginx
@@ -160,7 +153,7 @@ def test_slow_and_silent_clients_do_not_reach_the_service(nginx: Nginx, service:
 
 
 @needs_nginx
-def test_a_client_that_does_not_read_blocks_no_thread_of_the_service(
+def test_a_client_that_does_not_read_blocks_no_thread_and_the_log_does_not_name_its_account(
     nginx: Nginx, service: Gunicorn, tables: Tables
 ) -> None:
     tables.account(NOVA)
@@ -187,12 +180,7 @@ def test_a_client_that_does_not_read_blocks_no_thread_of_the_service(
     assert length
     assert len(body) == int(length[1]) > 15_000_000
     assert body.count(b"\r\n") == EVENTS + 1
-
-
-@needs_nginx
-def test_the_log_of_nginx_names_no_account(nginx: Nginx, tables: Tables) -> None:
-    assert nginx.get(f"/api/admins/credits/events?account_id={NOVA}").status == 200
-    eventually(lambda: " GET /api/admins/credits/events 200 " in nginx.log.read_text(), "its line")
+    eventually(lambda: " GET /api/admins/credits/events 200 " in nginx.log.read_text(), "its line in the log")
     assert str(NOVA) not in nginx.log.read_text()
 
 
