@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from conftest import ADMIN_KEY, NOVA, Tables, admin_client, in_snapshot, key_hash
+from conftest import ADMIN_KEY, NOVA, ORGANIZATION, Tables, admin_client, in_snapshot, key_hash
 from service import create_app
 from service.config import Settings
 from service.database import Database
@@ -59,6 +59,23 @@ def test_a_request_cannot_write(database: Database, tables: Tables) -> None:
     with pytest.raises(QueryFailed):
         in_snapshot(database, lambda snapshot: snapshot.rows("writes"), {"writes": query})
     assert tables.execute("SELECT count(*) FROM public.usage_events") == [(1,)]
+
+
+def test_an_export_is_planned_for_all_rows_not_for_the_first_ones(database: Database) -> None:
+    probe = Query("probe", "SELECT current_setting('cursor_tuple_fraction')", {}, ("fraction",))
+    assert in_snapshot(database, lambda snapshot: list(snapshot.stream("probe")), {"probe": probe}) == [("1",)]
+
+
+def test_of_several_owners_of_a_key_the_smallest_admin_is_the_caller(database: Database, tables: Tables) -> None:
+    stranger, *admins = (UUID(int=number) for number in (1, 2, 3))
+    for account in (*reversed(admins), stranger):
+        tables.account(account)
+        tables.key("shared", account)
+    for account in admins:
+        tables.member(account)
+    known = {"key_hash": key_hash("shared"), "organization_id": str(ORGANIZATION)}
+    (caller,) = in_snapshot(database, lambda snapshot: snapshot.rows("caller", **known))
+    assert (caller["account_id"], caller["is_admin"]) == (str(admins[0]), True)
 
 
 def pattern(text: str) -> re.Pattern[str]:
