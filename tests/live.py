@@ -69,10 +69,18 @@ class Gunicorn:
     """The service under gunicorn on a free port, with one worker unless WEB_CONCURRENCY says otherwise.
 
     ``flags`` are gunicorn's, ``settings`` environment variables. Another ``app`` must answer /health/live with 200.
+    A ``listener`` is handed over as systemd does with the socket of a socket unit.
     """
 
-    def __init__(self, database_url: str, *flags: str, app: str = "wsgi:app", **settings: int | str) -> None:
-        self.port = free_port()
+    def __init__(
+        self,
+        database_url: str,
+        *flags: str,
+        app: str = "wsgi:app",
+        listener: socket.socket | None = None,
+        **settings: int | str,
+    ) -> None:
+        self.port = listener.getsockname()[1] if listener else free_port()
         # Temporary files, because a pipe that nobody reads fills up.
         self._out, self._err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 - closed at the exit
         environment = {
@@ -84,11 +92,12 @@ class Gunicorn:
             **{name: str(value) for name, value in settings.items()},
         }
         self._workers = int(environment["WEB_CONCURRENCY"])
+        activate = ("sh", "-c", 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3<&0 0</dev/null', "sh") if listener else ()
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "gunicorn", *flags, app],
+            [*activate, sys.executable, "-W", "error", "-m", "gunicorn", *flags, app],
             cwd=ROOT,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=listener or subprocess.DEVNULL,
             stdout=self._out,
             stderr=self._err,
             # Ctrl-C reaches only the process that started it, which then stops it.

@@ -4,10 +4,14 @@ import http.client
 import os
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +27,7 @@ NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
 # Together more than the buffers of the sockets between service and client hold.
 EVENTS = 16_000
+RESTARTS = int(os.environ.get("RESTARTS", "3"))
 LONG = "x" * 1_000
 
 needs_nginx = pytest.mark.skipif(
@@ -60,7 +65,12 @@ def service(reader_url: str) -> Iterator[Gunicorn]:
 
 @pytest.fixture(scope="module")
 def nginx(service: Gunicorn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    tmp_path = tmp_path_factory.mktemp("nginx")
+    with nginx_before(service.port, tmp_path_factory.mktemp("nginx")) as nginx:
+        yield nginx
+
+
+@contextmanager
+def nginx_before(service_port: int, tmp_path: Path) -> Iterator[Nginx]:
     port, pem, key, log = free_port(), tmp_path / "pem", tmp_path / "key", tmp_path / "admin-credits.log"
     subprocess.run(
         [
@@ -72,7 +82,7 @@ def nginx(service: Gunicorn, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     )
     shipped = CONFIGURATION.read_text()
     for named, ours in [
-        ("127.0.0.1:8000", f"127.0.0.1:{service.port}"),
+        ("127.0.0.1:8000", f"127.0.0.1:{service_port}"),
         ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
         ("/etc/ssl/certs/credits.example.pem", str(pem)),
         ("/etc/ssl/private/credits.example.key", str(key)),
@@ -199,6 +209,44 @@ def test_without_the_service_clients_get_the_envelope(nginx: Nginx, service: Gun
     assert answer.headers["access-control-allow-origin"] == "*"
 
 
+@needs_nginx
+def test_restarts_and_reloads_lose_no_request(reader_url: str, tables: Tables, tmp_path: Path) -> None:
+    """50 clients, half of them through nginx, while the socket outlives the service as with admin-credits.socket."""
+    outcomes: Counter[object] = Counter()
+    enough = threading.Event()
+
+    def send(get: Callable[[], Answer]) -> None:
+        while not enough.is_set():
+            try:
+                answer = get()
+                outcomes[answer.status, answer.headers.get("retry-after")] += 1
+            except (OSError, http.client.HTTPException) as failure:
+                outcomes[repr(failure)] += 1
+
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=1_024) as listener,
+        nginx_before(listener.getsockname()[1], tmp_path) as nginx,
+    ):
+        for restart in range(RESTARTS + 1):
+            with Gunicorn(reader_url, listener=listener, WEB_CONCURRENCY=2) as service:
+                if restart == 0:
+                    clients = [threading.Thread(target=send, args=[get]) for get in [nginx.get, service.get] * 25]
+                    for client in clients:
+                        client.start()
+                    old = set(service.workers())
+                    service.process.send_signal(signal.SIGHUP)
+                    eventually(lambda: old.isdisjoint(service.workers()), "new workers")
+                answered = outcomes.total()
+                eventually(lambda: outcomes.total() >= answered + 50, "50 answers")
+                if restart == RESTARTS:
+                    enough.set()
+                    for client in clients:
+                        client.join()
+    print(outcomes)  # RESTARTS=20 and pytest -s measure it
+    assert outcomes[200, None] >= RESTARTS * 50
+    assert outcomes.keys() <= {(200, None), (503, "1"), (503, "2")}
+
+
 def test_nginx_waits_longer_than_a_request_may_take() -> None:
     settings = Settings(database_url="postgresql://x", api_key_secret="x")
     waits = re.findall(r"proxy_(?:read|send)_timeout (\d+)s;", CONFIGURATION.read_text())
@@ -215,13 +263,14 @@ def test_systemd_waits_longer_than_gunicorn_may_take_to_stop() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
-    unit = tmp_path / UNIT.name
-    installed = UNIT.read_text()
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     # systemd-analyze checks that the program exists.
     program = tmp_path / "gunicorn"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    unit.write_text(installed.replace("/opt/admin-credits/.venv/bin/gunicorn", str(program)))
-    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
-    assert (done.returncode, [line for line in done.stderr.splitlines() if UNIT.name in line]) == (0, [])
+    for shipped in (UNIT, UNIT.with_suffix(".socket")):
+        text = shipped.read_text().replace("/opt/admin-credits/.venv/bin/gunicorn", str(program))
+        (tmp_path / shipped.name).write_text(text)
+    units = [tmp_path / UNIT.name, tmp_path / "admin-credits.socket"]
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if UNIT.stem in line]) == (0, [])
