@@ -51,6 +51,9 @@ LOCK := $(RUN) -m uv pip compile setup.cfg --quiet --universal --python-version 
 	--no-header --no-emit-index-url --no-emit-find-links --upgrade
 
 clean: ## Remove everything that make created, including the demo database.
+	@for lock in .data/*/server/lock .data/*/elsewhere/lock; do \
+		[ ! -e "$$lock" ] || flock --nonblock "$$lock" true || \
+		{ echo "admin-credits: a demo is running with its data in $${lock%/*}: stop it first" >&2; exit 1; }; done
 	@for link in .data/*/elsewhere; do \
 		case "$$(readlink "$$link")" in /var/tmp/admin-credits-*) rm -rf "$$(readlink "$$link")";; esac; done
 	@rm -rf $(VENV) .data .make.lock .mypy_cache .pytest_cache .ruff_cache .hypothesis

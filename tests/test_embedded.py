@@ -285,8 +285,8 @@ class Demo:
         return self.checkout / ".data" / str(self.port)
 
     def wait_until_serving(self) -> list[str]:
-        """Wait for the last of the four lines that it prints when it serves; return the lines."""
-        eventually(lambda: "\nTry: " in self.output or self.process.poll() is not None, "the demo to serve")
+        """Wait until gunicorn has started a worker; return the four lines that are printed before."""
+        eventually(lambda: "Booting worker" in self.output or self.process.poll() is not None, "the demo to serve")
         lines = [line for line in self.output.splitlines() if re.match("Serving|Demo key|Database|Try", line)]
         assert len(lines) == 4, self.output
         return lines
@@ -404,6 +404,13 @@ def test_make_run_serves_the_demo_on_this_machine_alone_until_ctrl_c(run: Callab
     assert {laddr[0] for _, laddr in listening} == {"127.0.0.1"}
     assert demo.port in {laddr[1] for _, laddr in listening}
 
+    first_log_line = demo.output.partition(f"{line}\n")[2].partition("\n")[0]
+    assert "Starting gunicorn" in first_log_line
+
+    clean = subprocess.run(["make", "clean"], cwd=demo.checkout, capture_output=True, text=True, check=False)
+    assert clean.returncode == 2
+    assert f"admin-credits: a demo is running with its data in .data/{demo.port}/" in clean.stderr
+
     os.killpg(demo.process.pid, signal.SIGINT)
     demo.wait_until_gone()
     assert "Traceback" not in demo.output
@@ -479,10 +486,7 @@ def test_a_taken_port_is_reported_before_anything_is_started(run: Callable[..., 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         demo = run(port=taken.getsockname()[1])
         assert demo.wait_until_gone() == 1
-    assert (
-        demo.output
-        == f"admin-credits: PORT {demo.port} cannot be listened on, address already in use: name another one\n"
-    )
+    assert demo.output == f"admin-credits: PORT {demo.port}: address already in use; try PORT=8001 make run\n"
     assert not demo.folder.exists()
 
 

@@ -5,7 +5,6 @@ itself, the exit status is 1 and a sentence says why.
 """
 
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -13,7 +12,6 @@ import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from service.config import ConfigurationError, Settings
@@ -61,6 +59,13 @@ def _serve(environment: dict[str, str], settings: Settings, listener: socket.soc
     try:
         server.start()
         environment["DATABASE_URL"] = load_demo(server, datetime.now(UTC))
+        # Requests that arrive before gunicorn has started wait in the backlog of the socket.
+        address = f"http://{HOST}:{settings.port}"
+        print(f"Serving demo data on {address} (Ctrl-C stops it)")
+        print(f"Demo key: {ADMIN_KEY}")
+        print(f"Database: {environment['DATABASE_URL']}")
+        path = "/api/admins/credits/rollup?period=weekly&limit=3"
+        print(f"Try: curl -s -H 'x-api-key: {ADMIN_KEY}' '{address}{path}'", flush=True)
         with signals_held():
             gunicorn = subprocess.Popen(  # noqa: S603 - gunicorn, no shell
                 [sys.executable, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}", "wsgi:app"],
@@ -72,13 +77,6 @@ def _serve(environment: dict[str, str], settings: Settings, listener: socket.soc
                 preexec_fn=lambda: end_with_parent(signal.SIGTERM, parent),
             )
         listener.close()
-        _wait_until_live(settings.port, gunicorn)
-        address = f"http://{HOST}:{settings.port}"
-        print(f"Serving demo data on {address} (Ctrl-C stops it)")
-        print(f"Demo key: {ADMIN_KEY}")
-        print(f"Database: {environment['DATABASE_URL']}")
-        path = "/api/admins/credits/rollup?period=weekly&limit=3"
-        print(f"Try: curl -s -H 'x-api-key: {ADMIN_KEY}' '{address}{path}'", flush=True)
         _wait_for_an_end(server, gunicorn)
     finally:
         if gunicorn:
@@ -120,23 +118,8 @@ def _listen(port: int) -> socket.socket:
         return socket.create_server((HOST, port))
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
-        raise ConfigurationError(f"PORT {port} cannot be listened on, {reason}: name another one") from None
-
-
-def _wait_until_live(port: int, gunicorn: subprocess.Popen[bytes]) -> None:
-    connection = HTTPConnection(HOST, port)
-    try:
-        connection.request("GET", "/health/live")
-        # Until gunicorn has started, the connection waits in the backlog of the socket.
-        while not select.select([connection.sock], [], [], 0.1)[0] and gunicorn.poll() is None:
-            pass
-        if gunicorn.poll() is None and connection.getresponse().status == 200:
-            return
-    except (OSError, HTTPException):
-        pass
-    finally:
-        connection.close()
-    raise EmbeddedPostgresError("gunicorn did not start; its log above says why.")
+        other = 8_002 if port == 8_001 else 8_001
+        raise ConfigurationError(f"PORT {port}: {reason}; try PORT={other} make run") from None
 
 
 def _wait_for_an_end(server: PostgresServer, gunicorn: subprocess.Popen[bytes]) -> None:
