@@ -542,7 +542,9 @@ def test_a_date_that_javascript_cannot_read_is_shown_as_it_is(opened: Open, spen
 
 def test_the_chart_has_its_numbers_as_text(opened: Open) -> None:
     page = opened("#period=weekly")
-    chart = page.get_by_role("img", name="Credits by day, 16 – 22 Nov 2026. Most on 22 Nov 2026: 1,000 credits, $10.00")
+    chart = page.get_by_role(
+        "img", name="Credits by day, 16 – 22 Nov 2026. Most on 22 Nov 2026, so far: 1,000 credits, $10.00"
+    )
     expect(chart).to_be_visible()
     assert chart.locator("rect").evaluate_all("bars => bars.map((bar) => parseFloat(bar.getAttribute('height')))") == [
         0, 0, 0, 20, 0, 0, 100,
@@ -553,7 +555,7 @@ def test_the_chart_has_its_numbers_as_text(opened: Open) -> None:
     days = page.get_by_role("table", name="Credits by day").locator("tbody tr")
     expect(days).to_have_count(7)
     assert cells(days)[:4] == [
-        ["22 Nov 2026", "1,000", "$10.00", "4"],
+        ["22 Nov 2026, so far", "1,000", "$10.00", "4"],
         ["21 Nov 2026", "0", "$0.00", "0"],
         ["20 Nov 2026", "0", "$0.00", "0"],
         ["19 Nov 2026", "200", "$2.00", "1"],

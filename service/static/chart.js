@@ -15,13 +15,14 @@ const ROUND = [10n, 15n, 20n, 25n, 30n, 40n, 50n, 60n, 80n, 100n];
 /**
  * Make the chart of a window.
  * @param {{day: string, total_credits_deducted_cents: bigint, event_count: bigint}[]} days every day, oldest first
+ * @param {string|null} asOf the end of the window; a day that it falls into is partial
  * @returns {Node[]}
  */
-export function chartOf(days) {
+export function chartOf(days, asOf) {
   if (!days.length) return [];
   const step = STEPS.find(({ length }) => days.length <= MAX_BARS * length) ?? STEPS.at(-1);
-  const bars = inSteps(days, step.length);
-  const say = (bar) => `${span(bar.first, bar.last)}: ${integer(bar.credits)} credits, ${dollars(bar.credits)}`;
+  const bars = inSteps(days, step.length, asOf);
+  const say = (bar) => `${nameOf(bar)}: ${counted(bar.credits, "credit")}, ${dollars(bar.credits)}`;
   const most = bars.reduce((one, other) => (other.credits > one.credits ? other : one));
   const resting = most.credits > 0n ? `Most ${step.length === 1 ? "on" : "in"} ${say(most)}` : "";
 
@@ -40,7 +41,8 @@ export function chartOf(days) {
     text.style.top = scale.y(mark);
     return text;
   });
-  const ends = [...new Set([days[0].day, days.at(-1).day])].map((day) => element("span", {}, span(day)));
+  const ends = [span(days[0].day), nameOf({ first: days.at(-1).day, partial: isPartial(days.at(-1).day, asOf) })];
+  if (days.length === 1) ends.shift();
   return [
     element("div", { class: "head" }, title, readout),
     element(
@@ -48,19 +50,28 @@ export function chartOf(days) {
       { class: "plot" },
       element("div", { class: "marks", "aria-hidden": "true" }, ...marks),
       plot,
-      element("div", { class: "ends", "aria-hidden": "true" }, ...ends),
+      element("div", { class: "ends", "aria-hidden": "true" }, ...ends.map((end) => element("span", {}, end))),
     ),
-    numbersOf(days),
+    numbersOf(days, asOf),
   ];
 }
 
-function inSteps(days, length) {
+function nameOf({ first, last, partial }) {
+  return `${span(first, last)}${partial ? ", so far" : ""}`;
+}
+
+function isPartial(day, asOf) {
+  return asOf !== null && asOf > `${day}T00:00:00.000000Z` && asOf.startsWith(day);
+}
+
+function inSteps(days, length, asOf) {
   const bars = [];
   for (let start = 0; start < days.length; start += length) {
     const part = days.slice(start, start + length);
     const sum = (name) => part.reduce((total, day) => total + day[name], 0n);
     const [credits, events] = [sum("total_credits_deducted_cents"), sum("event_count")];
-    bars.push({ first: part[0].day, last: part.at(-1).day, credits, events });
+    const last = part.at(-1).day;
+    bars.push({ first: part[0].day, last, credits, events, partial: isPartial(last, asOf) });
   }
   return bars;
 }
@@ -81,16 +92,17 @@ function roundUp(size) {
   return ROUND.map((tenths) => (tenths * power) / 10n).find((round) => round >= size);
 }
 
-function barOf({ credits }, index, count, { share }) {
-  const [from, to] = [share(0n), share(credits)].sort((one, other) => one - other);
+function barOf({ credits, partial }, index, count, { share }) {
+  const zero = share(0n);
+  // Keep nonzero bars visible.
+  const height = credits === 0n ? 0 : Math.max(Math.abs(share(credits) - zero), 0.7);
   const slot = 100 / count;
   return drawing("rect", {
-    class: credits < 0n ? "below" : null,
+    class: [credits < 0n && "below", partial && "partial"].filter(Boolean).join(" "),
     x: `${(slot * (index + 0.12)).toFixed(3)}%`,
     width: `${(slot * 0.76).toFixed(3)}%`,
-    y: `${(100 - to).toFixed(3)}%`,
-    // Keep nonzero bars visible.
-    height: `${credits === 0n ? 0 : Math.max(to - from, 0.7).toFixed(3)}%`,
+    y: `${(100 - zero - (credits < 0n ? 0 : height)).toFixed(3)}%`,
+    height: `${height.toFixed(3)}%`,
     rx: "1.5",
   });
 }
@@ -104,15 +116,18 @@ function readUnderPointer(plot, shapes, show) {
     shown = index;
     show(index);
   };
-  plot.addEventListener("pointermove", ({ clientX }) => {
+  const follow = ({ clientX }) => {
     const { left, width } = plot.getBoundingClientRect();
     point(Math.max(0, Math.min(shapes.length - 1, Math.floor(((clientX - left) / width) * shapes.length))));
-  });
-  plot.addEventListener("pointerleave", () => point(null));
+  };
+  plot.addEventListener("pointerdown", follow);
+  plot.addEventListener("pointermove", follow);
+  // A finger leaves when it is lifted; its bar stays shown.
+  plot.addEventListener("pointerleave", ({ pointerType }) => pointerType !== "touch" && point(null));
 }
 
 /** The table is made when it is opened, as it may have thousands of rows. */
-function numbersOf(days) {
+function numbersOf(days, asOf) {
   const columns = [
     { label: "Day (UTC)", kind: "day" },
     { label: "Credits", kind: "number" },
@@ -124,7 +139,8 @@ function numbersOf(days) {
   const fill = () => {
     const { table, body } = tableOf("Credits by day, newest first", columns, { class: "plain" });
     for (const { day, total_credits_deducted_cents: credits, event_count } of days.toReversed()) {
-      body.append(rowOf(columns, [span(day), integer(credits), dollars(credits), integer(event_count)]));
+      const name = nameOf({ first: day, partial: isPartial(day, asOf) });
+      body.append(rowOf(columns, [name, integer(credits), dollars(credits), integer(event_count)]));
     }
     frame.append(table);
   };

@@ -125,7 +125,7 @@ export class List {
 
   drawChart() {
     this.removeNotice("chart");
-    this.parts.chart.replaceChildren(...chartOf(this.days));
+    this.parts.chart.replaceChildren(...chartOf(this.days, this.asOf));
   }
 
   /** Draw a table with these rows. A row keeps the focus if the new table has it. */
