@@ -211,7 +211,7 @@ def test_each_period_has_its_dates_sums_and_link(opened: Open) -> None:
         expect(page.get_by_text(f"{count} accounts")).to_have_count(2)  # below the table, and for screen readers
         terms = ("Credits", "Events", "Accounts")
         expect_figures(page, [f"{term} {sum_}" for term, sum_ in zip(terms, sums, strict=True)])
-        assert page.locator(".window").inner_text() == f"{window} UTC days, as of 10:00"
+        assert page.locator(".window").inner_text() == f"{window} UTC days, as of 10:00 GMT-5"
         assert page.locator(".window time").get_attribute("title") == "2026-11-22 15:00:00 UTC"
         assert urlsplit(page.url).fragment == f"period={period}"
     # More than 2^53.

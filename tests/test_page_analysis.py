@@ -84,3 +84,39 @@ def test_a_touched_bar_says_its_numbers_and_today_is_partial(page: Page) -> None
     assert box
     page.touchscreen.tap(box["x"] + box["width"] - 5, box["y"] + 5)
     expect(page.locator(".readout")).to_have_text("22 Nov 2026, so far: 301 credits, $3.01, 2 events")
+
+
+def test_refunds_give_no_share_of_more_than_all(page: Page) -> None:
+    enter(page, "#period=weekly")
+    accounts = "Accounts by credits spent"
+    expect(page.locator(".rollup td.share .bar").first).to_be_attached()
+    # 501 of 101 together would be 496 %.
+    assert [(row[1], row[3], row[5]) for row in cells(page, accounts)] == [
+        ("Nova Records", "501", "– no share, because of refunds"),
+        ("Refunded", "−400", "– no share, because of refunds"),
+    ]
+    bars = page.locator(".rollup td.share rect")
+    assert bars.evaluate_all("bars => bars.map((bar) => bar.getAttribute('width'))") == ["100.00%", "0.00%"]
+
+
+def test_on_a_narrow_screen_numbers_have_units_and_a_long_address_wraps(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    enter(page, "#period=monthly")
+    accounts = "Accounts by credits spent"
+    assert [row[6] for row in cells(page, accounts)] == ["5 events", "1 event", "1 event"]
+    page.get_by_text("Nova Records").click()
+    expect(page.locator("#identity").get_by_text(LONG_ADDRESS)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_the_csv_file_has_no_hidden_names(page: Page) -> None:
+    enter(page, "#period=all")
+    page.get_by_role("switch", name="Hide names").click()
+    with page.expect_download() as downloading:
+        page.get_by_role("button", name="Download CSV").click()
+    assert downloading.value.path().read_text().splitlines() == [
+        "account_id,account_name,account_email,total_credits_deducted_cents,event_count",
+        f"{NOVA},,,1001,5",
+        f"{LEFT},,,50,1",
+        f"{REFUNDED},,,-400,1",
+    ]

@@ -69,7 +69,7 @@ function rowOfAccount(account, index) {
     integer(credits),
     dollars(credits),
     nothing("not loaded yet"),
-    integer(account.event_count),
+    [integer(account.event_count), element("span", { class: "unit" }, account.event_count === 1n ? " event" : " events")],
   ];
   const row = rowOf(COLUMNS, cells, 1);
   row.dataset.id = id;
@@ -89,11 +89,11 @@ function drawShares(from) {
   }
 }
 
-/** The bar compares with the largest account, the text with all accounts. */
+/** The bar compares with the largest account, the text with all accounts: no text where refunds make that no share. */
 function shareOf({ total_credits_deducted_cents: credits }) {
-  const text = percent(credits, list.credits);
-  if (text === null) return [nothing("no share")];
-  const width = `${(ratio(credits, list.items[0].total_credits_deducted_cents) * 100).toFixed(2)}%`;
+  const largest = list.items[0].total_credits_deducted_cents;
+  const text = largest > list.credits ? null : percent(credits, list.credits);
+  const width = `${(ratio(credits, largest) * 100).toFixed(2)}%`;
   const bar = drawing("svg", { class: "bar", "aria-hidden": "true" }, drawing("rect", { width, height: "100%", rx: "2" }));
-  return [bar, element("span", {}, text)];
+  return [bar, text === null ? nothing("no share, because of refunds") : element("span", {}, text)];
 }

@@ -5,7 +5,7 @@ const INTEGER = new Intl.NumberFormat("en");
 const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
 const LOCAL = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
-const LOCAL_TIME = new Intl.DateTimeFormat("en-GB", { timeStyle: "short" });
+const LOCAL_TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
 
 /** The periods of the API, as they end a sentence. */
 export const PERIODS = {
@@ -53,13 +53,11 @@ export function dollarsAt(creditsPerUsd) {
   };
 }
 
-/** Write a part of a whole in per cent with one decimal; null unless the whole is positive. */
+/** Write a part of a whole in per cent with one decimal; null unless the part is from nothing to a positive whole. */
 export function percent(part, whole) {
-  if (whole <= 0n) return null;
-  const [sign, size] = part < 0n ? ["−", -part] : ["", part];
-  const thousandths = (size * 2000n + whole) / (whole * 2n);
-  if (size > 0n && thousandths === 0n) return part < 0n ? "> −0.1%" : "< 0.1%";
-  return `${sign}${INTEGER.format(thousandths / 10n)}.${thousandths % 10n}%`;
+  if (whole <= 0n || part < 0n || part > whole) return null;
+  const thousandths = (part * 2000n + whole) / (whole * 2n);
+  return part > 0n && thousandths === 0n ? "< 0.1%" : `${thousandths / 10n}.${thousandths % 10n}%`;
 }
 
 /** Return part / whole as a Number from 0 to 1, for lengths of bars. */
@@ -80,7 +78,7 @@ export function local(instant) {
   return isNaN(date) ? instant : LOCAL.format(date);
 }
 
-/** The same as hours and minutes. */
+/** The same as hours and minutes, with the name of the time zone. */
 export function localTime(instant) {
   return LOCAL_TIME.format(new Date(instant));
 }

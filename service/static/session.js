@@ -4,7 +4,7 @@ import * as account from "./account.js";
 import * as accounts from "./accounts.js";
 import { ApiError, key, requestCsv, requestJson } from "./api.js";
 import { button, element } from "./elements.js";
-import { days, localTime, utc } from "./format.js";
+import { days, hiding, localTime, utc } from "./format.js";
 import { LIMIT } from "./list.js";
 
 const PROBLEMS_OF_KEYS = {
@@ -129,7 +129,7 @@ export async function download() {
     const file = await requestCsv(resource, { ...query, as_of: asOf });
     const parts = ["credits", resource, query.account_id, query.period, asOf?.slice(0, 10)];
     const name = `${parts.filter(Boolean).join("-")}.csv`;
-    save(file, name);
+    save(hiding.get() ? await withoutNames(file) : file, name);
     place.replaceChildren();
     at("status").textContent = `Downloaded ${name}`;
   } catch (error) {
@@ -143,6 +143,15 @@ export async function download() {
     });
     place.replaceChildren(element("div", { class: "notice", role: "alert" }, words, close));
   }
+}
+
+/** Empty the second and third column of a CSV file of accounts, their name and address. */
+async function withoutNames(file) {
+  const text = await file.text();
+  if (!text.startsWith("account_id,")) return file;
+  const field = '(?:"(?:[^"]|"")*"|[^",\\r\\n]*)';
+  const kept = text.replace(new RegExp(`(\\r\\n[^,\\r\\n]+,)${field},${field}(?=,)`, "g"), "$1,");
+  return new Blob([kept], { type: file.type });
 }
 
 function save(file, name) {
