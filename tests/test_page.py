@@ -166,7 +166,7 @@ def expect_figures(page: Page, expected: list[str]) -> None:
 
 
 def open_account(page: Page, name: str) -> None:
-    page.get_by_role("button", name=name, exact=True).click()
+    page.get_by_role("link", name=name, exact=True).click()
     expect(page.get_by_role("heading", name=name, exact=True)).to_be_focused()
 
 
@@ -238,7 +238,7 @@ def test_load_more_loads_every_page_as_of_one_instant(opened: Open, spending: Ta
     expect(more).to_be_hidden()
     expect(page.get_by_role("status")).to_have_text("205 of 205 accounts")
     # The button is hidden, and its focus is on the first new row.
-    expect(rows(page).nth(200).get_by_role("button")).to_be_focused()
+    expect(rows(page).nth(200).get_by_role("link")).to_be_focused()
     assert [row[0] for row in cells(rows(page))] == [str(rank) for rank in range(1, 206)]
     assert len(set(rows(page).evaluate_all("rows => rows.map((row) => row.dataset.id)"))) == 205
     first, *later = asked
@@ -301,7 +301,7 @@ def test_a_link_opens_an_account_once_the_key_is_entered(opened: Open) -> None:
     expect(page.get_by_role("button", name="7 days")).to_have_attribute("aria-pressed", "true")
     page.get_by_role("button", name="All accounts").click()
     expect(rows(page)).to_have_count(3)
-    expect(page.get_by_role("button", name="Nova Records")).to_be_focused()
+    expect(page.get_by_role("link", name="Nova Records")).to_be_focused()
     assert urlsplit(page.url).fragment == "period=weekly"
 
 
@@ -319,16 +319,16 @@ def test_back_restores_rows_scroll_and_focus(opened: Open) -> None:
     page = opened()
     page.get_by_role("button", name="Load more").click()
     expect(rows(page)).to_have_count(200)
-    button = rows(page).nth(150).get_by_role("button")
-    button.scroll_into_view_if_needed()
+    link = rows(page).nth(150).get_by_role("link")
+    link.scroll_into_view_if_needed()
     # Not where the focus alone would scroll to.
     page.evaluate("scrollBy(0, -150)")
     scrolled = page.evaluate("scrollY")
-    button.click()
+    link.click()
     expect(page.locator("#account-heading")).to_be_focused()
     assert page.evaluate("scrollY") == 0
     page.get_by_role("button", name="All accounts").click()
-    expect(button).to_be_focused()
+    expect(link).to_be_focused()
     expect(rows(page)).to_have_count(200)
     assert page.evaluate("scrollY") == scrolled
 
@@ -340,7 +340,7 @@ def test_back_and_forward_walk_through_the_views(opened: Open) -> None:
     expect(rows(page)).to_have_count(3)
     open_account(page, "Nova Records")
     page.go_back()
-    expect(page.get_by_role("button", name="Nova Records")).to_be_focused()
+    expect(page.get_by_role("link", name="Nova Records")).to_be_focused()
     page.go_back()
     expect(rows(page)).to_have_count(100)
     page.go_forward()
@@ -472,7 +472,7 @@ def test_hidden_names_are_nowhere_on_the_page(opened: Open) -> None:
     expect(rows(page)).to_have_count(100)
     expect_no_name()
     hide.click()
-    expect(page.get_by_role("button", name="Nova Records")).to_be_visible()
+    expect(page.get_by_role("link", name="Nova Records")).to_be_visible()
 
 
 @pytest.mark.parametrize(
@@ -588,7 +588,7 @@ def test_the_page_works_with_the_keyboard_alone(opened: Open) -> None:
     expect(events(page)).to_have_count(3)
     walk("Shift+Tab", ["All accounts"])
     keys.press("Escape")
-    expect(page.get_by_role("button", name="Nova Records")).to_be_focused()
+    expect(page.get_by_role("link", name="Nova Records")).to_be_focused()
 
 
 def expect_accessible(page: Page) -> None:

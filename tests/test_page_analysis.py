@@ -104,7 +104,7 @@ def test_on_a_narrow_screen_numbers_have_units_and_a_long_address_wraps(page: Pa
     enter(page, "#period=monthly")
     accounts = "Accounts by credits spent"
     assert [row[6] for row in cells(page, accounts)] == ["5 events", "1 event", "1 event"]
-    page.get_by_text("Nova Records").click()
+    page.get_by_role("link", name="Nova Records").click()
     expect(page.locator("#identity").get_by_text(LONG_ADDRESS)).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
@@ -120,3 +120,22 @@ def test_the_csv_file_has_no_hidden_names(page: Page) -> None:
         f"{LEFT},,,50,1",
         f"{REFUNDED},,,-400,1",
     ]
+
+
+def test_a_row_opens_in_another_tab_that_has_the_key(page: Page) -> None:
+    enter(page, "#period=weekly")
+    page.get_by_role("switch", name="Hide names").click()
+    with page.context.expect_page() as opening:
+        page.locator(".rollup a").first.click(modifiers=["Control"])
+    other = opening.value
+    expect(other.get_by_role("heading", name="Account 11111111")).to_be_visible()
+    assert other.url.endswith(f"/#period=weekly&account={NOVA}")
+    # Nothing but the press lends the key.
+    page.evaluate("performance.now = () => 1e9")
+    stranger = page.context.new_page()
+    stranger.goto("/")
+    expect(stranger.get_by_label("API key of an administrator")).to_be_focused()
+    # One press forgets it everywhere.
+    page.get_by_role("button", name="Forget key").click()
+    expect(other.get_by_label("API key of an administrator")).to_be_visible()
+    assert other.evaluate("sessionStorage.getItem('credits-api-key')") is None

@@ -27,6 +27,11 @@ export function accountOf(id) {
   return list.items.find(({ account_id }) => account_id === id);
 }
 
+/** Return the fragment that shows a period, and an account unless it is null. */
+export function addressOf(period, id) {
+  return `#${new URLSearchParams({ period, ...(id && { account: id }) })}`;
+}
+
 export function title() {
   return `Top spenders ${PERIODS[list.query.period]}`;
 }
@@ -64,8 +69,8 @@ function rowOfAccount(account, index) {
   const { name, address, standIn } = naming(id, account);
   const cells = [
     integer(BigInt(index + 1)),
-    element("button", { type: "button", class: standIn ? "plain" : null, title: name }, isolated(name)),
-    addressOf(address),
+    element("a", { href: addressOf(list.query.period, id), class: standIn ? "plain" : null, title: name }, isolated(name)),
+    emailOf(address),
     integer(credits),
     dollars(credits),
     nothing("not loaded yet"),
@@ -76,7 +81,7 @@ function rowOfAccount(account, index) {
   return row;
 }
 
-function addressOf(address) {
+function emailOf(address) {
   if (hiding.get()) return nothing("hidden", "••••••");
   return address === null ? nothing("no address") : isolated(address, { title: address });
 }

@@ -1,5 +1,7 @@
 /** Requests to the service's public API, sent with the key of this tab. */
 
+import { hiding } from "./format.js";
+
 const STORED_AS = "credits-api-key";
 const TIMEOUT_MS = 60_000;
 
@@ -17,6 +19,39 @@ export const key = {
   set: (text) => sessionStorage.setItem(STORED_AS, text),
   forget: () => sessionStorage.removeItem(STORED_AS),
 };
+
+const tabs = new BroadcastChannel(STORED_AS);
+let lentUntil = 0;
+
+/** Give the key to tabs that ask for it in the next 30 seconds, as the reader is about to open one. */
+export function lendKey() {
+  lentUntil = performance.now() + 30_000;
+}
+
+/** Ask the other tabs for the key. If one of them lends it, this tab gets the event `key`. */
+export function askTabs() {
+  tabs.postMessage({ asks: true });
+}
+
+/** Forget the key in all tabs; the others get the event `key` too. */
+export function forgetEverywhere() {
+  tabs.postMessage({ forgets: true });
+}
+
+tabs.addEventListener("message", ({ data: { asks, forgets, lent, hides } }) => {
+  if (asks && key.get() !== null && performance.now() < lentUntil) {
+    tabs.postMessage({ lent: key.get(), hides: hiding.get() });
+  }
+  if (lent && key.get() === null) {
+    key.set(lent);
+    hiding.set(hides);
+    dispatchEvent(new Event("key"));
+  }
+  if (forgets && key.get() !== null) {
+    key.forget();
+    dispatchEvent(new Event("key"));
+  }
+});
 
 /**
  * Request JSON.

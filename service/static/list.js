@@ -171,10 +171,10 @@ export class List {
     return [...(this.#body?.rows ?? [])];
   }
 
-  /** Focus the button of a row, or its first cell. */
+  /** Focus the link of a row, or its first cell. */
   focusRow(row) {
-    const target = row?.querySelector("button") ?? row?.cells[0];
-    if (target && target.localName !== "button") target.tabIndex = -1;
+    const target = row?.querySelector("a") ?? row?.cells[0];
+    if (target && target.localName !== "a") target.tabIndex = -1;
     target?.focus();
   }
 

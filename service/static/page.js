@@ -2,7 +2,7 @@
 
 import * as account from "./account.js";
 import * as accounts from "./accounts.js";
-import { key } from "./api.js";
+import { askTabs, forgetEverywhere, key, lendKey } from "./api.js";
 import { onPress } from "./elements.js";
 import { PERIODS, hiding } from "./format.js";
 import { askForKey, download, drawHeader, enterKey, leave, load, loadMore, shown } from "./session.js";
@@ -22,8 +22,7 @@ function readFragment() {
 
 /** Show a view as a new entry of the history; `fromList` if the entry before it is the list. */
 function goTo({ period, id }, fromList = false) {
-  const named = new URLSearchParams({ period, ...(id && { account: id }) });
-  history.pushState({ fromList }, "", `#${named}`);
+  history.pushState({ fromList }, "", accounts.addressOf(period, id));
   show();
 }
 
@@ -122,11 +121,17 @@ for (const button of periodButtons) {
     if (period !== view.period) goTo({ ...view, period });
   });
 }
-// The whole row is a target for a pointer, unless the press selects text. The button in it is for the keyboard.
-accounts.list.parts.table.addEventListener("click", ({ target }) => {
-  const row = target.closest("tr[data-id]");
-  if (row && getSelection().isCollapsed) open(row.dataset.id);
+// The whole row is a target for a pointer, unless the press selects text.
+accounts.list.parts.table.addEventListener("click", (event) => {
+  const row = event.target.closest("tr[data-id]");
+  if (!row || !getSelection().isCollapsed || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  open(row.dataset.id);
 });
+// The reader may be opening a link in another tab.
+for (const press of ["click", "auxclick", "contextmenu"]) {
+  addEventListener(press, ({ target }) => target.closest("a") && lendKey(), true);
+}
 for (const view of [accounts, account]) onPress(view.list.parts.more, () => loadMore(view));
 onPress(at("refresh"), async () => {
   const view = shown();
@@ -135,7 +140,16 @@ onPress(at("refresh"), async () => {
 });
 onPress(at("download"), download);
 onPress(at("hide-names"), () => hideNames(!hiding.get()));
-onPress(at("forget-key"), () => leave(""));
+onPress(at("forget-key"), () => {
+  forgetEverywhere();
+  leave("");
+});
+addEventListener("key", () => {
+  at("hide-names").ariaChecked = String(hiding.get());
+  at("key-form").hidden = true;
+  if (key.get() === null) leave("");
+  else show();
+});
 onPress(at("back"), back);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && shown() === account && key.get() !== null) back();
@@ -144,3 +158,4 @@ addEventListener("popstate", show);
 history.scrollRestoration = "manual";
 at("hide-names").ariaChecked = String(hiding.get());
 show();
+if (key.get() === null) askTabs();
