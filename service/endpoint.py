@@ -29,6 +29,11 @@ class Question:
     window: Window
     as_csv: bool
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The values of the parameters of query files, and other arguments, which psycopg2 ignores."""
+        return {"account_id": "", **self.arguments, **self.window.parameters()}
+
 
 @dataclass(frozen=True)
 class Found:
@@ -96,7 +101,7 @@ def documented(envelope: Schema, statuses: Mapping[int, str]) -> Callable[[Funct
 
 def _question(schema: Schema, now: datetime, snapshot: Snapshot) -> Question:
     arguments = load_arguments(schema, request.args, now)
-    window = window_of(arguments["period"], now, arguments.get("as_of"))
+    window = window_of(arguments["period"], now, arguments.get("as_of"), arguments.get("since"))
     if snapshot.is_standby and window.until is None:
         window = window.on_standby(snapshot.replayed)
     return Question(arguments, window, wants_csv())

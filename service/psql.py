@@ -75,17 +75,16 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
 def parameters_of(query: Query, environ: Mapping[str, str], now: datetime) -> dict[str, str]:
     """Return a value for each parameter of a query: the environment variable of its name in capitals, or the service's.
 
-    PERIOD, AS_OF, LIMIT, PAGE and ACCOUNT_ID have the defaults and bounds of the request parameters.
+    PERIOD, SINCE, AS_OF, LIMIT, PAGE and ACCOUNT_ID have the defaults and bounds of the request parameters.
     """
     schema = {"uuid": EventsArguments(), "text": DaysArguments()}.get(
         query.parameters.get("account_id", ""), RollupArguments()
     )
     given = {name: environ[name.upper()] for name in schema.fields if environ.get(name.upper())}
     arguments = {"limit": 0, "page": 1, **load_arguments(schema, MultiDict(given), now)}
-    window = window_of(arguments["period"], now, arguments.get("as_of"))
+    window = window_of(arguments["period"], now, arguments.get("as_of"), arguments.get("since"))
     values = {
         **window.parameters(),
-        "last_day": window.last_day.isoformat(),
         "account_id": arguments.get("account_id", ""),
         "limit": str(arguments["limit"]),
         "offset": str((arguments["page"] - 1) * arguments["limit"]),

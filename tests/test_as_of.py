@@ -24,7 +24,8 @@ def november(tables: Tables) -> Tables:
     "as_of",
     [
         pytest.param("", id="empty"),
-        pytest.param("2026-11-01", id="a day"),
+        pytest.param("2026-11-1", id="a digit short"),
+        pytest.param("2026-11", id="a month"),
         pytest.param("2026-11-01T00:00:00", id="no offset"),
         pytest.param("2026-11-01 00:00:00Z", id="a space"),
         pytest.param("2026-11-01T00:00:00 00:00", id="a plus sign that was not escaped"),
@@ -73,6 +74,7 @@ def test_an_instant_in_the_future_is_a_400(admin: FlaskClient, november: Tables)
         pytest.param("2026-11-22T15:45:00.5+05:30", "2026-11-22T10:15:00.500000Z", id="an offset"),
         pytest.param("2026-11-22T05:15:00.000001-05:00", "2026-11-22T10:15:00.000001Z", id="microseconds"),
         pytest.param("1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000000Z", id="the first"),
+        pytest.param("2026-11-22", "2026-11-22T00:00:00.000000Z", id="a date"),
     ],
 )
 def test_as_of_header_is_the_instant_in_utc(admin: FlaskClient, november: Tables, as_of: str, header: str) -> None:

@@ -146,6 +146,7 @@ def test_psql_and_the_service_read_the_same_rows(
         pytest.param("rollup", "credits_rollup", {}, id="defaults"),
         pytest.param("rollup", "credits_rollup", {"period": "weekly", "limit": "1", "page": "2"}, id="page"),
         pytest.param("rollup", "credits_rollup", {"as_of": "2026-11-10T00:00:00Z"}, id="as_of"),
+        pytest.param("rollup", "credits_rollup", {"since": "2026-11-02", "as_of": "2026-11-04"}, id="since"),
         pytest.param("days", "credits_days", {"account_id": str(ADMIN)}, id="days of one account"),
     ],
 )
@@ -194,19 +195,19 @@ def test_what_cannot_be_run_is_refused_without_showing_the_password(
 
 
 @pytest.mark.parametrize(
-    ("query", "since", "status", "output", "errors"),
+    ("query", "until", "status", "output", "errors"),
     [
         pytest.param("privileges", "", 0, "table_name,is_present,can_read,can_see_rows\n", "$ ", id="rows"),
         pytest.param("none", "", 1, "", "admin-credits: Q must name a query file", id="no such query"),
-        pytest.param("credits_rollup", "yesterday noon", 3, "", "$ ", id="SQL error"),
+        pytest.param("credits_rollup", "the end", 3, "", "$ ", id="SQL error"),
     ],
 )
 def test_make_psql_shows_its_command_and_fails_as_psql_does(
-    reader_url: str, query: str, since: str, status: int, output: str, errors: str
+    reader_url: str, query: str, until: str, status: int, output: str, errors: str
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "service.psql", "--csv"],
-        env={**os.environ, "Q": query, "SINCE": since, "DATABASE_URL": reader_url},
+        env={**os.environ, "Q": query, "UNTIL": until, "DATABASE_URL": reader_url},
         cwd=QUERY_FOLDER.parent.parent,
         capture_output=True,
         text=True,

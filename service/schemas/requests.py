@@ -1,7 +1,7 @@
 """What a client may send: all bounds, and all rules between parameters."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ from marshmallow.validate import OneOf, Range
 from werkzeug.datastructures import MultiDict
 
 from service.errors import BadParameters
-from service.periods import PERIOD_DAYS
+from service.periods import CUSTOM, PERIOD_DAYS
 
 MAX_LIMIT = 500
 # The largest page whose offset is a bigint at the largest limit.
@@ -23,6 +23,9 @@ ACCOUNT_ID = {
     "pattern": f"^{HYPHENATED_UUID}$",
     "example": "3c90c3cc-0d44-4b50-8888-8dd25736052a",
 }
+
+# The metadata of an Instant in the reference.
+INSTANT = {"anyOf": [{"format": "date-time"}, {"format": "date"}]}
 
 
 class AsciiInteger(fields.Integer):
@@ -49,24 +52,33 @@ class HyphenatedUUID(fields.String):
 
 
 class Instant(fields.Field[datetime]):
-    """An RFC 3339 date-time of the years 1970 to 9998 in UTC, with at most six fractional digits."""
+    """An RFC 3339 date-time with at most six fractional digits, or a date, which is 00:00 UTC of that day.
+
+    ``first_year`` is the earliest year in UTC; the last is 9998.
+    """
 
     default_error_messages = {  # noqa: RUF012 - as marshmallow declares it
         "invalid": "must be an RFC 3339 date-time such as 2026-11-22T10:15:00Z, from 1970 to 9998"
     }
     PATTERN = re.compile(
-        r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+        r"([Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9]))?"
     )
+
+    def __init__(self, first_year: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._first_year = first_year
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> datetime:  # noqa: ARG002 - marshmallow's signature
         if not self.PATTERN.fullmatch(value):
             raise self.make_error("invalid")
         try:
-            instant = datetime.fromisoformat(value.upper()).astimezone(UTC)
+            text = f"{value}T00Z" if len(value) == len("2026-11-22") else value.upper()
+            instant = datetime.fromisoformat(text).astimezone(UTC)
         except (ValueError, OverflowError):
             # no such day, a leap second, or an offset that leads out of the calendar
             raise self.make_error("invalid") from None
-        if not 1970 <= instant.year <= 9998:
+        if not self._first_year <= instant.year <= 9998:
             raise self.make_error("invalid")
         return instant
 
@@ -82,7 +94,7 @@ def _integer(default: int, highest: int, description: str) -> AsciiInteger:
 
 
 class WindowArguments(Schema):
-    """Parameters of every endpoint. ``period``: UTC calendar days. ``as_of``: the instant at which the window ends."""
+    """Parameters of every endpoint. ``period``: UTC calendar days; ``since`` and ``as_of``: the edges of the window."""
 
     error_messages = {"unknown": "is not a parameter of this endpoint"}  # noqa: RUF012 - as marshmallow declares it
 
@@ -94,12 +106,26 @@ class WindowArguments(Schema):
             "example": "daily",
         },
     )
-    as_of = Instant(
+    since = Instant(
+        # The previous window of one since 1970 can be asked for too.
+        first_year=1900,
+        error_messages={
+            "invalid": "must be an RFC 3339 date-time such as 2026-11-22T10:15:00Z, or a date, from 1900 to 9998"
+        },
         metadata={
-            "description": "The end of the window, exclusive; not in the future. Send back the As-Of of an answer to "
-            "read its other pages. Without it the window has no upper edge.",
+            "description": "The start of the window, inclusive, instead of a period: an instant, or a date for its "
+            "00:00 UTC. It is before the end of the window.",
+            **INSTANT,
+        },
+    )
+    as_of = Instant(
+        first_year=1970,
+        metadata={
+            "description": "The end of the window, exclusive; not in the future: an instant, or a date for its 00:00 "
+            "UTC. Send back the As-Of of an answer to read its other pages. Without it the window has no upper edge.",
             "example": "2026-11-01T00:00:00Z",
-        }
+            **INSTANT,
+        },
     )
 
 
@@ -136,8 +162,8 @@ def load_arguments(schema: Schema, query: MultiDict[str, str], now: datetime) ->
     """Return the arguments of a query string; ``now`` is the instant of the request.
 
     Raises:
-        BadParameters: naming every parameter that is malformed, out of bounds, missing, unknown, repeated or in the
-            future.
+        BadParameters: naming every parameter that is malformed, out of bounds, missing, unknown, repeated, in the
+            future, or excluded by another.
     """
     problems = {name: "is given more than once" for name, values in query.lists() if len(values) > 1}
     try:
@@ -145,8 +171,19 @@ def load_arguments(schema: Schema, query: MultiDict[str, str], now: datetime) ->
     except ValidationError as error:
         arguments = dict(error.valid_data)  # type: ignore[arg-type]  # a dict, since one object was loaded
         problems = {name: " ".join(sentences) for name, sentences in error.messages_dict.items()} | problems
-    if "as_of" in arguments and arguments["as_of"] > now:
-        problems = {"as_of": "must not be in the future"} | problems
-    if problems:
+    if problems := _conflicts(arguments, query, now) | problems:
         raise BadParameters(problems)
-    return arguments
+    return arguments | ({"period": CUSTOM} if "since" in arguments else {})
+
+
+def _conflicts(arguments: Mapping[str, Any], given: Container[str], now: datetime) -> dict[str, str]:
+    """Return what is wrong between parameters that are each well-formed."""
+    problems = {}
+    end = arguments.get("as_of", now)
+    if end > now:
+        problems["as_of"] = "must not be in the future"
+    if "since" in arguments and arguments["since"] >= end:
+        problems["since"] = "must be before the end of the window"
+    if "since" in arguments and "period" in given:
+        problems |= {"period": "must not be given with since", "since": "must not be given with period"}
+    return problems

@@ -8,7 +8,7 @@ from typing import Any
 from marshmallow import Schema, fields
 from marshmallow.validate import OneOf
 
-from service.periods import PERIOD_DAYS
+from service.periods import CUSTOM, PERIOD_DAYS
 
 ACCOUNT_ID = "3c90c3cc-0d44-4b50-8888-8dd25736052a"
 
@@ -54,7 +54,7 @@ def _account_id() -> fields.UUID:
 
 
 def _period() -> fields.String:
-    return fields.String(validate=OneOf(PERIOD_DAYS))
+    return fields.String(validate=OneOf([*PERIOD_DAYS, CUSTOM]))
 
 
 def _total(column: str = "total") -> fields.Integer:

@@ -18,48 +18,44 @@ blueprint = Blueprint("credits", __name__, url_prefix="/api/admins/credits")
 @endpoint(RollupArguments(), RollupEnvelope())
 def rollup(snapshot: Snapshot, question: Question) -> Found:
     """List the accounts that spent credits in a window, most credits first."""
-    return page_of(snapshot, question, "credits_rollup", question.window.parameters())
+    return page_of(snapshot, question, "credits_rollup")
 
 
 @blueprint.get("/events")
 @endpoint(EventsArguments(), EventsEnvelope())
 def events(snapshot: Snapshot, question: Question) -> Found:
     """List the usage events of one account in a window, newest first, and its 500 newest grants."""
-    parameters = {"account_id": question.arguments["account_id"], **question.window.parameters()}
-    found = page_of(snapshot, question, "credits_events", parameters)
+    found = page_of(snapshot, question, "credits_events")
     if question.as_csv:
         return found
-    return Found(found.rows, found.total_count, {"grants": snapshot.rows("credits_grants", **parameters)})
+    return Found(found.rows, found.total_count, {"grants": snapshot.rows("credits_grants", **question.parameters)})
 
 
 @blueprint.get("/days")
 @endpoint(DaysArguments(), DaysEnvelope())
 def days(snapshot: Snapshot, question: Question) -> Found:
     """List the credits spent on each UTC day of a window, oldest first, by one account or by all together."""
-    window = question.window
-    account_id = question.arguments.get("account_id", "")
-    parameters = {"account_id": account_id, "last_day": window.last_day, **window.parameters()}
     if question.as_csv:
-        return Found(snapshot.stream("credits_days", **parameters), None)
-    rows = snapshot.rows("credits_days", **parameters)
+        return Found(snapshot.stream("credits_days", **question.parameters), None)
+    rows = snapshot.rows("credits_days", **question.parameters)
     return Found(rows, len(rows))
 
 
-def page_of(snapshot: Snapshot, question: Question, query: str, parameters: Mapping[str, object]) -> Found:
+def page_of(snapshot: Snapshot, question: Question, query: str) -> Found:
     """Read the requested page of a query file's rows, and how many rows there are on all pages.
 
     As CSV read all rows, uncounted, unless ``limit`` or ``page`` is given. The file ``<query>_count`` is not run where
     the page shows the number: a page with rows, but fewer than ``limit``, is the last.
     """
     limit = question.arguments["limit"]
-    page = {"limit": limit, "offset": (question.arguments["page"] - 1) * limit}
+    parameters = question.parameters | {"limit": limit, "offset": (question.arguments["page"] - 1) * limit}
     if question.as_csv and request.args.keys().isdisjoint(("limit", "page")):
-        return Found(snapshot.stream(query, **parameters, **ALL_ROWS), None)
+        return Found(snapshot.stream(query, **parameters | ALL_ROWS), None)
     if question.as_csv:
-        return Found(snapshot.stream(query, **parameters, **page), count_of(snapshot, query, parameters))
-    rows = snapshot.rows(query, **parameters, **page)
+        return Found(snapshot.stream(query, **parameters), count_of(snapshot, query, parameters))
+    rows = snapshot.rows(query, **parameters)
     if 0 < len(rows) < limit:
-        return Found(rows, page["offset"] + len(rows))
+        return Found(rows, parameters["offset"] + len(rows))
     return Found(rows, count_of(snapshot, query, parameters))
 
 

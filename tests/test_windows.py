@@ -1,0 +1,95 @@
+"""Windows that begin at `since`."""
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from conftest import DAYS, EVENTS, NOVA, ROLLUP, Tables
+from test_representations import links
+from test_requests import refused
+
+
+@pytest.fixture
+def autumn(tables: Tables) -> Tables:
+    """An account with events at the edges of October and now."""
+    tables.fix_now("2026-11-22 10:15:00+00")
+    tables.account(NOVA)
+    tables.event(NOVA, 1, "2026-09-30 23:59:59.999999+00", id="before")
+    tables.event(NOVA, 20, "2026-10-01 00:00:00+00", id="first")
+    tables.event(NOVA, 300, "2026-10-31 23:59:59.999999+00", id="last")
+    tables.event(NOVA, 4000, "2026-11-01 00:00:00+00", id="after")
+    return tables
+
+
+OCTOBER = {"since": "2026-10-01", "as_of": "2026-11-01"}
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "found"),
+    [
+        (ROLLUP, {}, lambda body: [(row["total_credits_deducted_cents"], row["event_count"]) for row in body["rows"]]),
+        (EVENTS, {"account_id": str(NOVA)}, lambda body: [event["id"] for event in body["events"]]),
+        (DAYS, {}, lambda body: [(day["day"], day["event_count"]) for day in body["days"]]),
+    ],
+)
+def test_october_is_one_request(admin: FlaskClient, autumn: Tables, path: str, given: Any, found: Any) -> None:
+    expected: dict[str, Any] = {
+        ROLLUP: [(320, 2)],
+        EVENTS: ["last", "first"],
+        DAYS: [(f"2026-10-{day:02}", int(day in (1, 31))) for day in range(1, 32)],
+    }
+    response = admin.get(path, query_string=OCTOBER | given)
+    assert (response.get_json()["period"], found(response.get_json())) == ("custom", expected[path])
+    headers = [response.headers[name] for name in ("As-Of", "Window-Start", "Window-End")]
+    assert headers == [
+        "2026-11-01T00:00:00.000000Z",
+        "2026-10-01T00:00:00.000000Z",
+        "2026-11-01T00:00:00.000000Z",
+    ]
+    exact = {"since": "2026-10-01T05:30:00+05:30", "as_of": "2026-11-01T00:00:00Z"}
+    assert admin.get(path, query_string=exact | given).headers["ETag"] == response.headers["ETag"]
+    exported = admin.get(path, query_string=OCTOBER | given, headers={"Accept": "text/csv"})
+    assert len(exported.text.splitlines()) == 1 + len(expected[path])
+
+
+def test_without_as_of_the_window_has_no_end_and_its_pages_do(admin: FlaskClient, autumn: Tables) -> None:
+    autumn.event(NOVA, 5, "2026-12-01 00:00:00+00", id="future")
+    query = {"account_id": NOVA, "since": "2026-10-31T23:59:59.999999Z", "limit": 2}
+    response = admin.get(EVENTS, query_string=query)
+    assert (response.get_json()["total_count"], "Window-End" in response.headers) == (3, False)
+    second = admin.get(links(response)["next"])
+    assert links(second)["prev"].endswith(
+        "since=2026-10-31T23:59:59.999999Z&limit=2&page=1&as_of=2026-11-22T10:15:00.000000Z"
+    )
+    assert (second.get_json()["total_count"], second.headers["Window-Start"]) == (2, query["since"])
+
+
+@pytest.mark.parametrize(
+    ("query", "names", "sentence"),
+    [
+        pytest.param(
+            "since=2026-10-01&period=monthly",
+            ("period", "since"),
+            "period must not be given with since; since must not be given with period",
+            id="both",
+        ),
+        pytest.param("since=2026-11-22T10:15:00Z", ("since",), "since must be before the end of the window", id="now"),
+        pytest.param(
+            "since=2026-11-01&as_of=2026-11-01", ("since",), "since must be before the end of the window", id="as_of"
+        ),
+        pytest.param(
+            "since=1899-12-31",
+            ("since",),
+            "since must be an RFC 3339 date-time such as 2026-11-22T10:15:00Z, or a date, from 1900 to 9998",
+            id="before 1900",
+        ),
+        pytest.param(
+            "period=custom", ("period",), "period must be one of all, daily, weekly, monthly", id="custom is no period"
+        ),
+    ],
+)
+def test_a_window_that_is_none_is_a_400(
+    admin: FlaskClient, autumn: Tables, query: str, names: tuple[str, ...], sentence: str
+) -> None:
+    assert refused(admin, DAYS, query, *names) == f"Bad parameters: {sentence}."
