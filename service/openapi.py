@@ -7,6 +7,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask
 from marshmallow import Schema, fields
 
+from service.representations import CSV, JSON
 from service.schemas.requests import Instant
 from service.schemas.responses import Envelope, Rows, Timestamp
 
@@ -43,6 +44,12 @@ HEADERS = {
     "X-Request-Id": "The id of the request, as in the access log.",
 }
 LINK = {"Link": "The first, prev, next and last page as of the same instant (RFC 8288)."}
+ACCEPT = {
+    "in": "header",
+    "name": "Accept",
+    "schema": {"type": "string", "enum": [JSON, CSV], "default": JSON},
+    "description": "The media type of the answer.",
+}
 IF_NONE_MATCH = {
     "in": "header",
     "name": "If-None-Match",
@@ -63,7 +70,7 @@ def openapi_document(app: Flask) -> Json:
         if isinstance(view.envelope, Envelope):
             operation |= _list_operation(view.arguments, view.envelope)
         else:
-            content = {"application/json": {"schema": view.envelope}}
+            content = {JSON: {"schema": view.envelope}}
             statuses = view.statuses.items()
             responses = {str(status): {"description": text, "content": content} for status, text in statuses}
             operation |= {"security": [], "responses": responses}
@@ -107,12 +114,12 @@ def _list_operation(arguments: Schema, envelope: Envelope) -> Json:
         for name, text in (HEADERS | (LINK if "page" in arguments.fields else {})).items()
     }
     content = {
-        "application/json": {"schema": envelope, "example": _example(envelope, arguments)},
-        "text/csv": {"schema": {"type": "string"}},
+        JSON: {"schema": envelope, "example": _example(envelope, arguments)},
+        CSV: {"schema": {"type": "string"}},
     }
     return {
         "description": PAGES,
-        "parameters": [{"in": "query", "schema": arguments}, IF_NONE_MATCH],
+        "parameters": [{"in": "query", "schema": arguments}, ACCEPT, IF_NONE_MATCH],
         "responses": {
             "200": {"description": "The answer.", "headers": headers, "content": content},
             "304": {"description": "The client's copy is current.", "headers": headers},
@@ -157,6 +164,6 @@ def _error_response(status: int) -> Json:
     name = "BadParameters" if status == 400 else "Error"
     response: Json = {
         "description": ERRORS[status],
-        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}},
+        "content": {JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}},
     }
     return response | ({"headers": ERROR_HEADERS[status]} if status in ERROR_HEADERS else {})

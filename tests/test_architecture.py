@@ -30,7 +30,7 @@ ALLOWED = {
         "schemas",
         "snapshot",
     },
-    "openapi": {"schemas"},
+    "openapi": {"representations", "schemas"},
     "views": {"config", "endpoint", "readiness", "schemas", "snapshot"},
     "__init__": {"config", "database", "errors", "hooks", "openapi", "queries", "readiness", "views"},
     # `make run` and `make psql`; the service imports neither.
