@@ -76,7 +76,12 @@ def openapi_document(app: Flask) -> Json:
             operation |= {"security": [], "responses": responses}
         spec.path(rule.rule, operations={"get": operation})
     document: Json = spec.to_dict()
-    optional = {("DaysEnvelope", "account_id"), ("ReadinessReport", "error"), ("ReadinessReport", "checks")}
+    optional = {
+        ("DaysEnvelope", "account_id"),
+        ("DaysEnvelope", "account"),
+        ("ReadinessReport", "error"),
+        ("ReadinessReport", "checks"),
+    }
     for name, schema in document["components"]["schemas"].items():
         schema["required"] = [key for key in schema["properties"] if (name, key) not in optional]
         schema["additionalProperties"] = False
@@ -137,6 +142,8 @@ def _example(schema: Schema, arguments: Schema) -> Json:
             example[name] = field.constant
         elif isinstance(field, Rows):
             example[name] = [_example(field.row_schema, Schema())]
+        elif isinstance(field, fields.Nested):
+            example[name] = _example(field.schema, Schema())
         else:
             example[name] = argument.metadata.get("example", argument.load_default)
     return example

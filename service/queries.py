@@ -15,6 +15,7 @@ from pathlib import Path
 QUERY_FOLDER = Path(__file__).parent.parent / "sql" / "queries"
 QUERY_NAMES = (
     "caller",
+    "credits_account",
     "credits_days",
     "credits_events",
     "credits_events_count",

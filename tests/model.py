@@ -64,18 +64,22 @@ def rollup_rows(content: Content, period: str, as_of: datetime | None = None) ->
     totals: dict[UUID, list[int]] = {}
     for event in in_window(content.events, period, content.now, as_of):
         totals.setdefault(event["account_id"], []).append(event["credits_deducted_cents"])
-    names = dict(content.accounts)
-    ranked = sorted(totals, key=lambda account: (-sum(totals[account]), account))
+    ranked = sorted(totals, key=lambda id_: (-sum(totals[id_]), id_))
     return [
         {
-            "account_id": str(account),
-            "account_name": names[account],
-            "account_email": primary_address(content, account),
-            "total_credits_deducted_cents": sum(totals[account]),
-            "event_count": len(totals[account]),
+            **(account(content, id_) or {}),
+            "total_credits_deducted_cents": sum(totals[id_]),
+            "event_count": len(totals[id_]),
         }
-        for account in ranked
+        for id_ in ranked
     ]
+
+
+def account(content: Content, id_: UUID) -> dict[str, Any] | None:
+    names = dict(content.accounts)
+    if id_ not in names:
+        return None
+    return {"account_id": str(id_), "account_name": names[id_], "account_email": primary_address(content, id_)}
 
 
 def primary_address(content: Content, account: UUID) -> str | None:
@@ -109,20 +113,21 @@ def spelled(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def events_body(
-    content: Content, account: UUID, period: str, limit: int, page: int, as_of: datetime | None = None
+    content: Content, account_id: UUID, period: str, limit: int, page: int, as_of: datetime | None = None
 ) -> dict[str, Any]:
     def newest_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        mine = [row for row in in_window(rows, period, content.now, as_of) if row["account_id"] == account]
+        mine = [row for row in in_window(rows, period, content.now, as_of) if row["account_id"] == account_id]
         return sorted(mine, key=lambda row: (row["created_at"], row["id"]), reverse=True)
 
     events = newest_first(content.events)
     return {
         "status": "success",
-        "account_id": str(account),
+        "account_id": str(account_id),
         "period": period,
         "page": page,
         "limit": limit,
         "total_count": len(events),
+        "account": account(content, account_id),
         "events": [
             {name: value for name, value in spelled(event).items() if name != "account_id"}
             for event in events[(page - 1) * limit : page * limit]
@@ -132,12 +137,12 @@ def events_body(
 
 
 def days_body(
-    content: Content, period: str, account: UUID | None = None, as_of: datetime | None = None
+    content: Content, period: str, account_id: UUID | None = None, as_of: datetime | None = None
 ) -> dict[str, Any]:
     events = [
         event
         for event in in_window(content.events, period, content.now, as_of)
-        if account is None or event["account_id"] == account
+        if account_id is None or event["account_id"] == account_id
     ]
     last_moment = as_of - MICROSECOND if as_of else content.now
     dated = [event["created_at"].astimezone(UTC).date() for event in events]
@@ -147,9 +152,10 @@ def days_body(
     days = sorted({*gaps, *dated})
     return {
         "status": "success",
-        **({"account_id": str(account)} if account else {}),
+        **({"account_id": str(account_id)} if account_id else {}),
         "period": period,
         "total_count": len(days),
+        **({"account": account(content, account_id)} if account_id else {}),
         "days": [
             {
                 "day": day.isoformat(),

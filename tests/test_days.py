@@ -35,6 +35,7 @@ def test_the_whole_answer(admin: FlaskClient, tables: Tables) -> None:
         "account_id": str(ORBIT),
         "period": "daily",
         "total_count": 1,
+        "account": {"account_id": str(ORBIT), "account_name": None, "account_email": None},
         "days": [day("2026-11-03", 0, 0)],
     }
 

@@ -13,6 +13,16 @@ def spender(tables: Tables) -> Tables:
     tables.fix_now("2026-11-22 10:15:00+00")
     tables.account(NOVA, "Nova Records")
     tables.account(ORBIT)
+    tables.insert(
+        "account_emails",
+        "account_id, email, updated_at",
+        [
+            (NOVA, "old@nova.example", "2026-01-01 00:00:00+00"),
+            (NOVA, None, "2026-11-20 00:00:00+00"),
+            (NOVA, "zoe@nova.example", "2026-11-01 00:00:00+00"),
+            (NOVA, "ops@nova.example", "2026-11-01 00:00:00+00"),
+        ],
+    )
     # Two at one instant: the greater id comes first, and by code point "b" is greater than "B".
     tables.event(NOVA, 3, "2026-11-22 10:00:00.000001+00", id="B-tie", input_tokens=5, tool_call_count=1)
     tables.event(NOVA, 4, "2026-11-22 10:00:00.000001+00", id="b-tie", source="api", agent_type="subagent")
@@ -48,7 +58,8 @@ def test_the_whole_answer(admin: FlaskClient, spender: Tables) -> None:
     assert response.status_code == 200
     assert response.text == (
         '{"status":"success","account_id":"11111111-0000-4000-8000-000000000001","period":"monthly","page":1,"limit":2,'
-        '"total_count":3,"events":['
+        '"total_count":3,"account":{"account_id":"11111111-0000-4000-8000-000000000001","account_name":"Nova Records",'
+        '"account_email":"ops@nova.example"},"events":['
         '{"id":"newest","created_at":"2026-11-22T10:15:00.000000+00:00","source":"web","agent_type":"main",'
         '"provider":"acme","model_id":"large-1","input_tokens":2147483647,"cached_input_tokens":7,"output_tokens":8,'
         '"tool_call_count":9,"credits_deducted_cents":1840},'
@@ -74,6 +85,7 @@ def test_an_unknown_account_is_an_empty_page(admin: FlaskClient, spender: Tables
         "page": 1,
         "limit": 100,
         "total_count": 0,
+        "account": None,
         "events": [],
         "grants": [],
     }

@@ -9,7 +9,7 @@ from marshmallow import Schema
 
 from conftest import ORGANIZATION, SQL, Tables
 from service.queries import QUERY_NAMES, SUMS_QUERY_NAMES, Query, QueryFileError, load_queries, load_query
-from service.schemas.responses import Day, Event, Grant, RollupRow
+from service.schemas.responses import Account, Day, Event, Grant, RollupRow
 
 HEADER = """\
 -- probe: what the test asks.
@@ -123,7 +123,13 @@ def test_every_file_in_the_folders_is_loaded() -> None:
 
 @pytest.mark.parametrize(
     ("name", "schema"),
-    [("credits_rollup", RollupRow), ("credits_events", Event), ("credits_grants", Grant), ("credits_days", Day)],
+    [
+        ("credits_account", Account),
+        ("credits_rollup", RollupRow),
+        ("credits_events", Event),
+        ("credits_grants", Grant),
+        ("credits_days", Day),
+    ],
 )
 def test_a_query_has_the_columns_of_its_response_schema_in_order(name: str, schema: type[Schema]) -> None:
     assert load_queries()[name].columns == tuple(schema().fields)

@@ -25,7 +25,7 @@ ACCOUNT_ID = {
 }
 
 # The metadata of an Instant in the reference.
-INSTANT = {"anyOf": [{"format": "date-time"}, {"format": "date"}]}
+INSTANT = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}
 
 
 class AsciiInteger(fields.Integer):

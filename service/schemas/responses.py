@@ -66,8 +66,8 @@ def _count(description: str) -> fields.Integer:
     return fields.Integer(metadata={"description": description, "example": 1})
 
 
-class RollupRow(Schema):
-    """The credits that one account spent in the window."""
+class Account(Schema):
+    """An account and how to name it."""
 
     account_id = _account_id()
     account_name = fields.String(
@@ -80,6 +80,15 @@ class RollupRow(Schema):
             "example": "ops@nova.example",
         },
     )
+
+
+def _account() -> fields.Nested:
+    return fields.Nested(Account, allow_none=True, metadata={"description": "Null when there is no such account."})
+
+
+class RollupRow(Account):
+    """The credits that one account spent in the window."""
+
     total_credits_deducted_cents = _total()
     event_count = _count("Number of events in the total.")
 
@@ -132,6 +141,7 @@ class EventsEnvelope(Envelope):
     page = fields.Integer()
     limit = fields.Integer()
     total_count = _count("Number of events on all pages; grants do not count.")
+    account = _account()
     events = Rows(Event)
     grants = Rows(Grant)
 
@@ -145,11 +155,12 @@ class Day(Schema):
 
 
 class DaysEnvelope(Envelope):
-    """The body of a 200; ``total_count`` is the number of days, ``account_id`` is present when it was given."""
+    """The body of a 200; ``account_id`` and ``account`` are present when an account was given."""
 
     account_id = _account_id()
     period = _period()
     total_count = _count("Number of days.")
+    account = _account()
     days = Rows(Day)
 
 

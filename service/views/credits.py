@@ -1,6 +1,7 @@
 """Who spends the credits."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from flask import Blueprint, request
 
@@ -28,7 +29,8 @@ def events(snapshot: Snapshot, question: Question) -> Found:
     found = page_of(snapshot, question, "credits_events")
     if question.as_csv:
         return found
-    return Found(found.rows, found.total_count, {"grants": snapshot.rows("credits_grants", **question.parameters)})
+    grants = snapshot.rows("credits_grants", **question.parameters)
+    return Found(found.rows, found.total_count, {"grants": grants, **account_of(snapshot, question)})
 
 
 @blueprint.get("/days")
@@ -38,7 +40,14 @@ def days(snapshot: Snapshot, question: Question) -> Found:
     if question.as_csv:
         return Found(snapshot.stream("credits_days", **question.parameters), None)
     rows = snapshot.rows("credits_days", **question.parameters)
-    return Found(rows, len(rows))
+    return Found(rows, len(rows), account_of(snapshot, question))
+
+
+def account_of(snapshot: Snapshot, question: Question) -> dict[str, Any]:
+    """Return the key ``account`` of an envelope, None if there is no such account; no key without ``account_id``."""
+    if "account_id" not in question.arguments:
+        return {}
+    return {"account": next(iter(snapshot.rows("credits_account", **question.parameters)), None)}
 
 
 def page_of(snapshot: Snapshot, question: Question, query: str) -> Found:
