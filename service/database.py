@@ -1,6 +1,8 @@
 """Connections to PostgreSQL: the pool and the socket."""
 
 import logging
+import math
+import os
 import select
 import threading
 import time
@@ -18,6 +20,10 @@ from service.errors import DatabaseUnavailable, Overloaded, SnapshotLost
 Result = TypeVar("Result")
 
 APPLICATION_NAME = "admin-credits"
+# After this time a connection is replaced, so that a change of the host's address is noticed.
+CONNECTION_LIFE_S = 1_800
+# Grace after tcp_user_timeout, with which the kernel ends an attempt to connect and libpq tries the next address.
+GRACE_S = 1
 # libpq's text of a failed connection names roles and addresses; only these words of it are logged.
 CONNECT_FAILURES = (
     "Connection refused",
@@ -69,11 +75,12 @@ class Connection:
     So this is an asynchronous connection, polled here. It also begins no transaction by itself.
     """
 
-    def __init__(self, parameters: Mapping[str, Any], timeout_ms: float) -> None:
+    def __init__(self, parameters: Mapping[str, Any], address_timeout_ms: float, timeout_ms: float) -> None:
+        self.opened = time.monotonic()
         self._raw = psycopg2.connect(**parameters, async_=True)
         for type_ in TYPES:
             register_type(type_, self._raw)
-        self._wait(timeout_ms)
+        self._wait(address_timeout_ms, timeout_ms)
 
     @property
     def closed(self) -> bool:
@@ -96,10 +103,14 @@ class Connection:
         """Close the connection; the server ends its transaction."""
         self._raw.close()
 
-    def _wait(self, timeout_ms: float) -> None:
-        deadline = time.monotonic() + timeout_ms / 1_000
+    def _wait(self, socket_timeout_ms: float, timeout_ms: float = math.inf) -> None:
+        """Poll until libpq is done; it opens another socket for each address that it connects to."""
+        end = time.monotonic() + timeout_ms / 1_000
+        waited_for = None
         while (state := self._raw.poll()) != POLL_OK:
-            # Registered anew each time: libpq opens another descriptor for the next host.
+            inode = os.fstat(self._raw.fileno()).st_ino
+            if inode != waited_for:
+                waited_for, deadline = inode, min(time.monotonic() + socket_timeout_ms / 1_000, end)
             ready = select.poll()
             ready.register(self._raw.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
             if not ready.poll(max(0.0, deadline - time.monotonic()) * 1_000):
@@ -155,10 +166,9 @@ class Database:
             **address,
             "client_encoding": "UTF8",
         }
-        hosts = address.get("host", "").count(",") + 1
         try:
             with budget.database_time():
-                return Connection(parameters, min(timeout_s * hosts * 1_000, budget.left_ms()))
+                return Connection(parameters, (timeout_s + GRACE_S) * 1_000, budget.left_ms())
         except psycopg2.Error as error:
             reason = next((words for words in CONNECT_FAILURES if words in str(error)), "unknown reason")
             log.warning("%s while connecting: %s", type(error).__name__, reason)
@@ -187,6 +197,10 @@ class Database:
 
     def _idle_connection(self) -> Connection | None:
         try:
-            return self._idle.pop()
+            connection = self._idle.pop()
         except IndexError:
             return None
+        if time.monotonic() < connection.opened + CONNECTION_LIFE_S:
+            return connection
+        connection.close()
+        return self._idle_connection()

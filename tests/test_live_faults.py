@@ -18,6 +18,7 @@ import pytest
 
 from conftest import DATABASE, NOVA, READER_PASSWORD, SECRET, Tables, create_database, in_snapshot
 from live import PATIENCE_S, ROLLUP_ALL, Answer, Asking, Cable, Gunicorn, Proxy, backends, eventually, locked
+from service.budget import Budget
 from service.config import Settings
 from service.database import Database
 from service.embedded.postgres import PostgresServer
@@ -177,6 +178,21 @@ def test_a_request_that_loses_its_connection_is_run_again_in_a_new_snapshot(
         body = asking.one().json()
     # The account was added after the first snapshot was taken.
     assert (body["total_count"], body["rows"][0]["account_id"]) == (len(ACCOUNTS) + 1, str(NOVA))
+
+
+def test_a_connection_is_replaced_when_it_is_old(
+    fragile: PostgresServer, database: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Database(Settings(database_url=reader(fragile), api_key_secret=SECRET))
+
+    def backend() -> Any:
+        return pool.run(lambda connection: connection.execute("SELECT pg_backend_pid()", {}, 60_000), Budget(60_000))
+
+    first = backend()
+    assert backend() == first
+    monkeypatch.setattr("service.database.CONNECTION_LIFE_S", 0)
+    assert backend() != first
+    eventually(lambda: len(backends(database)) == 1, "the old connection to end")
 
 
 def test_a_connection_lost_twice_is_a_503(service: Gunicorn, fragile: PostgresServer, database: Tables) -> None:
@@ -437,6 +453,28 @@ def test_a_network_that_drops_packets_is_given_up(fragile: PostgresServer, datab
             answer = asking.one()
         assert (answer.status, answer.json()) == (503, UNREACHABLE)
         assert lost(service) == 1
+
+
+@needs_cable
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://credits_reader@/{database}?hostaddr={far},127.0.0.1&port={port}",
+        "postgresql:///?service=two",
+    ],
+)
+def test_the_next_address_is_tried_when_one_swallows_packets(
+    fragile: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", READER_PASSWORD)
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    with Cable() as cable, cable.swallowing():
+        names = {"database": DATABASE, "far": cable.far, "port": fragile.port}
+        service = "[two]\nhost={far},127.0.0.1\nport={port}\ndbname={database}\nuser=credits_reader\n"
+        (tmp_path / "services").write_text(service.format(**names))
+        settings = Settings(database_url=url.format(**names), api_key_secret=SECRET, connect_timeout_s=2)
+        with closing(Database(settings).connect(Budget(60_000))) as connection:
+            assert connection.execute("SELECT current_user::text", {}, 60_000) == [("credits_reader",)]
 
 
 @needs_cable
