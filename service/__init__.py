@@ -5,7 +5,7 @@ import os
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from service.config import Settings
+from service.config import Settings, find_certificates
 from service.database import Database
 from service.errors import register_error_handlers
 from service.hooks import register_hooks
@@ -23,6 +23,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         QueryFileError: when a query file is missing or breaks a rule.
     """
     settings = settings or Settings.from_environment(os.environ)
+    find_certificates()
     queries = load_queries(source=settings.spend_source)
     database = Database(settings)
     app = Flask(__name__, static_folder=None)

