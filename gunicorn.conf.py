@@ -34,7 +34,8 @@ class DiscreetFormatter(logging.Formatter):
         return f"{type(ei[1]).__name__} in {own_frames(ei[1])}" if ei[1] else ""
 
 
-bind = f"{_settings.host}:{_settings.port}"
+# With brackets for an IPv6 address; gunicorn allows them around any.
+bind = f"[{_settings.host.strip('[]')}]:{_settings.port}"
 workers = _settings.web_concurrency
 worker_class = "gthread"
 threads = _settings.threads

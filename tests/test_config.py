@@ -1,12 +1,14 @@
 """The environment: what is missing or malformed stops the start, in one line that names it."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from live import Gunicorn
 from service.config import ConfigurationError, Settings
 
 ROOT = Path(__file__).parent.parent
@@ -96,6 +98,13 @@ def test_a_wrong_setting_stops_gunicorn_with_one_line() -> None:
     ended = start({**REQUIRED, "POOL_SIZE": "many"})
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == "admin-credits: POOL_SIZE must be an integer from 1 to 256\n"
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+def test_host_may_be_an_ipv6_address() -> None:
+    # The request that awaits the start uses IPv4, which :: includes.
+    with Gunicorn(REQUIRED["DATABASE_URL"], HOST="::") as service:
+        assert f"Listening at: http://[::]:{service.port} " in service.err()
 
 
 def test_a_broken_query_file_stops_gunicorn_and_is_named(tmp_path: Path) -> None:

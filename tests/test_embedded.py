@@ -216,6 +216,25 @@ def test_as_root_the_server_runs_as_nobody_in_its_folder(used_folder: Path) -> N
 
 
 @needs_root
+def test_as_root_a_password_that_nobody_replaced_is_not_read(used_folder: Path) -> None:
+    with PostgresServer(used_folder) as server:
+        [kept] = used_folder.rglob("password")
+    secret = used_folder / "secret"
+    secret.write_text("of root")
+    kept.rename(kept.with_name("aside"))
+    try:
+        for link, reason in ((kept.symlink_to, "symbolic links"), (kept.hardlink_to, "belongs to another user")):
+            link(secret)
+            with pytest.raises(EmbeddedPostgresError, match=reason):
+                PostgresServer(used_folder).start()
+            kept.unlink()
+    finally:
+        kept.with_name("aside").rename(kept)
+    with PostgresServer(used_folder) as again:
+        assert again.password == server.password
+
+
+@needs_root
 def test_data_and_programs_that_nobody_cannot_reach_are_kept_elsewhere(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)  # as /root is
     server = PostgresServer(tmp_path / "data", binaries=package_copy(tmp_path))

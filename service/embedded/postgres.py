@@ -160,9 +160,14 @@ class PostgresServer:
         kept = home / version.partition(".")[0]
         if not kept.exists():
             self._make_cluster(programs, kept)
-        if kept.stat().st_uid != self._user.get("user", os.geteuid()):
+        owner = self._user.get("user", os.geteuid())
+        if kept.stat().st_uid != owner:
             raise EmbeddedPostgresError(f"{kept} was made by another user: remove it, or start as that user.")
-        self.password = (kept / "password").read_text()
+        # For root the server's user can replace the file by a link to one of root.
+        with os.fdopen(os.open(kept / "password", os.O_RDONLY | os.O_NOFOLLOW)) as password:
+            if os.fstat(password.fileno()).st_uid != owner:
+                raise EmbeddedPostgresError(f"{kept / 'password'} belongs to another user.")
+            self.password = password.read()
         chosen = self.port
         for _ in range(5):
             self.port = chosen or free_port()
