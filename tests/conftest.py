@@ -157,10 +157,10 @@ def server(server_folder: Path) -> Iterator[PostgresServer]:
         yield server
 
 
-def create_database(server: PostgresServer, name: str) -> None:
+def create_database(server: PostgresServer, name: str, sql: Path = SQL) -> None:
     """Create a database with the tables, the policies and the role of production, and a clock that tests can set."""
     server.psql("-c", f"CREATE DATABASE {name}", database="postgres")
-    scripts = [*sorted((SQL / "schema").glob("*.sql")), SQL / "dba" / "reader_role.sql"]
+    scripts = [*sorted((sql / "schema").glob("*.sql")), sql / "dba" / "reader_role.sql"]
     scripts += [Path(__file__).parent / "data" / name for name in ("clock.sql", "collation.sql")]
     for script in scripts:
         server.psql("-f", str(script), database=name)

@@ -22,7 +22,7 @@ SELECT
     cached_input_tokens,
     output_tokens,
     tool_call_count,
-    credits_deducted_cents
+    credits_deducted_cents AS "credits_deducted_cents"
 FROM public.usage_events
 WHERE account_id = :'account_id'::uuid
     AND created_at >= :'since'::timestamptz
