@@ -44,7 +44,8 @@ def results(server: PostgresServer, name: str, sql: Path, examples: str) -> dict
         scripts = ("indexes", "sums", "reader_role", "sums_refresh", "sums_check", "reconcile")
         clock = ("-c", "SET search_path = clock, pg_catalog, public")
         found: dict[str, Any] = {
-            script: server.psql("--tuples-only", *clock, "-f", sql / "dba" / f"{script}.sql", database=name) for script in scripts
+            script: server.psql("--tuples-only", *clock, "-f", sql / "dba" / f"{script}.sql", database=name)
+            for script in scripts
         }
         reader = server.url(name, user="credits_reader", password=READER_PASSWORD)
         with closing(psycopg2.connect(reader)) as connection, connection.cursor() as cursor:
