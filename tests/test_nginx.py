@@ -151,7 +151,7 @@ def test_an_answer_passes_unchanged(
 
 @needs_nginx
 def test_slow_and_silent_clients_do_not_reach_the_service(nginx: Nginx, service: Gunicorn, tables: Tables) -> None:
-    slow = [nginx.connect() for _ in range(40)]
+    slow = [nginx.connect() for _ in range(200)]
     for number, client in enumerate(slow):
         if number % 2:
             client.sendall(b"GET /api/admins/credits/rollup HTTP/1.1\r\nHost: credits.example\r\nX-Slow: ")
