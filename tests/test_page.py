@@ -646,6 +646,9 @@ def test_the_reference_is_accessible(opened: Open) -> None:
     page = opened("docs", None)
     expect(page.get_by_role("heading", name="API reference")).to_be_visible()
     expect_accessible(page)
+    # On a narrow screen every column is still in sight.
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.locator(".wide").evaluate_all("boxes => boxes.filter((box) => box.scrollWidth > box.clientWidth)") == []
 
 
 def test_dollars_are_exact(opened: Open) -> None:
