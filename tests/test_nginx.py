@@ -207,6 +207,9 @@ def test_without_the_service_clients_get_the_envelope(nginx: Nginx, service: Gun
     assert answer.headers["retry-after"] == "2"
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["access-control-allow-origin"] == "*"
+    page = nginx.get("/", {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert (page.status, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
+    assert b"<p>Try again shortly.</p>" in page.body
 
 
 @needs_nginx
