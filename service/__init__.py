@@ -5,7 +5,7 @@ import os
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from service.config import Settings, find_certificates
+from service.config import SPEND_SOURCES, Settings, find_certificates
 from service.database import Database
 from service.errors import register_error_handlers
 from service.hooks import register_hooks
@@ -34,6 +34,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.extensions["settings"] = settings
     app.extensions["queries"] = queries
+    loaded = [query for source in SPEND_SOURCES for query in load_queries(source=source).values()]
+    app.extensions["scripts"] = {query.file: query.script for query in loaded}
     app.extensions["database"] = database
     app.extensions["readiness"] = Readiness(settings, queries, database)
     register_error_handlers(app)

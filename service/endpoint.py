@@ -50,6 +50,7 @@ class Found:
 
 View = Callable[[Snapshot, Question], Found]
 Function = TypeVar("Function", bound=Callable[..., Any])
+Result = TypeVar("Result", Answer, Response)
 
 
 def endpoint(arguments: Schema, envelope: Envelope) -> Callable[[View], Callable[[], Response]]:
@@ -62,31 +63,42 @@ def endpoint(arguments: Schema, envelope: Envelope) -> Callable[[View], Callable
     def decorate(view: View) -> Callable[[], Response]:
         @wraps(view)
         def respond() -> Response:
-            settings: Settings = current_app.extensions["settings"]
-            database: Database = current_app.extensions["database"]
-            readiness: Readiness = current_app.extensions["readiness"]
-            hash_of_key = key_hash(settings.api_key_secret, key_of(request.headers))
+            def answer(snapshot: Snapshot, now: datetime) -> Answer:
+                question = _question(arguments, now, snapshot)
+                return _answer(envelope, question, view(snapshot, question), snapshot)
 
-            def answer(connection: Connection) -> Answer:
-                with ExitStack() as untrusted:
-                    with readiness.snapshot(connection, g.budget) as snapshot:
-                        (caller,) = snapshot.rows(
-                            "caller", key_hash=hash_of_key, organization_id=settings.admin_organization_id
-                        )
-                        g.caller = caller["account_id"]
-                        require_admin(caller)
-                        question = _question(arguments, datetime.fromisoformat(caller["now"]), snapshot)
-                        found = _answer(envelope, question, view(snapshot, question))
-                        untrusted.callback(found.close)
-                    untrusted.pop_all()
-                    return found
-
-            return response_of(database.run(answer, g.budget))
+            return response_of(for_admin(answer))
 
         respond.arguments, respond.envelope = arguments, envelope  # type: ignore[attr-defined]  # for the reference
         return respond
 
     return decorate
+
+
+def for_admin(work: Callable[[Snapshot, datetime], Result]) -> Result:
+    """Do the work of a request in a snapshot if its key is an admin's; the instant of the request is passed too.
+
+    A result that cannot be trusted is closed.
+    """
+    settings: Settings = current_app.extensions["settings"]
+    database: Database = current_app.extensions["database"]
+    readiness: Readiness = current_app.extensions["readiness"]
+    hash_of_key = key_hash(settings.api_key_secret, key_of(request.headers))
+
+    def result(connection: Connection) -> Result:
+        with ExitStack() as untrusted:
+            with readiness.snapshot(connection, g.budget) as snapshot:
+                (caller,) = snapshot.rows(
+                    "caller", key_hash=hash_of_key, organization_id=settings.admin_organization_id
+                )
+                g.caller = caller["account_id"]
+                require_admin(caller)
+                done = work(snapshot, datetime.fromisoformat(caller["now"]))
+                untrusted.callback(done.close)
+            untrusted.pop_all()
+            return done
+
+    return database.run(result, g.budget)
 
 
 def documented(envelope: Schema, statuses: Mapping[int, str]) -> Callable[[Function], Function]:
@@ -107,7 +119,7 @@ def _question(schema: Schema, now: datetime, snapshot: Snapshot) -> Question:
     return Question(arguments, window, wants_csv())
 
 
-def _answer(envelope: Envelope, question: Question, found: Found) -> Answer:
+def _answer(envelope: Envelope, question: Question, found: Found, snapshot: Snapshot) -> Answer:
     content: Any
     if question.as_csv:
         content, g.row_count = csv_file(envelope.row_schema, found.rows)
@@ -119,4 +131,5 @@ def _answer(envelope: Envelope, question: Question, found: Found) -> Answer:
     page = None
     if "page" in question.arguments and found.total_count is not None:
         page = Page(question.arguments["page"], question.arguments["limit"], found.total_count)
-    return Answer(content, page, question.window)
+    files = [query.file for name, query in snapshot.read.items() if name != "caller"]
+    return Answer(content, page, question.window, files)

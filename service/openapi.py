@@ -1,5 +1,6 @@
 """The OpenAPI document, made from the endpoints of an application and their marshmallow schemas."""
 
+import re
 from typing import Any
 
 from apispec import APISpec
@@ -12,6 +13,9 @@ from service.schemas.requests import Instant
 from service.schemas.responses import Envelope, Rows, Timestamp
 
 Json = dict[str, Any]
+
+# The names in the rule of an endpoint that answers with a query file.
+SCRIPT_RULE = re.compile(r"<any\((.*)\):name>")
 
 DESCRIPTION = """\
 Who spends the credits of the platform. Every answer is exact, and is read from one snapshot of the database.
@@ -40,10 +44,11 @@ HEADERS = {
     "Window-Start": "Start of the window, inclusive; absent when unbounded.",
     "Window-End": "End of the window, exclusive; absent when unbounded.",
     "ETag": "A strong validator, different for each representation and caller.",
+    "Link": "describedby: each query file that the answer came from, that of the list first. first, prev, next, last: "
+    "other pages as of the same instant (RFC 8288).",
     "Server-Timing": "Milliseconds: db and total.",
     "X-Request-Id": "The id of the request, as in the access log.",
 }
-LINK = {"Link": "The first, prev, next and last page as of the same instant (RFC 8288)."}
 ACCEPT = {
     "in": "header",
     "name": "Accept",
@@ -63,18 +68,21 @@ def openapi_document(app: Flask) -> Json:
     spec = _spec()
     for rule in app.url_map.iter_rules():
         view: Any = app.view_functions[rule.endpoint]
-        if not hasattr(view, "envelope"):
+        files = SCRIPT_RULE.search(rule.rule)
+        if not files and not hasattr(view, "envelope"):
             continue
         summary = (view.__doc__ or "").partition("\n")[0]
         operation: Json = {"operationId": _camel_case(rule.endpoint), "summary": summary}
-        if isinstance(view.envelope, Envelope):
+        if files:
+            operation |= _script_operation(files[1].split(", "))
+        elif isinstance(view.envelope, Envelope):
             operation |= _list_operation(view.arguments, view.envelope)
         else:
             content = {JSON: {"schema": view.envelope}}
             statuses = view.statuses.items()
             responses = {str(status): {"description": text, "content": content} for status, text in statuses}
             operation |= {"security": [], "responses": responses}
-        spec.path(rule.rule, operations={"get": operation})
+        spec.path(SCRIPT_RULE.sub("{name}", rule.rule), operations={"get": operation})
     document: Json = spec.to_dict()
     optional = {
         ("DaysEnvelope", "account_id"),
@@ -114,10 +122,7 @@ def _spec() -> APISpec:
 
 def _list_operation(arguments: Schema, envelope: Envelope) -> Json:
     """Return the parameters and responses of an endpoint that answers with a list."""
-    headers = {
-        name: {"schema": {"type": "string"}, "description": text}
-        for name, text in (HEADERS | (LINK if "page" in arguments.fields else {})).items()
-    }
+    headers = _headers(HEADERS)
     content = {
         JSON: {"schema": envelope, "example": _example(envelope, arguments)},
         CSV: {"schema": {"type": "string"}},
@@ -131,6 +136,26 @@ def _list_operation(arguments: Schema, envelope: Envelope) -> Json:
             **{str(status): _error_response(status) for status in ERRORS},
         },
     }
+
+
+def _script_operation(names: list[str]) -> Json:
+    """Return the parameters and responses of an endpoint that answers with a query file."""
+    name = {"in": "path", "name": "name", "required": True, "schema": {"type": "string", "enum": names}}
+    headers = _headers({name: HEADERS[name] for name in ("ETag", "Server-Timing", "X-Request-Id")})
+    content = {"text/plain": {"schema": {"type": "string"}}}
+    return {
+        "parameters": [name, IF_NONE_MATCH],
+        "responses": {
+            "200": {"description": "The file.", "headers": headers, "content": content},
+            "304": {"description": "The client's copy is current.", "headers": headers},
+            "404": _error_response(404),
+            **{str(status): _error_response(status) for status in ERRORS if status not in (400, 406)},
+        },
+    }
+
+
+def _headers(descriptions: dict[str, str]) -> Json:
+    return {name: {"schema": {"type": "string"}, "description": text} for name, text in descriptions.items()}
 
 
 def _example(schema: Schema, arguments: Schema) -> Json:
@@ -170,7 +195,7 @@ def _error_schema(**more: Json) -> Json:
 def _error_response(status: int) -> Json:
     name = "BadParameters" if status == 400 else "Error"
     response: Json = {
-        "description": ERRORS[status],
+        "description": ERRORS.get(status, "There is no such path."),
         "content": {JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}},
     }
     return response | ({"headers": ERROR_HEADERS[status]} if status in ERROR_HEADERS else {})

@@ -38,13 +38,16 @@ class QueryFileError(Exception):
 class Query:
     """One statement, with psycopg2's placeholders, and what the header of its file declares.
 
-    ``parameters`` maps each name to its PostgreSQL type; ``columns`` are in the order of the select list.
+    ``parameters`` maps each name to its PostgreSQL type; ``columns`` are in the order of the select list. ``file`` is
+    its path below sql/queries, ``script`` what psql runs.
     """
 
     name: str
     text: str
     parameters: Mapping[str, str]
     columns: tuple[str, ...]
+    file: str = ""
+    script: str = ""
 
 
 # The lexical elements of PostgreSQL that may contain the text of a parameter, and parameters themselves. Nested block
@@ -108,7 +111,8 @@ def load_query(path: Path) -> Query:
                 f"{path.name}: parameter {name} is {promised.get(name, 'absent')} in the header "
                 f"and {parameters.get(name, 'absent')} in the statement"
             )
-    return Query(path.stem, text, parameters, tuple(re.findall(r"[a-z_]+", columns["columns"])))
+    file = f"{'sums/' if path.parent.name == 'sums' else ''}{path.name}"
+    return Query(path.stem, text, parameters, tuple(re.findall(r"[a-z_]+", columns["columns"])), file, source)
 
 
 def _convert(file_name: str, source: str) -> tuple[str, dict[str, str]]:

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import TextIOWrapper
@@ -48,11 +48,15 @@ class Page:
 
 @dataclass(frozen=True)
 class Answer:
-    """The content of a 200: a body for JSON or a file of CSV, its window, and its page where there are others."""
+    """The content of a 200: a body for JSON or a file of CSV, its window, and its page where there are others.
+
+    ``files`` are the query files that it came from, below sql/queries, that of the list first.
+    """
 
     content: dict[str, Any] | IO[bytes]
     page: Page | None
     window: Window
+    files: Sequence[str]
 
     def close(self) -> None:
         """Remove the file of an answer that is not sent."""
@@ -83,17 +87,25 @@ def response_of(answer: Answer) -> Response:
         # With a length, a client can tell that it did not receive all of it.
         response.content_length = answer.content.tell()
         answer.content.seek(0)
-    if answer.window.as_of:
-        response.headers["As-Of"] = spelled(answer.window.as_of)
-    if answer.window.since:
-        response.headers["Window-Start"] = spelled(answer.window.since)
-    if answer.window.until:
-        response.headers["Window-End"] = spelled(answer.window.until)
-    if answer.page and answer.window.as_of:
-        response.headers["Link"] = ", ".join(
-            f'<{_address(number, answer.window.as_of)}>; rel="{relation}"' for relation, number in answer.page.others()
-        )
-    response.set_etag(digest.hexdigest())
+    window = answer.window
+    edges = {"As-Of": window.as_of, "Window-Start": window.since, "Window-End": window.until}
+    response.headers.update({name: spelled(instant) for name, instant in edges.items() if instant})
+    links = [(f"/queries/{file}", "describedby") for file in answer.files]
+    if answer.page and window.as_of:
+        links += [(_address(number, window.as_of), relation) for relation, number in answer.page.others()]
+    response.headers["Link"] = ", ".join(f'<{address}>; rel="{relation}"' for address, relation in links)
+    return _validated(response, digest.hexdigest())
+
+
+def script_response(script: str) -> Response:
+    """Return the response that is a query file."""
+    response = Response(script, mimetype="text/plain")
+    return _validated(response, hashlib.sha256(script.encode()).hexdigest())
+
+
+def _validated(response: Response, etag: str) -> Response:
+    """Set the ETag, and answer the condition of the request if it has one."""
+    response.set_etag(etag)
     # make_conditional() costs time even where the request has no condition.
     if request.if_none_match or request.if_match:
         response.make_conditional(request)

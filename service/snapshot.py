@@ -59,7 +59,8 @@ class Snapshot:
 
     That does not hold for a table that is rewritten meanwhile, nor for privileges and policies. ``fingerprint_after``
     is the fingerprint that the database has after the transaction, None when the connection was lost before.
-    ``replayed`` is None but on a standby, where it is the result of ``replayed.sql`` before the transaction.
+    ``replayed`` is None but on a standby, where it is the result of ``replayed.sql`` before the transaction. ``read``
+    holds the queries that were run in it by name, in the order of their first run.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Snapshot:
         self.fingerprint_after: Fingerprint | None = None
         self.is_standby = False
         self.replayed: datetime | None = None
+        self.read: dict[str, Query] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -118,19 +120,22 @@ class Snapshot:
             DatabaseUnavailable: when the connection is lost or the server is short of a resource.
             QueryFailed: when PostgreSQL refuses the statement.
         """
-        query = self._queries[query_name]
+        query = self.read[query_name] = self._queries[query_name]
         self._keep_to_budget()
         return [dict(zip(query.columns, row, strict=True)) for row in self._execute(query_name, query.text, parameters)]
 
     def stream(self, query_name: str, **parameters: object) -> Iterator[tuple[Any, ...]]:
-        """Run a query file through a cursor and yield its rows; 2,000 of them are in memory at a time.
+        """Run a query file through a cursor and return an iterator of its rows; 2,000 of them are in memory at a time.
 
-        Raises what rows() raises, at any row.
+        The iterator raises what rows() raises, at any row.
         """
-        query = self._queries[query_name]
+        self.read[query_name] = self._queries[query_name]
+        return self._fetch(self._queries[query_name], parameters)
+
+    def _fetch(self, query: Query, parameters: Mapping[str, object]) -> Iterator[tuple[Any, ...]]:
         self._keep_to_budget()
-        self._execute(query_name, DECLARE.format(name=query_name, text=query.text), parameters)
-        while rows := self._execute(query_name, FETCH.format(name=query_name), {}):
+        self._execute(query.name, DECLARE.format(name=query.name, text=query.text), parameters)
+        while rows := self._execute(query.name, FETCH.format(name=query.name), {}):
             yield from rows
             self._keep_to_budget()
 

@@ -31,7 +31,7 @@ ALLOWED = {
         "snapshot",
     },
     "openapi": {"representations", "schemas"},
-    "views": {"config", "endpoint", "readiness", "schemas", "snapshot"},
+    "views": {"config", "endpoint", "queries", "readiness", "representations", "schemas", "snapshot"},
     "__init__": {"config", "database", "errors", "hooks", "openapi", "queries", "readiness", "views"},
     # `make run` and `make psql`; the service imports neither.
     "embedded": {"config", "queries"},

@@ -18,12 +18,12 @@ from service.config import Settings
 
 DOCUMENT = create_app(Settings(database_url="postgresql://x", api_key_secret="x")).extensions["openapi"]
 EXAMPLES = {
-    path.rpartition("/")[2]: item["get"]["responses"]["200"]["content"]["application/json"].get("example")
+    path.rpartition("/")[2]: item["get"]["responses"]["200"]["content"].get("application/json", {}).get("example")
     for path, item in DOCUMENT["paths"].items()
 }
 (ROW,), (EVENT,), (GRANT,) = (EXAMPLES["rollup"]["rows"], EXAMPLES["events"]["events"], EXAMPLES["events"]["grants"])
 OPERATIONS = [(path, item["get"]) for path, item in DOCUMENT["paths"].items()]
-AUTHORIZED = [(path, operation) for path, operation in OPERATIONS if operation.get("security") != []]
+LISTS = [(path, operation) for path, operation in OPERATIONS if path.startswith("/api/")]
 
 
 @pytest.fixture
@@ -48,10 +48,10 @@ def test_the_document_is_served_without_a_key_and_valid(client: FlaskClient) -> 
 def test_every_route_of_the_api_is_documented(client: FlaskClient) -> None:
     rules = {rule.rule for rule in client.application.url_map.iter_rules()}
     pages = {"/", "/docs", "/openapi.json", "/assets/<path:filename>"}
-    assert rules - pages == set(DOCUMENT["paths"])
+    assert {re.sub("<any.*>", "{name}", rule) for rule in rules - pages} == set(DOCUMENT["paths"])
 
 
-@pytest.mark.parametrize(("path", "operation"), AUTHORIZED)
+@pytest.mark.parametrize(("path", "operation"), LISTS)
 def test_the_example_is_the_live_services_answer(
     admin: FlaskClient, nova: Tables, path: str, operation: dict[str, Any]
 ) -> None:
@@ -69,7 +69,7 @@ def test_the_example_is_the_live_services_answer(
     )
 
 
-@pytest.mark.parametrize(("path", "operation"), AUTHORIZED)
+@pytest.mark.parametrize(("path", "operation"), LISTS)
 def test_the_headers_of_an_answer_are_the_documented_ones(
     admin: FlaskClient, nova: Tables, path: str, operation: dict[str, Any]
 ) -> None:
@@ -79,7 +79,7 @@ def test_the_headers_of_an_answer_are_the_documented_ones(
 
 
 def test_every_status_is_documented_and_both_ways_to_send_a_key() -> None:
-    for _, operation in AUTHORIZED:
+    for _, operation in LISTS:
         assert set(operation["responses"]) == {"200", "304", "400", "401", "403", "406", "500", "503", "504"}
     assert DOCUMENT["security"] == [{"apiKey": []}, {"bearer": []}]
     assert set(DOCUMENT["components"]["securitySchemes"]) == {"apiKey", "bearer"}
@@ -107,7 +107,7 @@ def test_schemathesis_finds_nothing(reader_url: str, nova: Tables, tmp_path: Pat
             cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
     assert ran.returncode == 0, ran.stdout
-    assert re.search(r"Tested: 5\b", ran.stdout)
+    assert re.search(rf"Tested: {len(OPERATIONS)}\b", ran.stdout)
 
 
 def test_the_page_shows_the_document_and_needs_no_other_host(client: FlaskClient) -> None:

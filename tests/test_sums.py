@@ -308,6 +308,13 @@ def test_the_answers_are_the_same_before_and_after_each_refresh(ledger: Ledger) 
         ledger.check()
 
 
+def test_an_answer_from_the_sums_names_their_files(ledger: Ledger) -> None:
+    response = ledger.sums.get("/api/admins/credits/events", query_string={"account_id": str(NOVA), "limit": "1"})
+    files = ["credits_events", "sums/credits_events_count", "credits_grants", "credits_account"]
+    described = [f'</queries/{file}.sql>; rel="describedby"' for file in files]
+    assert response.headers["Link"].startswith(", ".join(described))
+
+
 def test_a_refresh_returns_what_it_summed_and_what_holds_it_back(ledger: Ledger) -> None:
     assert ledger.script(REFRESH) == [{"first_day": "-infinity", "watermark": "2024-11-20", "held_back_by": ""}]
     ledger.fix_now("2024-11-21 00:04:59+00")
