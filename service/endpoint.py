@@ -17,7 +17,7 @@ from service.periods import Window, window_of
 from service.readiness import Readiness
 from service.representations import Answer, Page, csv_file, response_of, wants_csv
 from service.schemas.requests import load_arguments
-from service.schemas.responses import Envelope
+from service.schemas.responses import COMPARED, Envelope
 from service.snapshot import Snapshot
 
 
@@ -122,7 +122,12 @@ def _question(schema: Schema, now: datetime, snapshot: Snapshot) -> Question:
 def _answer(envelope: Envelope, question: Question, found: Found, snapshot: Snapshot) -> Answer:
     content: Any
     if question.as_csv:
-        content, g.row_count = csv_file(envelope.row_schema, found.rows)
+        columns = {
+            name: field
+            for name, field in envelope.row_schema.fields.items()
+            if "compare" in question.arguments or name not in COMPARED
+        }
+        content, g.row_count = csv_file(columns, found.rows)
     else:
         rows = list(found.rows)
         g.row_count = len(rows)
@@ -132,4 +137,5 @@ def _answer(envelope: Envelope, question: Question, found: Found, snapshot: Snap
     if "page" in question.arguments and found.total_count is not None:
         page = Page(question.arguments["page"], question.arguments["limit"], found.total_count)
     files = [query.file for name, query in snapshot.read.items() if name != "caller"]
-    return Answer(content, page, question.window, files)
+    previous = question.window.previous if "compare" in question.arguments else None
+    return Answer(content, page, question.window, previous, files)

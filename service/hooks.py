@@ -14,7 +14,8 @@ from service.config import Settings
 CORS_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": (
-        "As-Of, ETag, Link, Retry-After, Server-Timing, Window-End, Window-Start, X-Request-Id"
+        "As-Of, ETag, Link, Previous-End, Previous-Start, Retry-After, Server-Timing, Window-End, Window-Start, "
+        "X-Request-Id"
     ),
 }
 PREFLIGHT_HEADERS = {

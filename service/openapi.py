@@ -1,6 +1,7 @@
 """The OpenAPI document, made from the endpoints of an application and their marshmallow schemas."""
 
 import re
+from itertools import product
 from typing import Any
 
 from apispec import APISpec
@@ -10,7 +11,7 @@ from marshmallow import Schema, fields
 
 from service.representations import CSV, JSON
 from service.schemas.requests import Instant
-from service.schemas.responses import Envelope, Rows, Timestamp
+from service.schemas.responses import COMPARED, Envelope, Rows, Timestamp
 
 Json = dict[str, Any]
 
@@ -48,6 +49,10 @@ HEADERS = {
     "other pages as of the same instant (RFC 8288).",
     "Server-Timing": "Milliseconds: db and total.",
     "X-Request-Id": "The id of the request, as in the access log.",
+}
+PREVIOUS = {
+    "Previous-Start": "Start of the previous window, inclusive; present with compare.",
+    "Previous-End": "End of the previous window, exclusive; present with compare.",
 }
 ACCEPT = {
     "in": "header",
@@ -89,6 +94,7 @@ def openapi_document(app: Flask) -> Json:
         ("DaysEnvelope", "account"),
         ("ReadinessReport", "error"),
         ("ReadinessReport", "checks"),
+        *product(["RollupRow"], COMPARED),
     }
     for name, schema in document["components"]["schemas"].items():
         schema["required"] = [key for key in schema["properties"] if (name, key) not in optional]
@@ -122,7 +128,7 @@ def _spec() -> APISpec:
 
 def _list_operation(arguments: Schema, envelope: Envelope) -> Json:
     """Return the parameters and responses of an endpoint that answers with a list."""
-    headers = _headers(HEADERS)
+    headers = _headers(HEADERS | (PREVIOUS if "compare" in arguments.fields else {}))
     content = {
         JSON: {"schema": envelope, "example": _example(envelope, arguments)},
         CSV: {"schema": {"type": "string"}},

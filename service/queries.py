@@ -22,6 +22,7 @@ QUERY_NAMES = (
     "credits_grants",
     "credits_rollup",
     "credits_rollup_count",
+    "credits_rollup_previous",
     "fingerprint",
     "privileges",
     "reachable",
@@ -57,7 +58,7 @@ ELEMENT = re.compile(
       (?P<comment> --[^\n]* | /\*.*?\*/ )
     | (?P<quoted> [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*" )
     | (?P<dollar> \$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?\$(?P=tag)\$ )
-    | (?P<parameter> :'(?P<name>[a-z_]+)'::(?P<type>[a-z]+) )
+    | (?P<parameter> :'(?P<name>[a-z_]+)'::(?P<type>[a-z]+(?:\[\])?) )
     | (?P<cast> :: )
     | (?P<word> \w+ )
     | (?P<stray> :['"\w{] | ['"\\] | /\* )
@@ -65,7 +66,7 @@ ELEMENT = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-HEADER_PARAMETER = re.compile(r"^--   :(?P<name>[a-z_]+) +(?P<type>[a-z]+)(?: |$)", re.MULTILINE)
+HEADER_PARAMETER = re.compile(r"^--   :(?P<name>[a-z_]+) +(?P<type>[a-z]+(?:\[\])?)(?: |$)", re.MULTILINE)
 HEADER_COLUMNS = re.compile(r"^-- Columns: (?P<columns>[a-z_]+(?:,\s(?:--\s+)?[a-z_]+)*)$", re.MULTILINE)
 
 

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import TextIOWrapper
@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import orjson
 from flask import Response, g, request
-from marshmallow import Schema, fields
+from marshmallow import fields
 from werkzeug.wsgi import FileWrapper
 
 from service.errors import NotAcceptable
@@ -50,12 +50,14 @@ class Page:
 class Answer:
     """The content of a 200: a body for JSON or a file of CSV, its window, and its page where there are others.
 
-    ``files`` are the query files that it came from, below sql/queries, that of the list first.
+    ``previous`` are the edges of the window that it is compared with. ``files`` are the query files that it came
+    from, below sql/queries, that of the list first.
     """
 
     content: dict[str, Any] | IO[bytes]
     page: Page | None
     window: Window
+    previous: tuple[datetime, datetime] | None
     files: Sequence[str]
 
     def close(self) -> None:
@@ -65,7 +67,7 @@ class Answer:
 
 
 def response_of(answer: Answer) -> Response:
-    """Return the response of an answer, with As-Of, Window-Start, Window-End, Link and ETag.
+    """Return the response of an answer, with its ETag, its links and the edges of its windows.
 
     The caller is part of the ETag, so that no client is told that another's copy is current.
     """
@@ -89,6 +91,8 @@ def response_of(answer: Answer) -> Response:
         answer.content.seek(0)
     window = answer.window
     edges = {"As-Of": window.as_of, "Window-Start": window.since, "Window-End": window.until}
+    if answer.previous:
+        edges["Previous-Start"], edges["Previous-End"] = answer.previous
     response.headers.update({name: spelled(instant) for name, instant in edges.items() if instant})
     links = [(f"/queries/{file}", "describedby") for file in answer.files]
     if answer.page and window.as_of:
@@ -140,15 +144,15 @@ def _quality(offer: str) -> float:
     return 0.0
 
 
-def csv_file(schema: Schema, rows: Iterable[tuple[Any, ...]]) -> tuple[IO[bytes], int]:
-    """Write rows, in the order of a row schema's fields, to a temporary file; return it, rewound, and their number."""
+def csv_file(columns: Mapping[str, fields.Field[Any]], rows: Iterable[tuple[Any, ...]]) -> tuple[IO[bytes], int]:
+    """Write rows, in the order of their columns, to a temporary file; return it, rewound, and their number."""
     spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=SPOOLED_IN_MEMORY)  # noqa: SIM115 - the response closes it
     text = TextIOWrapper(spool, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text)
-    cells = [_cell(field) for field in schema.fields.values()]
+    cells = [_cell(field) for field in columns.values()]
     row_count = 0
     try:
-        writer.writerow(schema.fields)
+        writer.writerow(columns)
         for row in rows:
             writer.writerow([cell(value) for cell, value in zip(cells, row, strict=True)])
             row_count += 1

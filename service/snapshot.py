@@ -157,7 +157,7 @@ class Snapshot:
         """Return the failure that an error of the driver means. Its text quotes values and is not logged."""
         log.warning("%s, SQLSTATE %s, in query %s: %s", type(error).__name__, error.pgcode, name, own_frames(error))
         if isinstance(error, psycopg2.errors.QueryCanceled | psycopg2.errors.LockNotAvailable):
-            windowed = name in self._queries and "since" in self._queries[name].parameters
+            windowed = name in self._queries and {"since", "previous_since"} & self._queries[name].parameters.keys()
             return WindowTooLong() if windowed else DatabaseTimeout()
         # A lost connection is closed, or fails with class 08 or without SQLSTATE; a wrong call of the driver fails
         # without SQLSTATE too, with another class. A standby cancels a query that delays replay with class 40.

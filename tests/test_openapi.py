@@ -61,7 +61,7 @@ def test_the_example_is_the_live_services_answer(
         if "example" in parameter["schema"]
     }
     if path.endswith("rollup"):
-        assert set(examples) == {"period", "as_of"}
+        assert set(examples) == {"period", "as_of", "compare"}
     response = admin.get(path, query_string=examples)
     assert response.get_json() == operation["responses"]["200"]["content"]["application/json"]["example"]
     assert list(response.get_json()) == list(operation["responses"]["200"]["content"]["application/json"]["example"]), (
@@ -74,7 +74,8 @@ def test_the_headers_of_an_answer_are_the_documented_ones(
     admin: FlaskClient, nova: Tables, path: str, operation: dict[str, Any]
 ) -> None:
     account = {"account_id": ROW["account_id"]} if path.endswith("events") else {}
-    headers = admin.get(path, query_string={"as_of": "2026-11-01T00:00:00Z", **account}).headers
+    compare = {"compare": "previous"} if "Previous-Start" in operation["responses"]["200"]["headers"] else {}
+    headers = admin.get(path, query_string={"as_of": "2026-11-01T00:00:00Z", **account, **compare}).headers
     assert set(operation["responses"]["200"]["headers"]) <= set(headers.keys())
 
 

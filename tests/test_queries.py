@@ -9,7 +9,7 @@ from marshmallow import Schema
 
 from conftest import ORGANIZATION, SQL, Tables
 from service.queries import QUERY_NAMES, SUMS_QUERY_NAMES, Query, QueryFileError, load_queries, load_query
-from service.schemas.responses import Account, Day, Event, Grant, RollupRow
+from service.schemas.responses import COMPARED, Account, Day, Event, Grant, RollupRow
 
 HEADER = """\
 -- probe: what the test asks.
@@ -132,12 +132,24 @@ def test_every_file_in_the_folders_is_loaded() -> None:
     ],
 )
 def test_a_query_has_the_columns_of_its_response_schema_in_order(name: str, schema: type[Schema]) -> None:
-    assert load_queries()[name].columns == tuple(schema().fields)
+    assert load_queries()[name].columns == tuple(field for field in schema().fields if field not in COMPARED)
+
+
+def test_the_previous_columns_are_those_of_the_response_schema() -> None:
+    assert load_queries()["credits_rollup_previous"].columns == ("account_id", *COMPARED)
+    assert tuple(RollupRow().fields)[-2:] == COMPARED
 
 
 @pytest.mark.parametrize("loaded", load_queries().values(), ids=lambda loaded: loaded.name)
 def test_the_header_lists_the_columns_of_the_statement(loaded: Query, reader_url: str, tables: Tables) -> None:
-    samples = {"timestamptz": "2026-11-22", "date": "2026-11-22", "bigint": 1, "uuid": str(ORGANIZATION), "text": ""}
+    samples = {
+        "timestamptz": "2026-11-22",
+        "date": "2026-11-22",
+        "bigint": 1,
+        "text": "",
+        "uuid": str(ORGANIZATION),
+        "uuid[]": f"{{{ORGANIZATION}}}",
+    }
     with closing(psycopg2.connect(reader_url)) as raw, raw.cursor() as cursor:
         cursor.execute(loaded.text, {name: samples[type_] for name, type_ in loaded.parameters.items()})
         assert cursor.description is not None

@@ -45,6 +45,12 @@ def test_a_query_file_needs_the_key_of_an_admin(client: FlaskClient, tables: Tab
         pytest.param(f"{ROLLUP}?period=all", "*/*", ["credits_rollup"], id="not counted, because the page shows it"),
         pytest.param(f"{ROLLUP}?page=1", "text/csv", ["credits_rollup", "credits_rollup_count"], id="a page as CSV"),
         pytest.param(
+            f"{ROLLUP}?since=2020-01-01&compare=previous&limit=1",
+            "*/*",
+            ["credits_rollup", "credits_rollup_count", "credits_rollup_previous"],
+            id="compared",
+        ),
+        pytest.param(
             f"{EVENTS}?account_id={NOVA}",
             "*/*",
             ["credits_events", "credits_events_count", "credits_grants", "credits_account"],

@@ -1,13 +1,17 @@
 """Windows that begin at `since`."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
 
-from conftest import DAYS, EVENTS, NOVA, ROLLUP, Tables
+from conftest import DAYS, EVENTS, NOVA, ORBIT, ROLLUP, Tables
 from test_representations import links
 from test_requests import refused
+
+QUIET = UUID("44444444-0000-4000-8000-000000000004")
+OCTOBER = {"since": "2026-10-01", "as_of": "2026-11-01"}
 
 
 @pytest.fixture
@@ -20,9 +24,6 @@ def autumn(tables: Tables) -> Tables:
     tables.event(NOVA, 300, "2026-10-31 23:59:59.999999+00", id="last")
     tables.event(NOVA, 4000, "2026-11-01 00:00:00+00", id="after")
     return tables
-
-
-OCTOBER = {"since": "2026-10-01", "as_of": "2026-11-01"}
 
 
 @pytest.mark.parametrize(
@@ -93,3 +94,55 @@ def test_a_window_that_is_none_is_a_400(
     admin: FlaskClient, autumn: Tables, query: str, names: tuple[str, ...], sentence: str
 ) -> None:
     assert refused(admin, DAYS, query, *names) == f"Bad parameters: {sentence}."
+
+
+@pytest.mark.parametrize(
+    ("query", "start", "end"),
+    [
+        pytest.param("period=daily", "11-21T00:00:00", "11-21T10:15:00", id="the same hours of yesterday"),
+        pytest.param("period=weekly", "11-09T00:00:00", "11-15T10:15:00", id="a week"),
+        pytest.param("", "09-24T00:00:00", "10-23T10:15:00", id="thirty days"),
+        pytest.param("period=daily&as_of=2026-11-22", "11-20T00:00:00", "11-21T00:00:00", id="a whole day"),
+        pytest.param("since=2026-11-22T10:00:00Z", "11-22T09:45:00", "11-22T10:00:00", id="the span before since"),
+        pytest.param("since=2026-11-01&as_of=2026-11-11", "10-22T00:00:00", "11-01T00:00:00", id="until as_of"),
+    ],
+)
+def test_the_previous_window_is_the_same_span_earlier(
+    admin: FlaskClient, autumn: Tables, query: str, start: str, end: str
+) -> None:
+    headers = admin.get(f"{ROLLUP}?compare=previous&{query}").headers
+    edges = (headers["Previous-Start"], headers["Previous-End"])
+    assert edges == (f"2026-{start}.000000Z", f"2026-{end}.000000Z")
+
+
+def test_a_compared_rollup_has_two_more_columns_and_is_otherwise_the_same(admin: FlaskClient, autumn: Tables) -> None:
+    autumn.account(ORBIT)
+    autumn.event(ORBIT, 9000, "2026-10-31 00:00:00+00")
+    autumn.account(QUIET)
+    autumn.event(QUIET, 5, "2026-11-01 00:00:00+00")
+    query = "since=2026-11-01&as_of=2026-11-02"
+    plain, body = (admin.get(f"{ROLLUP}?{query}{more}").get_json() for more in ("", "&compare=previous"))
+    # Orbit spent only before, and is not listed.
+    added = [(300, 1), (0, 0)]
+    assert body == plain | {
+        "rows": [
+            row | {"previous_credits_deducted_cents": credits, "previous_event_count": count}
+            for row, (credits, count) in zip(plain["rows"], added, strict=True)
+        ]
+    }
+    assert list(body["rows"][0])[-2:] == ["previous_credits_deducted_cents", "previous_event_count"]
+    for more in ("", "&limit=500"):
+        exported = admin.get(f"{ROLLUP}?{query}&compare=previous{more}", headers={"Accept": "text/csv"})
+        assert exported.text == (
+            "account_id,account_name,account_email,total_credits_deducted_cents,event_count,"
+            "previous_credits_deducted_cents,previous_event_count\r\n"
+            f"{NOVA},,,4000,1,300,1\r\n{QUIET},,,5,1,0,0\r\n"
+        )
+
+
+def test_all_time_has_no_previous_window(admin: FlaskClient, autumn: Tables) -> None:
+    sentence = refused(admin, ROLLUP, "period=all&compare=previous", "compare", "period")
+    assert sentence == (
+        "Bad parameters: compare must not be given with period=all; period must not be all with compare."
+    )
+    assert refused(admin, ROLLUP, "compare=next", "compare") == "Bad parameters: compare must be previous."

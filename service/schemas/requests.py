@@ -136,7 +136,20 @@ class PageArguments(WindowArguments):
     page = _integer(1, MAX_PAGE, "Page, counted from 1; there is a next one while page * limit < total_count.")
 
 
-class RollupArguments(PageArguments):
+class ComparedArguments(PageArguments):
+    """Parameters of an endpoint that compares its rows with the previous window."""
+
+    compare = fields.String(
+        validate=OneOf(["previous"], error="must be previous"),
+        metadata={
+            "description": "Add to each row the sums of the previous window: the same span, as many days earlier as "
+            "the period has, or, with since, just before it. Not with period=all.",
+            "example": "previous",
+        },
+    )
+
+
+class RollupArguments(ComparedArguments):
     """Query string of the rollup."""
 
 
@@ -186,4 +199,6 @@ def _conflicts(arguments: Mapping[str, Any], given: Container[str], now: datetim
         problems["since"] = "must be before the end of the window"
     if "since" in arguments and "period" in given:
         problems |= {"period": "must not be given with since", "since": "must not be given with period"}
+    if "compare" in arguments and arguments.get("period") == "all":
+        problems |= {"compare": "must not be given with period=all", "period": "must not be all with compare"}
     return problems

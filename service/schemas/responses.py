@@ -11,6 +11,8 @@ from marshmallow.validate import OneOf
 from service.periods import CUSTOM, PERIOD_DAYS
 
 ACCOUNT_ID = "3c90c3cc-0d44-4b50-8888-8dd25736052a"
+# The columns that compare=previous adds to a row.
+COMPARED = ("previous_credits_deducted_cents", "previous_event_count")
 
 
 class Timestamp(fields.Field[str]):
@@ -44,7 +46,7 @@ class Envelope(Schema):
 
     @property
     def row_schema(self) -> Schema:
-        """The schema of the list's rows."""
+        """The schema of the list's rows, with the columns of COMPARED where there are any."""
         rows: Rows = self.fields[self.list_name]  # type: ignore[assignment]  # list_name names one
         return rows.row_schema
 
@@ -57,13 +59,13 @@ def _period() -> fields.String:
     return fields.String(validate=OneOf([*PERIOD_DAYS, CUSTOM]))
 
 
-def _total(column: str = "total") -> fields.Integer:
+def _total(column: str = "total", example: int = 1840) -> fields.Integer:
     description = f"The exact {column}, in the unit that the database stores; it is never converted."
-    return fields.Integer(metadata={"description": description, "example": 1840})
+    return fields.Integer(metadata={"description": description, "example": example})
 
 
-def _count(description: str) -> fields.Integer:
-    return fields.Integer(metadata={"description": description, "example": 1})
+def _count(description: str, example: int = 1) -> fields.Integer:
+    return fields.Integer(metadata={"description": description, "example": example})
 
 
 class Account(Schema):
@@ -87,10 +89,12 @@ def _account() -> fields.Nested:
 
 
 class RollupRow(Account):
-    """The credits that one account spent in the window."""
+    """The credits that one account spent in the window; COMPARED with ``compare=previous``."""
 
     total_credits_deducted_cents = _total()
     event_count = _count("Number of events in the total.")
+    previous_credits_deducted_cents = _total("total of the previous window", 0)
+    previous_event_count = _count("Number of events in the previous window.", 0)
 
 
 class RollupEnvelope(Envelope):
