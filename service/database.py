@@ -4,6 +4,8 @@ import logging
 import math
 import os
 import select
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +17,7 @@ from psycopg2.extensions import POLL_OK, POLL_READ, UNICODE, new_type, parse_dsn
 
 from service.budget import Budget
 from service.config import Settings
-from service.errors import DatabaseUnavailable, Overloaded, SnapshotLost
+from service.errors import AnswerTooLarge, DatabaseUnavailable, Overloaded, SnapshotLost
 
 Result = TypeVar("Result")
 
@@ -24,6 +26,8 @@ APPLICATION_NAME = "admin-credits"
 CONNECTION_LIFE_S = 1_800
 # Grace after tcp_user_timeout, with which the kernel ends an attempt to connect and libpq tries the next address.
 GRACE_S = 1
+# The bytes of a statement's result. In Python its rows take up to twelve times as much memory.
+MAX_RESULT = 2**22
 # libpq's text of a failed connection names roles and addresses; only these words of it are logged.
 CONNECT_FAILURES = (
     "Connection refused",
@@ -92,6 +96,7 @@ class Connection:
 
         Raises:
             NoAnswer: when the server does not answer in time.
+            AnswerTooLarge: when the result exceeds MAX_RESULT; the connection is closed.
             psycopg2.Error: any other failure.
         """
         cursor = self._raw.cursor()
@@ -107,6 +112,7 @@ class Connection:
         """Poll until libpq is done; it opens another socket for each address that it connects to."""
         end = time.monotonic() + timeout_ms / 1_000
         waited_for = None
+        waits = most = 0
         while (state := self._raw.poll()) != POLL_OK:
             inode = os.fstat(self._raw.fileno()).st_ino
             if inode != waited_for:
@@ -116,6 +122,26 @@ class Connection:
             if not ready.poll(max(0.0, deadline - time.monotonic()) * 1_000):
                 self.close()
                 raise NoAnswer
+            waits += 1
+            # Asking the kernel costs microseconds, and a small result takes few waits.
+            if waits == 8:
+                most = self._received() + MAX_RESULT
+            elif waits > 8 and self._received() > most:
+                self.close()
+                log.warning("a result larger than %d bytes", MAX_RESULT)
+                raise AnswerTooLarge
+
+    def _received(self) -> int:
+        """Return how many bytes the kernel has received on this connection; on a Unix socket it counts none."""
+        sock = socket.socket(fileno=self._raw.fileno())
+        try:
+            # struct tcp_info, tcpi_bytes_received
+            (received,) = struct.unpack_from("Q", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136), 128)
+            return int(received)
+        except OSError:
+            return 0
+        finally:
+            sock.detach()
 
 
 class Database:

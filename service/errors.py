@@ -106,6 +106,12 @@ class DatabaseNotReady(DatabaseUnavailable):
     sentence = "The database does not let this service read what it needs."
 
 
+class AnswerTooLarge(DatabaseUnavailable):
+    """A result has more bytes than a worker may hold."""
+
+    sentence = "The answer is too large; ask for fewer rows, a shorter period, or CSV."
+
+
 class Overloaded(DatabaseUnavailable):
     """The queue for a connection is full, or the wait in it was too long."""
 

@@ -33,7 +33,7 @@ ERRORS = {
     403: "The owner of the key is not an administrator.",
     406: "The client accepts neither JSON nor CSV.",
     500: "An unexpected error.",
-    503: "The database cannot be reached or is not ready, or too many requests are waiting.",
+    503: "The database cannot be reached or is not ready, too many requests are waiting, or the answer is too large.",
     504: "A statement or the whole request exceeded its time limit.",
 }
 ERROR_HEADERS = {

@@ -12,6 +12,7 @@ from service.errors import (
     DatabaseChanged,
     DatabaseNotReady,
     DatabaseTimeout,
+    DatabaseUnavailable,
     QueryFailed,
     ServiceError,
     SnapshotLost,
@@ -62,7 +63,7 @@ class Readiness:
         try:
             with snapshot:
                 yield snapshot
-        except (DatabaseTimeout, SnapshotLost):
+        except (DatabaseTimeout, DatabaseUnavailable):
             raise
         except Exception:
             self._compare(before, snapshot)

@@ -35,7 +35,7 @@ SET LOCAL row_security = on;
 """
 # Plan for all rows; by default a cursor is planned for the first 10 %.
 DECLARE = "SET LOCAL cursor_tuple_fraction = 1; DECLARE {name} NO SCROLL CURSOR FOR\n{text}"
-FETCH = "FETCH 2000 FROM {name}"
+FETCH = "FETCH 500 FROM {name}"
 # In one message: the fingerprint is read in a transaction of its own, which sees the newest catalogs.
 ROLLBACK = "ROLLBACK;\n{fingerprint}"
 # Grace after the statement timeout before the connection is dropped.
@@ -118,6 +118,7 @@ class Snapshot:
         Raises:
             DatabaseTimeout: when the statement or the request exceeds its time limit.
             DatabaseUnavailable: when the connection is lost or the server is short of a resource.
+            AnswerTooLarge: when the rows are more than a worker may hold.
             QueryFailed: when PostgreSQL refuses the statement.
         """
         query = self.read[query_name] = self._queries[query_name]
@@ -125,7 +126,7 @@ class Snapshot:
         return [dict(zip(query.columns, row, strict=True)) for row in self._execute(query_name, query.text, parameters)]
 
     def stream(self, query_name: str, **parameters: object) -> Iterator[tuple[Any, ...]]:
-        """Run a query file through a cursor and return an iterator of its rows; 2,000 of them are in memory at a time.
+        """Run a query file through a cursor and return an iterator of its rows; 500 of them are in memory at a time.
 
         The iterator raises what rows() raises, at any row.
         """

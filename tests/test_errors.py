@@ -1,15 +1,20 @@
 """Every failure is an error envelope, and neither it nor the log quotes the text of an exception."""
 
 import logging
+from dataclasses import replace
 
 import pytest
-from flask import Flask, abort
+from flask import Flask, abort, g
 from flask.testing import FlaskClient
 from werkzeug.exceptions import default_exceptions
 
-from conftest import ROLLUP
+from conftest import ROLLUP, Tables, admin_client
 from service import create_app
 from service.config import Settings
+from service.endpoint import Found, Question, endpoint
+from service.schemas.requests import RollupArguments
+from service.schemas.responses import RollupEnvelope
+from service.snapshot import Snapshot
 
 
 @pytest.fixture
@@ -79,3 +84,16 @@ def test_another_method_is_a_405_with_allow_even_without_a_key(client: FlaskClie
     assert response.status_code == 405
     assert set(response.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
     assert response.get_json() == {"status": "error", "error": "Specified method is invalid for this resource."}
+
+
+def test_the_time_of_a_request_includes_work_without_the_database(settings: Settings, tables: Tables) -> None:
+    app = create_app(replace(settings, request_timeout_ms=1_000))
+
+    @app.get("/busy")
+    @endpoint(RollupArguments(), RollupEnvelope())
+    def busy(_snapshot: Snapshot, _question: Question) -> Found:
+        while g.budget.spent_ms() < 1_000:
+            pass
+        return Found([], 0)
+
+    assert admin_client(app).get("/busy").status_code == 504

@@ -4,12 +4,14 @@ import http.client
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
-from conftest import Tables
+from conftest import ADMIN, DAYS, ROLLUP, Tables
 from live import KEY, PATIENCE_S, ROLLUP_ALL, Answer, Asking, Gunicorn, ask, backends, eventually, locked
 
 # The requests wait for a lock on accounts, which readiness does not read.
 BUSY = {"status": "error", "error": "Too many requests are being answered; try again shortly."}
+TOO_LARGE = {"status": "error", "error": "The answer is too large; ask for fewer rows, a shorter period, or CSV."}
 # No statement or request ends because of its time limit.
 LIMITS = {"POOL_SIZE": 4, "QUEUE_SIZE": 20, "STATEMENT_TIMEOUT_MS": 600_000, "REQUEST_TIMEOUT_MS": 600_000}
 
@@ -83,3 +85,37 @@ def test_the_replacement_of_a_worker_drops_no_request(reader_url: str, tables: T
                 assert future.result(PATIENCE_S * 2) == [200] * 40
         assert service.err().count("Booting worker with pid") > 4
         assert "Autorestarting worker after current request." in service.err()
+
+
+def test_no_answer_takes_50_mb_of_a_worker(reader_url: str, tables: Tables) -> None:
+    """An event on each of 150,000 days, and 100 names of 1 MB."""
+    days, names = f"{DAYS}?period=all", f"{ROLLUP}?period=all"
+    csv = KEY | {"Accept": "text/csv"}
+    with Gunicorn(reader_url, **LIMITS) as service:
+        (worker,) = service.workers()
+
+        def peak_mb() -> float:
+            status = Path(f"/proc/{worker.pid}/status").read_text()
+            return int(status.partition("VmHWM:")[2].split()[0]) / 1_000
+
+        def spend(first: int, last: int) -> None:
+            tables.execute(
+                "INSERT INTO public.usage_events (account_id, created_at) "
+                "SELECT %s, timestamptz '1999-01-01' - n * interval '1 day' FROM generate_series(%s, %s) AS n",
+                (ADMIN, first, last),
+            )
+
+        assert service.get(days).status == 200
+        before = peak_mb()
+        spend(1, 100_000)
+        assert service.get(days).json()["total_count"] == 100_000
+        spend(100_001, 150_000)
+        refused = [service.get(days)]
+        assert service.get(days, csv).body.count(b"\n") == 150_001
+        tables.execute(
+            "INSERT INTO public.accounts SELECT gen_random_uuid(), repeat('x', 1000000) FROM generate_series(1, 100)"
+        )
+        tables.execute("INSERT INTO public.usage_events (account_id) SELECT id FROM public.accounts")
+        refused += [service.get(names), service.get(names, csv)]
+        assert [(answer.status, answer.json()) for answer in refused] == [(503, TOO_LARGE)] * 3
+        assert peak_mb() - before < 50
