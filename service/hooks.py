@@ -7,6 +7,7 @@ import uuid
 from datetime import UTC, datetime
 
 from flask import Flask, Response, g, request
+from werkzeug.exceptions import PreconditionFailed
 
 from service.budget import Budget
 from service.config import Settings
@@ -43,9 +44,16 @@ def register_hooks(app: Flask, settings: Settings) -> None:
         given = request.headers.get("X-Request-Id", "")
         g.request_id = given if SANE_REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
         g.budget = Budget(settings.request_timeout_ms)
+        # Werkzeug compares it as the tag "*".
+        if request.headers.get("If-Match") == "*":
+            del request.environ["HTTP_IF_MATCH"]
 
     @app.after_request
     def finish(response: Response) -> Response:
+        if response.status_code == PreconditionFailed.code:
+            # Werkzeug sets this status where If-Match fails, and leaves the body.
+            response.close()
+            response = app.make_response(app.handle_http_exception(PreconditionFailed()))
         response.headers.update({**HEADERS, **CORS_HEADERS, "X-Request-Id": g.request_id})
         response.headers["Server-Timing"] = f"db;dur={g.budget.database_ms:.1f}, total;dur={g.budget.spent_ms():.1f}"
         if request.method == "OPTIONS":

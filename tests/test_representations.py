@@ -205,6 +205,22 @@ def test_an_unchanged_answer_is_a_304_without_a_body(admin: FlaskClient, five: T
     assert changed.headers["ETag"] != first.headers["ETag"]
 
 
+@pytest.mark.parametrize(("path", "headers"), [(ROLLUP, {}), (ROLLUP, CSV), ("/assets/page.css", {})])
+def test_an_if_match_that_fails_is_a_412_in_the_envelope(
+    admin: FlaskClient, five: Tables, path: str, headers: dict[str, str]
+) -> None:
+    first = admin.get(path, headers=headers)
+    for etag in (first.headers["ETag"], "*"):
+        assert admin.get(path, headers=headers | {"If-Match": etag}).data == first.data
+    response = admin.get(path, headers=headers | {"If-Match": '"another"'})
+    assert (response.status_code, response.content_type, response.get_json()) == (
+        412,
+        "application/json",
+        {"status": "error", "error": "Precondition in headers is false."},
+    )
+    assert response.headers["X-Request-Id"]
+
+
 def test_an_etag_is_of_one_representation_and_one_caller(admin: FlaskClient, client: FlaskClient, five: Tables) -> None:
     five.key("another-key-of-the-admin", ADMIN)
     five.key("key-of-the-organisation", ORGANIZATION)
