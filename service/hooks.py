@@ -21,7 +21,6 @@ CORS_HEADERS = {
 }
 PREFLIGHT_HEADERS = {
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
-    "Access-Control-Allow-Headers": "Content-Type, Authorization, x-api-key, If-None-Match, X-Request-Id",
     "Access-Control-Max-Age": "86400",
 }
 HEADERS = {
@@ -30,6 +29,8 @@ HEADERS = {
     "Cache-Control": "private, no-cache",
     "Vary": "Accept, Authorization, x-api-key",
 }
+# The name of a header (RFC 9110, 5.6.2).
+TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 # A request id that is safe in a log line.
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -57,7 +58,9 @@ def register_hooks(app: Flask, settings: Settings) -> None:
         response.headers.update({**HEADERS, **CORS_HEADERS, "X-Request-Id": g.request_id})
         response.headers["Server-Timing"] = f"db;dur={g.budget.database_ms:.1f}, total;dur={g.budget.spent_ms():.1f}"
         if request.method == "OPTIONS":
-            response.headers.update(PREFLIGHT_HEADERS)
+            asked = request.headers.get("Access-Control-Request-Headers", "").split(",")
+            allowed = ", ".join(filter(TOKEN.fullmatch, map(str.strip, asked)))
+            response.headers.update({**PREFLIGHT_HEADERS, "Access-Control-Allow-Headers": allowed})
         access_log.info(
             json.dumps(
                 {

@@ -276,3 +276,16 @@ def test_a_page_of_another_origin_can_read_the_headers_and_keep_the_preflight(
     preflight = client.options(ROLLUP, headers={"Origin": "https://dashboard.example"}).headers
     assert int(preflight["Access-Control-Max-Age"]) >= 600
     assert preflight["Access-Control-Allow-Methods"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed"),
+    [
+        pytest.param("authorization,x-api-key", "authorization, x-api-key", id="as browsers ask"),
+        pytest.param("Traceparent ,\tx!#$%&'*+.^_`|~-9,", "Traceparent, x!#$%&'*+.^_`|~-9", id="every character"),
+        pytest.param("a b, é, x:y, (z), ok", "ok", id="no tokens"),
+    ],
+)
+def test_a_preflight_allows_every_header_that_is_a_token(client: FlaskClient, asked: str, allowed: str) -> None:
+    preflight = client.options(ROLLUP, headers={"Access-Control-Request-Headers": asked})
+    assert preflight.headers["Access-Control-Allow-Headers"] == allowed
