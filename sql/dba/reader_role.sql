@@ -12,10 +12,12 @@
 --
 -- The role can also do what every role can: connect, read the system catalogs, and run functions with its own rights.
 -- A privilege of PUBLIC that goes beyond that cannot be revoked from one role. The script leaves these alone and lists
--- them, as statements with which their owners can revoke them. Run them, after granting the privilege to the roles that
--- need it. Most important are SECURITY DEFINER functions: they run with the rights of their owner, so they can write.
--- PUBLIC may execute every new function, so run the script again when there are new ones. Transactions of the role are
--- read-only by default, but a session can change that; the service itself sends nothing but its queries.
+-- them, as statements with which their owners can revoke them, for the database, its schemas, tables, functions, large
+-- objects and foreign servers, but not for foreign-data wrappers, tablespaces and parameters. Run them, after granting
+-- the privilege to the roles that need it. Most important are SECURITY DEFINER functions: they run with the rights of
+-- their owner, so they can write. PUBLIC may execute every new function, so run the script again when there are new
+-- ones. Transactions of the role are read-only by default, but a session can change that; the service itself sends
+-- nothing but its queries.
 --
 -- Privileges and limits are set in one transaction, which takes only ACCESS SHARE locks on tables. Creating a policy
 -- takes an ACCESS EXCLUSIVE lock for an instant, so each has a transaction of its own, and a correct policy is left
@@ -41,10 +43,7 @@ WHERE to_regrole('credits_reader') IS NULL
 SELECT format('ALTER ROLE credits_reader LOGIN CONNECTION LIMIT %s', :'connection_limit'::integer)
 \gexec
 ALTER ROLE credits_reader RESET ALL;
-SELECT format('ALTER ROLE credits_reader IN DATABASE %I RESET ALL', pg_database.datname)
-FROM pg_catalog.pg_db_role_setting
-INNER JOIN pg_catalog.pg_database ON pg_database.oid = pg_db_role_setting.setdatabase
-WHERE pg_db_role_setting.setrole = 'credits_reader'::regrole
+SELECT format('ALTER ROLE credits_reader IN DATABASE %I RESET ALL', current_database())
 \gexec
 -- Longer than the service's own timeouts: they apply when the service is gone or misconfigured.
 ALTER ROLE credits_reader SET statement_timeout = '60s';
