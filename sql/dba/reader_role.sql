@@ -57,6 +57,7 @@ ALTER ROLE credits_reader SET tcp_keepalives_interval = '1s';
 ALTER ROLE credits_reader SET tcp_keepalives_count = 3;
 ALTER ROLE credits_reader SET tcp_user_timeout = '6s';
 
+-- Revoke what an earlier version of this script or a person gave to the role.
 SELECT 'ALTER ROLE credits_reader NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS'
 FROM pg_catalog.pg_roles
 WHERE rolname = 'credits_reader'
@@ -84,7 +85,8 @@ FROM pg_catalog.pg_shdepend AS depend
 INNER JOIN pg_catalog.pg_database
     ON pg_database.datname = current_database() AND depend.dbid IN (0, pg_database.oid)
 CROSS JOIN LATERAL pg_identify_object(depend.classid, depend.objid, 0) AS object
-WHERE depend.refobjid = 'credits_reader'::regrole AND depend.deptype = 'a'
+WHERE (depend.refclassid, depend.refobjid) = ('pg_authid'::regclass, 'credits_reader'::regrole)
+    AND depend.deptype = 'a'
 \gexec
 
 -- An owner can do anything with an object. A privilege can only be revoked by the role that granted it.
@@ -96,7 +98,7 @@ DECLARE
         FROM pg_catalog.pg_shdepend AS depend
         INNER JOIN pg_catalog.pg_database
             ON pg_database.datname = current_database() AND depend.dbid IN (0, pg_database.oid)
-        WHERE depend.refobjid = 'credits_reader'::regrole
+        WHERE (depend.refclassid, depend.refobjid) = ('pg_authid'::regclass, 'credits_reader'::regrole)
             AND (depend.deptype = 'o' OR (depend.deptype = 'a' AND depend.classid <> 'pg_database'::regclass))
     );
 BEGIN
