@@ -2,8 +2,9 @@
 
 import csv
 import hashlib
+import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import TextIOWrapper
@@ -20,8 +21,9 @@ from service.periods import Window
 
 JSON = "application/json"
 CSV = "text/csv"
-# A spreadsheet takes a cell that begins so for a formula.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# Where a spreadsheet would begin a formula: at the start or after a separator, with characters of either width. It may
+# drop white space at the start.
+FORMULA = re.compile(r'(?<![^,;|"\t\r\n])(?=[=+@＝＋－＠-])|\A(?=[\t\r\n])')  # noqa: RUF001 - the wide ones
 SPOOLED_IN_MEMORY = 2**20
 BLOCK = 2**16
 
@@ -145,16 +147,22 @@ def _quality(offer: str) -> float:
 
 
 def csv_file(columns: Mapping[str, fields.Field[Any]], rows: Iterable[tuple[Any, ...]]) -> tuple[IO[bytes], int]:
-    """Write rows, in the order of their columns, to a temporary file; return it, rewound, and their number."""
+    """Write rows, in the order of their columns, to a temporary file; return it, rewound, and their number.
+
+    In text an apostrophe is put before each formula.
+    """
     spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=SPOOLED_IN_MEMORY)  # noqa: SIM115 - the response closes it
     text = TextIOWrapper(spool, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text)
-    cells = [_cell(field) for field in columns.values()]
+    are_text = [isinstance(field, fields.String) for field in columns.values()]
     row_count = 0
     try:
         writer.writerow(columns)
         for row in rows:
-            writer.writerow([cell(value) for cell, value in zip(cells, row, strict=True)])
+            writer.writerow(
+                FORMULA.sub("'", cell) if is_text and cell else cell
+                for is_text, cell in zip(are_text, row, strict=True)
+            )
             row_count += 1
     except BaseException:
         text.close()
@@ -162,13 +170,6 @@ def csv_file(columns: Mapping[str, fields.Field[Any]], rows: Iterable[tuple[Any,
     text.detach()
     spool.seek(0)
     return spool, row_count
-
-
-def _cell(field: fields.Field[Any]) -> Callable[[Any], Any]:
-    """Return the function that turns a field's values into cells: as in JSON, with an apostrophe before a formula."""
-    if isinstance(field, fields.String):
-        return lambda value: f"'{value}" if value and value.startswith(FORMULA_STARTS) else value
-    return lambda value: value
 
 
 def spelled(instant: datetime) -> str:

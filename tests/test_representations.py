@@ -16,6 +16,7 @@ from werkzeug.test import TestResponse
 from conftest import ADMIN, ADMIN_KEY, DAYS, EVENTS, NOVA, ORGANIZATION, ROLLUP, Tables, answered
 from live import Gunicorn
 from model import PERIODS, Content, contents, law
+from service.representations import FORMULA
 
 NOVA_IN_FIVE = UUID(int=1)
 CSV = {"Accept": "text/csv"}
@@ -136,11 +137,24 @@ def as_csv(row: dict[str, Any]) -> dict[str, str]:
     """A JSON row as its CSV line must read."""
 
     def cell(value: Any) -> str:
-        if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"}:
-            return f"'{value}"
+        if isinstance(value, str):
+            return FORMULA.sub("'", value)
         return "" if value is None else str(value)
 
     return {name: cell(value) for name, value in row.items()}
+
+
+@pytest.mark.parametrize("name", ["=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n", "=="])
+def test_text_that_begins_a_formula_gets_an_apostrophe(admin: FlaskClient, five: Tables, name: str) -> None:
+    five.execute("UPDATE public.accounts SET name = %s WHERE id = %s", (name + "1", NOVA_IN_FIVE))
+    assert read_csv(admin.get(ROLLUP, headers=CSV))[-1]["account_name"] == f"'{name}1"
+
+
+def test_a_formula_after_a_separator_gets_an_apostrophe_too(admin: FlaskClient, five: Tables) -> None:
+    name = 'a-b - c=d;=1,+1|-1\t@1\r\n＝1"－1;;x'
+    five.execute("UPDATE public.accounts SET name = %s WHERE id = %s", (name, NOVA_IN_FIVE))
+    guarded = "a-b - c=d;'=1,'+1|'-1\t'@1\r\n'＝1\"'－1;;x"
+    assert read_csv(admin.get(ROLLUP, headers=CSV))[-1]["account_name"] == guarded
 
 
 def test_the_whole_csv(admin: FlaskClient, tables: Tables) -> None:
