@@ -94,7 +94,8 @@ def openapi_document(app: Flask) -> Json:
         ("DaysEnvelope", "account"),
         ("ReadinessReport", "error"),
         ("ReadinessReport", "checks"),
-        *product(["RollupRow"], COMPARED),
+        ("BreakdownEnvelope", "account_id"),
+        *product(["RollupRow", "BreakdownRow"], COMPARED),
     }
     for name, schema in document["components"]["schemas"].items():
         schema["required"] = [key for key in schema["properties"] if (name, key) not in optional]

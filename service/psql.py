@@ -17,7 +17,7 @@ from service.embedded.postgres import EmbeddedPostgresError, find_binaries
 from service.errors import BadParameters
 from service.periods import window_of
 from service.queries import Query, load_queries, query_path
-from service.schemas.requests import DaysArguments, EventsArguments, RollupArguments, load_arguments
+from service.schemas.requests import BreakdownArguments, DaysArguments, EventsArguments, RollupArguments, load_arguments
 
 DEBIAN_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
@@ -93,12 +93,15 @@ def parameters_of(query: Query, environ: Mapping[str, str], now: datetime) -> di
     schema = {"uuid": EventsArguments(), "text": DaysArguments()}.get(
         query.parameters.get("account_id", ""), RollupArguments()
     )
+    if "by" in query.parameters:
+        schema = BreakdownArguments()
     given = {name: environ[name.upper()] for name in schema.fields if environ.get(name.upper())}
     arguments = {"limit": 0, "page": 1, **load_arguments(schema, MultiDict(given), now)}
     window = window_of(arguments["period"], now, arguments.get("as_of"), arguments.get("since"))
     values = {
         **window.parameters(),
         "account_id": arguments.get("account_id", ""),
+        "by": arguments.get("by"),
         "limit": str(arguments["limit"]),
         "offset": str((arguments["page"] - 1) * arguments["limit"]),
         "spend_source": Settings.spend_source,

@@ -16,6 +16,9 @@ QUERY_FOLDER = Path(__file__).parent.parent / "sql" / "queries"
 QUERY_NAMES = (
     "caller",
     "credits_account",
+    "credits_breakdown",
+    "credits_breakdown_compared",
+    "credits_breakdown_count",
     "credits_days",
     "credits_events",
     "credits_events_count",

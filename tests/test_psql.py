@@ -127,6 +127,7 @@ def test_psql_and_the_service_read_the_same_rows(
     )
     values: dict[str, st.SearchStrategy[Any]] = {
         **{edge: st.just(value) for edge, value in window.parameters().items()},
+        "by": st.sampled_from(["model", "provider", "source", "agent_type"]),
         "account_ids": st.lists(st.sampled_from(ids)).map(lambda some: f"{{{','.join(some)}}}"),
         "account_id": st.sampled_from(["", *ids] if query.parameters.get("account_id") == "text" else ids),
         "limit": st.sampled_from([1, 2, 3, 500, ALL_ROWS]),
@@ -150,6 +151,13 @@ def test_psql_and_the_service_read_the_same_rows(
         pytest.param("rollup", "credits_rollup", {"period": "weekly", "limit": "1", "page": "2"}, id="page"),
         pytest.param("rollup", "credits_rollup", {"as_of": "2026-11-10T00:00:00Z"}, id="as_of"),
         pytest.param("rollup", "credits_rollup", {"since": "2026-11-02", "as_of": "2026-11-04"}, id="since"),
+        pytest.param("breakdown", "credits_breakdown", {"by": "source", "account_id": str(ADMIN)}, id="breakdown"),
+        pytest.param(
+            "breakdown",
+            "credits_breakdown_compared",
+            {"by": "model", "compare": "previous", "period": "weekly"},
+            id="compared breakdown",
+        ),
         pytest.param("days", "credits_days", {"account_id": str(ADMIN)}, id="days of one account"),
     ],
 )
@@ -167,7 +175,7 @@ def test_make_psql_prints_the_rows_of_the_request_with_these_arguments(
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
     assert list(csv.DictReader(io.StringIO(done.stdout))) == [
         {column: "" if value is None else str(value) for column, value in row.items()}
-        for row in body["rows" if path == "rollup" else "days"]
+        for row in body["days" if path == "days" else "rows"]
     ]
 
 

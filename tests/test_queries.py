@@ -9,7 +9,7 @@ from marshmallow import Schema
 
 from conftest import ORGANIZATION, SQL, Tables
 from service.queries import QUERY_NAMES, SUMS_QUERY_NAMES, Query, QueryFileError, load_queries, load_query
-from service.schemas.responses import COMPARED, Account, Day, Event, Grant, RollupRow
+from service.schemas.responses import COMPARED, Account, BreakdownRow, Day, Event, Grant, RollupRow
 
 HEADER = """\
 -- probe: what the test asks.
@@ -125,6 +125,7 @@ def test_every_file_in_the_folders_is_loaded() -> None:
     ("name", "schema"),
     [
         ("credits_account", Account),
+        ("credits_breakdown", BreakdownRow),
         ("credits_rollup", RollupRow),
         ("credits_events", Event),
         ("credits_grants", Grant),

@@ -57,6 +57,12 @@ def test_a_query_file_needs_the_key_of_an_admin(client: FlaskClient, tables: Tab
             id="events",
         ),
         pytest.param(f"{EVENTS}?account_id={NOVA}", "text/csv", ["credits_events"], id="events as CSV"),
+        pytest.param(
+            "/api/admins/credits/breakdown?by=model&compare=previous",
+            "*/*",
+            ["credits_breakdown_compared", "credits_breakdown_count"],
+            id="compared breakdown",
+        ),
         pytest.param(DAYS, "*/*", ["credits_days"], id="days"),
     ],
 )

@@ -44,6 +44,7 @@ def test_these_files_have_examples() -> None:
     assert [Path(command[-1]).stem for command in commands] == [
         "credits_rollup",
         "credits_rollup_previous",
+        "credits_breakdown_compared",
         "credits_account",
         "credits_days",
         "credits_events",

@@ -16,6 +16,8 @@ MAX_LIMIT = 500
 # The largest page whose offset is a bigint at the largest limit.
 MAX_PAGE = 18_446_744_073_709_551
 
+BREAKDOWN_KEYS = ("model", "provider", "source", "agent_type")
+
 HYPHENATED_UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 # The metadata of an account id in the reference.
 ACCOUNT_ID = {
@@ -24,6 +26,7 @@ ACCOUNT_ID = {
     "example": "3c90c3cc-0d44-4b50-8888-8dd25736052a",
 }
 
+ONE_OR_ALL = "The account; all accounts together without it."
 # The metadata of an Instant in the reference.
 INSTANT = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}
 
@@ -153,6 +156,18 @@ class RollupArguments(ComparedArguments):
     """Query string of the rollup."""
 
 
+class BreakdownArguments(ComparedArguments):
+    """Query string of the breakdown. ``by``: what its keys are."""
+
+    by = fields.String(
+        required=True,
+        validate=OneOf(BREAKDOWN_KEYS, error="must be one of " + ", ".join(BREAKDOWN_KEYS)),
+        error_messages={"required": "is required"},
+        metadata={"description": "What to add up by; model is the model_id of events.", "example": "model"},
+    )
+    account_id = HyphenatedUUID(metadata={"description": ONE_OR_ALL, **ACCOUNT_ID})
+
+
 class EventsArguments(PageArguments):
     """Query string of the drill-down, the events of one account."""
 
@@ -166,9 +181,7 @@ class EventsArguments(PageArguments):
 class DaysArguments(WindowArguments):
     """Query string of the days. ``account_id``: the account; all accounts together without it."""
 
-    account_id = HyphenatedUUID(
-        metadata={"description": "The account; all accounts together without it.", **ACCOUNT_ID}
-    )
+    account_id = HyphenatedUUID(metadata={"description": ONE_OR_ALL, **ACCOUNT_ID})
 
 
 def load_arguments(schema: Schema, query: MultiDict[str, str], now: datetime) -> dict[str, Any]:

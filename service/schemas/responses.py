@@ -9,6 +9,7 @@ from marshmallow import Schema, fields
 from marshmallow.validate import OneOf
 
 from service.periods import CUSTOM, PERIOD_DAYS
+from service.schemas.requests import BREAKDOWN_KEYS
 
 ACCOUNT_ID = "3c90c3cc-0d44-4b50-8888-8dd25736052a"
 # The columns that compare=previous adds to a row.
@@ -105,6 +106,35 @@ class RollupEnvelope(Envelope):
     limit = fields.Integer()
     total_count = _count("Number of accounts on all pages.")
     rows = Rows(RollupRow)
+
+
+class BreakdownRow(Schema):
+    """What the events of one key add up to in the window; COMPARED with ``compare=previous``."""
+
+    key = fields.String(
+        allow_none=True,
+        metadata={"description": "The value of the column, null where it is null.", "example": "large-1"},
+    )
+    total_credits_deducted_cents = _total()
+    event_count = _count("Number of events in the total.")
+    input_tokens = fields.Integer(metadata={"example": 1200})
+    cached_input_tokens = fields.Integer(metadata={"example": 200})
+    output_tokens = fields.Integer(metadata={"example": 300})
+    tool_call_count = fields.Integer(metadata={"example": 2})
+    previous_credits_deducted_cents = _total("total of the previous window", 0)
+    previous_event_count = _count("Number of events in the previous window.", 0)
+
+
+class BreakdownEnvelope(Envelope):
+    """The body of a 200; ``account_id`` is present when it was given, ``rows`` are one page of the keys."""
+
+    by = fields.String(validate=OneOf(BREAKDOWN_KEYS))
+    account_id = _account_id()
+    period = _period()
+    page = fields.Integer()
+    limit = fields.Integer()
+    total_count = _count("Number of keys on all pages.")
+    rows = Rows(BreakdownRow)
 
 
 class Event(Schema):

@@ -7,8 +7,8 @@ from typing import Any
 from flask import Blueprint, request
 
 from service.endpoint import Found, Question, endpoint
-from service.schemas.requests import DaysArguments, EventsArguments, RollupArguments
-from service.schemas.responses import COMPARED, DaysEnvelope, EventsEnvelope, RollupEnvelope
+from service.schemas.requests import BreakdownArguments, DaysArguments, EventsArguments, RollupArguments
+from service.schemas.responses import COMPARED, BreakdownEnvelope, DaysEnvelope, EventsEnvelope, RollupEnvelope
 from service.snapshot import Snapshot
 
 ALL_ROWS = {"limit": 2**63 - 1, "offset": 0}
@@ -23,15 +23,23 @@ blueprint = Blueprint("credits", __name__, url_prefix="/api/admins/credits")
 @endpoint(RollupArguments(), RollupEnvelope())
 def rollup(snapshot: Snapshot, question: Question) -> Found:
     """List the accounts that spent credits in a window, most credits first."""
-    found = page_of(snapshot, question, "credits_rollup")
+    found = page_of(snapshot, question, "credits_rollup", "credits_rollup_count")
     return compared(snapshot, question, found) if "compare" in question.arguments else found
+
+
+@blueprint.get("/breakdown")
+@endpoint(BreakdownArguments(), BreakdownEnvelope())
+def breakdown(snapshot: Snapshot, question: Question) -> Found:
+    """List on which models, providers, sources or agent types credits were spent in a window, most credits first."""
+    query = "credits_breakdown_compared" if "compare" in question.arguments else "credits_breakdown"
+    return page_of(snapshot, question, query, "credits_breakdown_count")
 
 
 @blueprint.get("/events")
 @endpoint(EventsArguments(), EventsEnvelope())
 def events(snapshot: Snapshot, question: Question) -> Found:
     """List the usage events of one account in a window, newest first, and its 500 newest grants."""
-    found = page_of(snapshot, question, "credits_events")
+    found = page_of(snapshot, question, "credits_events", "credits_events_count")
     if question.as_csv:
         return found
     grants = snapshot.rows("credits_grants", **question.parameters)
@@ -72,26 +80,26 @@ def compared(snapshot: Snapshot, question: Question, found: Found) -> Found:
     return Found(rows(), found.total_count)
 
 
-def page_of(snapshot: Snapshot, question: Question, query: str) -> Found:
+def page_of(snapshot: Snapshot, question: Question, query: str, count: str) -> Found:
     """Read the requested page of a query file's rows, and how many rows there are on all pages.
 
-    As CSV read all rows, uncounted, unless ``limit`` or ``page`` is given. The file ``<query>_count`` is not run where
-    the page shows the number: a page with rows, but fewer than ``limit``, is the last.
+    As CSV read all rows, uncounted, unless ``limit`` or ``page`` is given. The file ``count`` is not run where the page
+    shows the number: a page with rows, but fewer than ``limit``, is the last.
     """
     limit = question.arguments["limit"]
     parameters = question.parameters | {"limit": limit, "offset": (question.arguments["page"] - 1) * limit}
     if question.as_csv and request.args.keys().isdisjoint(("limit", "page")):
         return Found(snapshot.stream(query, **parameters | ALL_ROWS), None)
     if question.as_csv:
-        return Found(snapshot.stream(query, **parameters), count_of(snapshot, query, parameters))
+        return Found(snapshot.stream(query, **parameters), count_of(snapshot, count, parameters))
     rows = snapshot.rows(query, **parameters)
     if 0 < len(rows) < limit:
         return Found(rows, parameters["offset"] + len(rows))
-    return Found(rows, count_of(snapshot, query, parameters))
+    return Found(rows, count_of(snapshot, count, parameters))
 
 
-def count_of(snapshot: Snapshot, query: str, parameters: Mapping[str, object]) -> int:
-    """Return how many rows a query file has on all pages."""
-    (row,) = snapshot.rows(f"{query}_count", **parameters)
+def count_of(snapshot: Snapshot, count: str, parameters: Mapping[str, object]) -> int:
+    """Return the number that a query file counts."""
+    (row,) = snapshot.rows(count, **parameters)
     total_count: int = row["total_count"]
     return total_count
