@@ -1,9 +1,26 @@
 """The settings of gunicorn; `gunicorn wsgi:app` reads this file from the current folder."""
 
+import atexit
 import logging
 import os
+import shutil
 import sys
+import tempfile
 from types import TracebackType
+from typing import Any
+
+# Each worker counts in a file of this folder. A reload runs this file again.
+if "prometheus_client" not in sys.modules:
+    _folder = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="admin-credits-")
+
+    @atexit.register
+    def _remove(master: int = os.getpid()) -> None:
+        if os.getpid() == master:
+            shutil.rmtree(_folder)
+
+
+# prometheus_client reads the variable when it is imported.
+from prometheus_client.multiprocess import mark_process_dead
 
 from service.config import ConfigurationError, Settings
 from service.errors import own_frames
@@ -63,3 +80,8 @@ logconfig_dict = {
         "service.access": {"level": "INFO", "handlers": ["access"], "propagate": False},
     },
 }
+
+
+def child_exit(_server: object, worker: Any) -> None:
+    """Forget what a worker that has ended had in use."""
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # the library has no type for it

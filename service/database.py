@@ -18,6 +18,7 @@ from psycopg2.extensions import POLL_OK, POLL_READ, UNICODE, new_type, parse_dsn
 from service.budget import Budget
 from service.config import Settings
 from service.errors import AnswerTooLarge, DatabaseUnavailable, Overloaded, SnapshotLost
+from service.metrics import CONNECTIONS_IN_USE, REFUSALS, REQUESTS_WAITING
 
 Result = TypeVar("Result")
 
@@ -165,7 +166,7 @@ class Database:
             DatabaseUnavailable: when no connection can be opened, or the second snapshot is lost too.
             DatabaseTimeout: when the time of the request is over.
         """
-        with self._slot(budget):
+        with REFUSALS.count_exceptions(Overloaded), self._slot(budget), CONNECTIONS_IN_USE.track_inprogress():
             try:
                 return self._attempt(work, self._idle_connection() or self.connect(budget))
             except SnapshotLost:
@@ -212,7 +213,9 @@ class Database:
         if not self._places.acquire(blocking=False):
             raise Overloaded
         try:
-            if not self._slots.acquire(timeout=min(self._settings.queue_timeout_ms, budget.left_ms()) / 1_000):
+            with REQUESTS_WAITING.track_inprogress():
+                acquired = self._slots.acquire(timeout=min(self._settings.queue_timeout_ms, budget.left_ms()) / 1_000)
+            if not acquired:
                 raise Overloaded
             try:
                 yield

@@ -150,6 +150,11 @@ def test_an_answer_passes_unchanged(
 
 
 @needs_nginx
+def test_the_metrics_are_served_to_this_machine(nginx: Nginx) -> None:
+    assert b'\nadmin_credits_check{check="database"} 1\n' in nginx.get("/metrics", {}).body
+
+
+@needs_nginx
 def test_slow_and_silent_clients_do_not_reach_the_service(nginx: Nginx, service: Gunicorn, tables: Tables) -> None:
     slow = [nginx.connect() for _ in range(200)]
     for number, client in enumerate(slow):

@@ -47,7 +47,7 @@ def test_the_document_is_served_without_a_key_and_valid(client: FlaskClient) -> 
 
 def test_every_route_of_the_api_is_documented(client: FlaskClient) -> None:
     rules = {rule.rule for rule in client.application.url_map.iter_rules()}
-    pages = {"/", "/docs", "/openapi.json", "/assets/<path:filename>"}
+    pages = {"/", "/docs", "/openapi.json", "/metrics", "/assets/<path:filename>"}
     assert {re.sub("<any.*>", "{name}", rule) for rule in rules - pages} == set(DOCUMENT["paths"])
 
 

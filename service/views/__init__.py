@@ -1,5 +1,12 @@
 """Flask views: bind, query, dump."""
 
-from service.views import credits, health, page, reference, scripts  # noqa: A004 - a view is named after its resource
+from service.views import credits, health, metrics, page, reference, scripts  # noqa: A004 - a view is named after its resource
 
-BLUEPRINTS = (credits.blueprint, health.blueprint, page.blueprint, reference.blueprint, scripts.blueprint)
+BLUEPRINTS = (
+    credits.blueprint,
+    health.blueprint,
+    metrics.blueprint,
+    page.blueprint,
+    reference.blueprint,
+    scripts.blueprint,
+)
