@@ -122,13 +122,15 @@ class Readiness:
             checks["sums"] = all(row["is_present"] for row in rows)
             # The other checks say nothing of an absent table.
             rows = [row for row in rows if row["is_present"]]
-        checks["privileges"] = all(row["can_read"] for row in rows)
+        checks["privileges"] = all(row["can_read"] and not row["wrong_types"] for row in rows)
         checks["policies"] = all(row["can_see_rows"] for row in rows)
         self._fingerprint = fingerprint if all(checks.values()) else None
         return checks, fingerprint
 
 
 def _log_what_is_missing(row: Row) -> None:
+    if row["wrong_types"]:
+        log.error("table %s: wrong type: %s", row["table_name"], row["wrong_types"])
     if not row["is_present"]:
         log.error("table %s: absent", row["table_name"])
     elif not (row["can_read"] and row["can_see_rows"]):

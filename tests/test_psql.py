@@ -208,7 +208,7 @@ def test_what_cannot_be_run_is_refused_without_showing_the_password(
 @pytest.mark.parametrize(
     ("query", "until", "status", "output", "errors"),
     [
-        pytest.param("privileges", "", 0, "table_name,is_present,can_read,can_see_rows\n", "$ ", id="rows"),
+        pytest.param("privileges", "", 0, "table_name,is_present,can_read,can_see_rows,wrong_types\n", "$ ", id="rows"),
         pytest.param("none", "", 1, "", "admin-credits: Q must name a query file", id="no such query"),
         pytest.param("credits_rollup", "the end", 3, "", "$ ", id="SQL error"),
     ],

@@ -298,7 +298,7 @@ def insufficient(reader: psycopg2.extensions.connection) -> list[tuple[str, bool
     """Return what the query ``privileges`` finds missing: the table, can_read and can_see_rows."""
     with reader.cursor() as cursor:
         cursor.execute(load_queries()["privileges"].text, {"spend_source": "sums"})
-        return [(table, read, see) for table, _, read, see in cursor.fetchall() if not (read and see)]
+        return [(table, read, see) for table, _, read, see, _ in cursor.fetchall() if not (read and see)]
 
 
 def refused(reader: psycopg2.extensions.connection) -> list[str]:

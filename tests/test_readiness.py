@@ -209,6 +209,22 @@ def test_maintenance_and_writers_are_no_change(app: Flask, owner: Tables) -> Non
             "table usage_events: columns not readable, policy present",
             id="schema",
         ),
+        pytest.param(
+            "ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE numeric(20, 2),"
+            " ALTER created_at TYPE timestamp, ALTER input_tokens TYPE smallint",
+            "ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE integer,"
+            " ALTER created_at TYPE timestamptz, ALTER input_tokens TYPE bigint",
+            "table usage_events: wrong type: created_at timestamp without time zone,"
+            " credits_deducted_cents numeric(20,2), input_tokens smallint",
+            id="type",
+        ),
+        pytest.param(
+            "ALTER TABLE public.account_emails DROP CONSTRAINT account_emails_account_id_fkey,"
+            " ALTER account_id TYPE text",
+            "ALTER TABLE public.account_emails ALTER account_id TYPE uuid USING account_id::uuid",
+            "table account_emails: wrong type: account_id text",
+            id="type of an id",
+        ),
     ],
 )
 def test_what_can_no_longer_be_read_is_a_503_that_the_log_explains(

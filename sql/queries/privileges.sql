@@ -2,12 +2,14 @@
 --
 -- Parameters
 --   :spend_source  text  events, or sums to include the tables of the sums
--- Columns: table_name, is_present, can_read, can_see_rows
+-- Columns: table_name, is_present, can_read, can_see_rows, wrong_types
 -- Order:   table_name
 -- psql -X -v ON_ERROR_STOP=1 -v spend_source=events -f privileges.sql
 --
 -- can_see_rows is false if row-level security applies and no permissive policy for SELECT covers this role: queries
 -- would return no rows and no error. A policy that hides only some rows, restrictive or not, is not detected.
+-- wrong_types lists, with their types, numbers that are neither integer nor bigint, times that are not timestamptz, and
+-- references to accounts that are not uuid; null if there are none. Other columns are not checked.
 WITH needed (table_name, columns) AS (
     VALUES
     ('account_api_keys', ARRAY['account', 'key_hash', 'expires_at']),
@@ -61,7 +63,26 @@ SELECT
                 )
         ),
         false
-    ) AS can_see_rows
+    ) AS can_see_rows,
+    (
+        SELECT
+            string_agg(
+                concat(pg_attribute.attname, ' ', format_type(pg_attribute.atttypid, pg_attribute.atttypmod)),
+                ', '
+                ORDER BY pg_attribute.attname ASC
+            )
+        FROM pg_catalog.pg_attribute
+        WHERE pg_attribute.attrelid = relation.oid
+            AND pg_attribute.attname = ANY(needed.columns)
+            AND CASE
+                WHEN pg_attribute.attname IN ('created_at', 'updated_at', 'expires_at')
+                    THEN pg_attribute.atttypid <> 'timestamptz'::regtype
+                WHEN pg_attribute.attname IN ('account', 'account_id', 'organization_id', 'granted_by')
+                    THEN pg_attribute.atttypid <> 'uuid'::regtype
+                WHEN pg_attribute.attname ~ '^(credits_deducted_cents|.*_credits|.*_tokens|.*_count)$'
+                    THEN pg_attribute.atttypid NOT IN ('integer'::regtype, 'bigint'::regtype)
+            END
+    ) AS wrong_types
 FROM needed
 LEFT JOIN pg_catalog.pg_namespace AS schema ON schema.nspname = 'public'
 LEFT JOIN pg_catalog.pg_class AS relation
