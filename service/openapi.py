@@ -51,7 +51,7 @@ HEADERS = {
     "X-Request-Id": "The id of the request, as in the access log.",
 }
 PREVIOUS = {
-    "Previous-Start": "Start of the previous window, inclusive; present with compare.",
+    "Previous-Start": "Start of the previous window, inclusive; absent without compare.",
     "Previous-End": "End of the previous window, exclusive; present with compare.",
 }
 ACCEPT = {
@@ -129,7 +129,7 @@ def _spec() -> APISpec:
 
 def _list_operation(arguments: Schema, envelope: Envelope) -> Json:
     """Return the parameters and responses of an endpoint that answers with a list."""
-    headers = _headers(HEADERS | (PREVIOUS if "compare" in arguments.fields else {}))
+    headers = _headers(HEADERS | (PREVIOUS if COMPARED[0] in envelope.row_schema.fields else {}))
     content = {
         JSON: {"schema": envelope, "example": _example(envelope, arguments)},
         CSV: {"schema": {"type": "string"}},

@@ -19,6 +19,8 @@ QUERY_NAMES = (
     "credits_breakdown",
     "credits_breakdown_compared",
     "credits_breakdown_count",
+    "credits_changes",
+    "credits_changes_count",
     "credits_days",
     "credits_events",
     "credits_events_count",

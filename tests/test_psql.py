@@ -158,6 +158,7 @@ def test_psql_and_the_service_read_the_same_rows(
             {"by": "model", "compare": "previous", "period": "weekly"},
             id="compared breakdown",
         ),
+        pytest.param("changes", "credits_changes", {"since": "2026-11-20"}, id="changes"),
         pytest.param("days", "credits_days", {"account_id": str(ADMIN)}, id="days of one account"),
     ],
 )

@@ -9,7 +9,7 @@ from marshmallow import Schema
 
 from conftest import ORGANIZATION, SQL, Tables
 from service.queries import QUERY_NAMES, SUMS_QUERY_NAMES, Query, QueryFileError, load_queries, load_query
-from service.schemas.responses import COMPARED, Account, BreakdownRow, Day, Event, Grant, RollupRow
+from service.schemas.responses import COMPARED, Account, BreakdownRow, ChangesRow, Day, Event, Grant, RollupRow
 
 HEADER = """\
 -- probe: what the test asks.
@@ -136,9 +136,12 @@ def test_a_query_has_the_columns_of_its_response_schema_in_order(name: str, sche
     assert load_queries()[name].columns == tuple(field for field in schema().fields if field not in COMPARED)
 
 
-def test_the_previous_columns_are_those_of_the_response_schema() -> None:
-    assert load_queries()["credits_rollup_previous"].columns == ("account_id", *COMPARED)
+def test_a_comparison_has_the_columns_of_its_response_schema_in_order() -> None:
+    queries = load_queries()
+    assert queries["credits_rollup_previous"].columns == ("account_id", *COMPARED)
     assert tuple(RollupRow().fields)[-2:] == COMPARED
+    assert queries["credits_breakdown_compared"].columns == tuple(BreakdownRow().fields)
+    assert queries["credits_changes"].columns == tuple(ChangesRow().fields)
 
 
 @pytest.mark.parametrize("loaded", load_queries().values(), ids=lambda loaded: loaded.name)

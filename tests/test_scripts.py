@@ -63,6 +63,7 @@ def test_a_query_file_needs_the_key_of_an_admin(client: FlaskClient, tables: Tab
             ["credits_breakdown_compared", "credits_breakdown_count"],
             id="compared breakdown",
         ),
+        pytest.param("/api/admins/credits/changes", "*/*", ["credits_changes", "credits_changes_count"], id="changes"),
         pytest.param(DAYS, "*/*", ["credits_days"], id="days"),
     ],
 )

@@ -45,6 +45,7 @@ def test_these_files_have_examples() -> None:
         "credits_rollup",
         "credits_rollup_previous",
         "credits_breakdown_compared",
+        "credits_changes",
         "credits_account",
         "credits_days",
         "credits_events",

@@ -1,11 +1,11 @@
 """What a client may send: all bounds, and all rules between parameters."""
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields
+from marshmallow import Schema, ValidationError, fields, post_load
 from marshmallow.validate import OneOf, Range
 from werkzeug.datastructures import MultiDict
 
@@ -96,19 +96,24 @@ def _integer(default: int, highest: int, description: str) -> AsciiInteger:
     )
 
 
-class WindowArguments(Schema):
-    """Parameters of every endpoint. ``period``: UTC calendar days; ``since`` and ``as_of``: the edges of the window."""
-
-    error_messages = {"unknown": "is not a parameter of this endpoint"}  # noqa: RUF012 - as marshmallow declares it
-
-    period = fields.String(
+def _period(names: Iterable[str]) -> fields.String:
+    names = list(names)
+    return fields.String(
         load_default="monthly",
-        validate=OneOf(PERIOD_DAYS, error="must be one of " + ", ".join(PERIOD_DAYS)),
+        validate=OneOf(names, error="must be one of " + ", ".join(names)),
         metadata={
             "description": "The last 1, 7 or 30 UTC calendar days, today included; all: no cutoff.",
             "example": "daily",
         },
     )
+
+
+class WindowArguments(Schema):
+    """Parameters of every endpoint. ``period``: UTC calendar days; ``since`` and ``as_of``: the edges of the window."""
+
+    error_messages = {"unknown": "is not a parameter of this endpoint"}  # noqa: RUF012 - as marshmallow declares it
+
+    period = _period(PERIOD_DAYS)
     since = Instant(
         # The previous window of one since 1970 can be asked for too.
         first_year=1900,
@@ -166,6 +171,17 @@ class BreakdownArguments(ComparedArguments):
         metadata={"description": "What to add up by; model is the model_id of events.", "example": "model"},
     )
     account_id = HyphenatedUUID(metadata={"description": ONE_OR_ALL, **ACCOUNT_ID})
+
+
+class ChangesArguments(PageArguments):
+    """Query string of the changes, which are always compared with the previous window."""
+
+    period = _period(name for name, days in PERIOD_DAYS.items() if days)
+
+    @post_load
+    def compare(self, arguments: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Add the comparison."""
+        return arguments | {"compare": "previous"}
 
 
 class EventsArguments(PageArguments):

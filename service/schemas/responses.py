@@ -108,6 +108,22 @@ class RollupEnvelope(Envelope):
     rows = Rows(RollupRow)
 
 
+class ChangesRow(RollupRow):
+    """What one account spent in the window and in the previous one."""
+
+    change_credits_deducted_cents = _total("change from the previous window")
+
+
+class ChangesEnvelope(Envelope):
+    """The body of a 200; ``total_count`` is the number of accounts in both windows, ``rows`` are one page of them."""
+
+    period = _period()
+    page = fields.Integer()
+    limit = fields.Integer()
+    total_count = _count("Number of accounts on all pages.")
+    rows = Rows(ChangesRow)
+
+
 class BreakdownRow(Schema):
     """What the events of one key add up to in the window; COMPARED with ``compare=previous``."""
 

@@ -7,8 +7,21 @@ from typing import Any
 from flask import Blueprint, request
 
 from service.endpoint import Found, Question, endpoint
-from service.schemas.requests import BreakdownArguments, DaysArguments, EventsArguments, RollupArguments
-from service.schemas.responses import COMPARED, BreakdownEnvelope, DaysEnvelope, EventsEnvelope, RollupEnvelope
+from service.schemas.requests import (
+    BreakdownArguments,
+    ChangesArguments,
+    DaysArguments,
+    EventsArguments,
+    RollupArguments,
+)
+from service.schemas.responses import (
+    COMPARED,
+    BreakdownEnvelope,
+    ChangesEnvelope,
+    DaysEnvelope,
+    EventsEnvelope,
+    RollupEnvelope,
+)
 from service.snapshot import Snapshot
 
 ALL_ROWS = {"limit": 2**63 - 1, "offset": 0}
@@ -33,6 +46,13 @@ def breakdown(snapshot: Snapshot, question: Question) -> Found:
     """List on which models, providers, sources or agent types credits were spent in a window, most credits first."""
     query = "credits_breakdown_compared" if "compare" in question.arguments else "credits_breakdown"
     return page_of(snapshot, question, query, "credits_breakdown_count")
+
+
+@blueprint.get("/changes")
+@endpoint(ChangesArguments(), ChangesEnvelope())
+def changes(snapshot: Snapshot, question: Question) -> Found:
+    """List the accounts that spent credits in a window or in the previous one, the largest change first."""
+    return page_of(snapshot, question, "credits_changes", "credits_changes_count")
 
 
 @blueprint.get("/events")

@@ -1,0 +1,81 @@
+-- credits_changes: by how much the credits of each account differ from those in the window before, one page.
+--
+-- Parameters
+--   :since           timestamptz  start of the window, inclusive
+--   :until           timestamptz  end of the window, exclusive; infinity for none
+--   :previous_since  timestamptz  start of the window before, inclusive
+--   :previous_until  timestamptz  end of the window before, exclusive; not after since
+--   :limit           bigint       rows on this page; 9223372036854775807 for all
+--   :offset          bigint       rows before this page
+-- Columns: account_id, account_name, account_email, total_credits_deducted_cents, event_count,
+--   previous_credits_deducted_cents, previous_event_count, change_credits_deducted_cents
+-- Order:   largest change first, up or down; account_id settles ties, so pages never overlap
+-- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v previous_since=2026-10-01
+--   -v previous_until=2026-11-01 -v limit=20 -v offset=0 -f credits_changes.sql
+WITH spend AS (
+    SELECT
+        account_id,
+        -- sum(bigint) returns numeric
+        coalesce(sum(credits_deducted_cents) FILTER (WHERE created_at >= :'since'::timestamptz), 0)::bigint
+            AS total_credits_deducted_cents,
+        count(*) FILTER (WHERE created_at >= :'since'::timestamptz) AS event_count,
+        coalesce(sum(credits_deducted_cents) FILTER (WHERE created_at < :'since'::timestamptz), 0)::bigint
+            AS previous_credits_deducted_cents,
+        count(*) FILTER (WHERE created_at < :'since'::timestamptz) AS previous_event_count
+    FROM public.usage_events
+    -- both windows in one scan
+    WHERE created_at >= :'previous_since'::timestamptz
+        -- no end of the window: events dated infinity count too
+        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+        AND (created_at >= :'since'::timestamptz OR created_at < :'previous_until'::timestamptz)
+    GROUP BY account_id
+),
+
+page AS (
+    SELECT
+        account_id,
+        total_credits_deducted_cents,
+        event_count,
+        previous_credits_deducted_cents,
+        previous_event_count,
+        total_credits_deducted_cents - previous_credits_deducted_cents AS change_credits_deducted_cents
+    FROM spend
+    ORDER BY abs(total_credits_deducted_cents - previous_credits_deducted_cents) DESC, account_id ASC
+    LIMIT :'limit'::bigint OFFSET :'offset'::bigint
+),
+
+-- Look up only the accounts of the page: with = ANY(ARRAY(...)) the planner uses the indexes whatever it estimates.
+-- Without a limit, read both tables once instead.
+identity AS MATERIALIZED (
+    SELECT
+        accounts.id AS account_id,
+        accounts.name AS account_name,
+        address.email AS account_email
+    FROM public.accounts
+    LEFT JOIN (
+        SELECT DISTINCT ON (account_emails.account_id)
+            account_emails.account_id,
+            account_emails.email
+        FROM public.account_emails
+        WHERE account_emails.email IS NOT NULL
+            AND (
+                :'limit'::bigint = 9223372036854775807
+                OR account_emails.account_id = ANY(ARRAY(SELECT page.account_id FROM page))
+            )
+        ORDER BY account_emails.account_id ASC, account_emails.updated_at DESC, account_emails.email COLLATE "C" ASC
+    ) AS address ON address.account_id = accounts.id
+    WHERE :'limit'::bigint = 9223372036854775807 OR accounts.id = ANY(ARRAY(SELECT page.account_id FROM page))
+)
+
+SELECT
+    page.account_id,
+    identity.account_name,
+    identity.account_email,
+    page.total_credits_deducted_cents,
+    page.event_count,
+    page.previous_credits_deducted_cents,
+    page.previous_event_count,
+    page.change_credits_deducted_cents
+FROM page
+LEFT JOIN identity ON identity.account_id = page.account_id
+ORDER BY abs(page.change_credits_deducted_cents) DESC, page.account_id ASC;

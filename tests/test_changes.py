@@ -1,0 +1,82 @@
+"""The changes by hand: who spends more or less than in the previous window, newcomers and leavers included."""
+
+from uuid import UUID
+
+import pytest
+from flask.testing import FlaskClient
+
+from conftest import NOVA, ORBIT, Tables
+from test_requests import refused
+
+CHANGES = "/api/admins/credits/changes"
+LEAVER, STEADY, NEWCOMER, OLD = (UUID(f"{n}{n}{n}{n}{n}{n}{n}{n}-0000-4000-8000-00000000000{n}") for n in (3, 4, 5, 6))
+
+
+@pytest.fixture
+def accounts(tables: Tables) -> Tables:
+    tables.fix_now("2026-11-22 10:15:00+00")
+    tables.account(NOVA, "Nova Records")
+    tables.insert(
+        "account_emails", "account_id, email, updated_at", [(NOVA, "ops@nova.example", "2026-11-01 00:00+00")]
+    )
+    for account in (ORBIT, LEAVER, STEADY, NEWCOMER, OLD):
+        tables.account(account)
+    for account, before, now in [
+        (NOVA, 10, 40),  # 30 more
+        (ORBIT, 40, 10),  # 30 less: after Nova, which has the smaller id
+        (LEAVER, 100, None),
+        (STEADY, 5, 5),
+        (NEWCOMER, None, 7),
+    ]:
+        if before is not None:
+            tables.event(account, before, "2026-11-21 10:14:59.999999+00")
+        if now is not None:
+            tables.event(account, now, "2026-11-22 00:00:00+00")
+    # Yesterday, but after these hours, is in neither window.
+    tables.event(NOVA, 1000, "2026-11-21 10:15:00+00")
+    tables.event(OLD, 1000, "2026-11-21 12:00:00+00")
+    return tables
+
+
+ROWS = [
+    (LEAVER, "", "", 0, 0, 100, 1, -100),
+    (NOVA, "Nova Records", "ops@nova.example", 40, 1, 10, 1, 30),
+    (ORBIT, "", "", 10, 1, 40, 1, -30),
+    (NEWCOMER, "", "", 7, 1, 0, 0, 7),
+    (STEADY, "", "", 5, 1, 5, 1, 0),
+]
+
+
+def test_the_whole_answer(admin: FlaskClient, accounts: Tables) -> None:
+    response = admin.get(CHANGES, query_string={"period": "daily", "limit": 1, "page": 2})
+    assert response.text == (
+        '{"status":"success","period":"daily","page":2,"limit":1,"total_count":5,"rows":['
+        '{"account_id":"11111111-0000-4000-8000-000000000001","account_name":"Nova Records",'
+        '"account_email":"ops@nova.example","total_credits_deducted_cents":40,"event_count":1,'
+        '"previous_credits_deducted_cents":10,"previous_event_count":1,"change_credits_deducted_cents":30}]}\n'
+    )
+    edges = [response.headers[name] for name in ("Previous-Start", "Previous-End", "Window-Start")]
+    assert edges == [f"2026-11-{edge}.000000Z" for edge in ("21T00:00:00", "21T10:15:00", "22T00:00:00")]
+
+
+def test_the_largest_change_comes_first_up_or_down(admin: FlaskClient, accounts: Tables) -> None:
+    exported = admin.get(CHANGES, query_string="period=daily", headers={"Accept": "text/csv"})
+    header, *rows = exported.text.splitlines()
+    assert header == (
+        "account_id,account_name,account_email,total_credits_deducted_cents,event_count,"
+        "previous_credits_deducted_cents,previous_event_count,change_credits_deducted_cents"
+    )
+    assert rows == [",".join(map(str, row)) for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("query", "name", "problem"),
+    [
+        ("period=all", "period", "must be one of daily, weekly, monthly"),
+        ("compare=previous", "compare", "is not a parameter of this endpoint"),
+    ],
+)
+def test_changes_are_always_from_the_previous_window(
+    admin: FlaskClient, tables: Tables, query: str, name: str, problem: str
+) -> None:
+    assert refused(admin, CHANGES, query, name) == f"Bad parameters: {name} {problem}."
