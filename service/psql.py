@@ -88,22 +88,26 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
 def parameters_of(query: Query, environ: Mapping[str, str], now: datetime) -> dict[str, str]:
     """Return a value for each parameter of a query: the environment variable of its name in capitals, or the service's.
 
-    PERIOD, SINCE, AS_OF, LIMIT, PAGE and ACCOUNT_ID have the defaults and bounds of the request parameters.
+    PERIOD, SINCE, AS_OF, LIMIT, PAGE, ACCOUNT_ID, BY and SEARCH (q) have the defaults and bounds of the request
+    parameters.
     """
     schema = {"uuid": EventsArguments(), "text": DaysArguments()}.get(
         query.parameters.get("account_id", ""), RollupArguments()
     )
     if "by" in query.parameters:
         schema = BreakdownArguments()
-    given = {name: environ[name.upper()] for name in schema.fields if environ.get(name.upper())}
+    given = {
+        field.data_key or name: environ[name.upper()]
+        for name, field in schema.fields.items()
+        if environ.get(name.upper())
+    }
     arguments = {"limit": 0, "page": 1, **load_arguments(schema, MultiDict(given), now)}
     window = window_of(arguments["period"], now, arguments.get("as_of"), arguments.get("since"))
     values = {
+        "account_id": "",
+        **arguments,
         **window.parameters(),
-        "account_id": arguments.get("account_id", ""),
-        "by": arguments.get("by"),
-        "limit": str(arguments["limit"]),
-        "offset": str((arguments["page"] - 1) * arguments["limit"]),
+        "offset": (arguments["page"] - 1) * arguments["limit"],
         "spend_source": Settings.spend_source,
         "organization_id": environ.get("ADMIN_ORGANIZATION_ID") or Settings.admin_organization_id,
     }

@@ -28,6 +28,8 @@ QUERY_NAMES = (
     "credits_rollup",
     "credits_rollup_count",
     "credits_rollup_previous",
+    "credits_rollup_search",
+    "credits_rollup_search_count",
     "fingerprint",
     "privileges",
     "reachable",

@@ -61,7 +61,7 @@ def test_the_example_is_the_live_services_answer(
         if "example" in parameter["schema"]
     }
     if path.endswith("rollup"):
-        assert set(examples) == {"period", "as_of", "compare"}
+        assert set(examples) == {"period", "as_of", "compare", "q"}
     response = admin.get(path, query_string=examples)
     assert response.get_json() == operation["responses"]["200"]["content"]["application/json"]["example"]
     assert list(response.get_json()) == list(operation["responses"]["200"]["content"]["application/json"]["example"]), (

@@ -27,7 +27,7 @@ from conftest import (
     in_snapshot,
     key_hash,
 )
-from model import PERIODS, contents, law
+from model import PERIODS, TEXTS, contents, law
 from service.config import Settings
 from service.database import Database
 from service.embedded.postgres import PostgresServer
@@ -127,6 +127,7 @@ def test_psql_and_the_service_read_the_same_rows(
     )
     values: dict[str, st.SearchStrategy[Any]] = {
         **{edge: st.just(value) for edge, value in window.parameters().items()},
+        "search": TEXTS | st.sampled_from(ids),
         "by": st.sampled_from(["model", "provider", "source", "agent_type"]),
         "account_ids": st.lists(st.sampled_from(ids)).map(lambda some: f"{{{','.join(some)}}}"),
         "account_id": st.sampled_from(["", *ids] if query.parameters.get("account_id") == "text" else ids),
@@ -158,6 +159,7 @@ def test_psql_and_the_service_read_the_same_rows(
             {"by": "model", "compare": "previous", "period": "weekly"},
             id="compared breakdown",
         ),
+        pytest.param("rollup", "credits_rollup_search", {"q": "ADA"}, id="search"),
         pytest.param("changes", "credits_changes", {"since": "2026-11-20"}, id="changes"),
         pytest.param("days", "credits_days", {"account_id": str(ADMIN)}, id="days of one account"),
     ],
@@ -170,7 +172,8 @@ def test_make_psql_prints_the_rows_of_the_request_with_these_arguments(
         tables.event(ADMIN, day, f"2026-11-{day:02} 09:00:00+00", id=f"event {day}")
         tables.event(ORGANIZATION, 10, f"2026-11-{day:02} 09:00:00+00", id=f"another {day}")
     body = answered(admin, f"/api/admins/credits/{path}", **arguments)
-    variables = {parameter.upper(): value for parameter, value in arguments.items()}
+    names = {"q": "SEARCH"}
+    variables = {names.get(parameter, parameter.upper()): value for parameter, value in arguments.items()}
     command, environment = command_of({"Q": name, "DATABASE_URL": reader_url, **variables}, ["--csv"])
     assert READER_PASSWORD not in " ".join(command)
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)

@@ -50,6 +50,7 @@ def test_a_query_file_needs_the_key_of_an_admin(client: FlaskClient, tables: Tab
             ["credits_rollup", "credits_rollup_count", "credits_rollup_previous"],
             id="compared",
         ),
+        pytest.param(f"{ROLLUP}?q=x", "*/*", ["credits_rollup_search", "credits_rollup_search_count"], id="search"),
         pytest.param(
             f"{EVENTS}?account_id={NOVA}",
             "*/*",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load
-from marshmallow.validate import OneOf, Range
+from marshmallow.validate import ContainsNoneOf, Length, OneOf, Range
 from werkzeug.datastructures import MultiDict
 
 from service.errors import BadParameters
@@ -158,7 +158,21 @@ class ComparedArguments(PageArguments):
 
 
 class RollupArguments(ComparedArguments):
-    """Query string of the rollup."""
+    """Query string of the rollup. ``search``: named q in a request, because ``make psql`` has another Q."""
+
+    search = fields.String(
+        data_key="q",
+        validate=[
+            Length(1, 200, error="must be 1 to 200 characters"),
+            # PostgreSQL has no text with it.
+            ContainsNoneOf("\0", error="must not contain NUL"),
+        ],
+        metadata={
+            "description": "Only accounts whose name or any address contains this text, in either case, or whose id "
+            "it is. total_count counts these.",
+            "example": "nova",
+        },
+    )
 
 
 class BreakdownArguments(ComparedArguments):

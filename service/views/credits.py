@@ -36,7 +36,8 @@ blueprint = Blueprint("credits", __name__, url_prefix="/api/admins/credits")
 @endpoint(RollupArguments(), RollupEnvelope())
 def rollup(snapshot: Snapshot, question: Question) -> Found:
     """List the accounts that spent credits in a window, most credits first."""
-    found = page_of(snapshot, question, "credits_rollup", "credits_rollup_count")
+    query = "credits_rollup_search" if "search" in question.arguments else "credits_rollup"
+    found = page_of(snapshot, question, query, f"{query}_count")
     return compared(snapshot, question, found) if "compare" in question.arguments else found
 
 

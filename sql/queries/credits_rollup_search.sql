@@ -1,0 +1,84 @@
+-- credits_rollup_search: credits_rollup of the accounts that a text finds.
+--
+-- Parameters
+--   :search  text         part of the name or of any address, in either case; or the id
+--   :since   timestamptz  start of the window, inclusive; -infinity for no cutoff
+--   :until   timestamptz  end of the window, exclusive; infinity for none
+--   :limit   bigint       rows on this page; 9223372036854775807 for all
+--   :offset  bigint       rows before this page
+-- Columns: account_id, account_name, account_email, total_credits_deducted_cents, event_count
+-- Order:   most credits first; account_id settles ties, so pages never overlap
+-- psql -X -v ON_ERROR_STOP=1 -v search=nova -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0
+--   -f credits_rollup_search.sql
+WITH found AS (
+    -- lower() on both sides and LIKE, so that an index of pg_trgm can serve it: see sql/dba/indexes.sql
+    SELECT id AS account_id
+    FROM public.accounts
+    WHERE lower(name COLLATE "default")
+        LIKE '%' || regexp_replace(lower(:'search'::text), '([\\%_])', '\\\1', 'g') || '%'
+        OR id = CASE
+            WHEN :'search'::text ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN :'search'::text::uuid
+        END
+    UNION
+    SELECT account_id
+    FROM public.account_emails
+    WHERE lower(email COLLATE "default")
+        LIKE '%' || regexp_replace(lower(:'search'::text), '([\\%_])', '\\\1', 'g') || '%'
+),
+
+spend AS (
+    SELECT
+        account_id,
+        -- sum(bigint) returns numeric
+        sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
+        count(*) AS event_count
+    FROM public.usage_events
+    WHERE created_at >= :'since'::timestamptz
+        -- no end of the window: events dated infinity count too
+        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+        AND account_id IN (SELECT found.account_id FROM found)
+    GROUP BY account_id
+),
+
+page AS (
+    SELECT
+        account_id,
+        total_credits_deducted_cents,
+        event_count
+    FROM spend
+    ORDER BY total_credits_deducted_cents DESC, account_id ASC
+    LIMIT :'limit'::bigint OFFSET :'offset'::bigint
+),
+
+-- Look up only the accounts of the page: with = ANY(ARRAY(...)) the planner uses the indexes whatever it estimates.
+-- Without a limit, read both tables once instead.
+identity AS MATERIALIZED (
+    SELECT
+        accounts.id AS account_id,
+        accounts.name AS account_name,
+        address.email AS account_email
+    FROM public.accounts
+    LEFT JOIN (
+        SELECT DISTINCT ON (account_emails.account_id)
+            account_emails.account_id,
+            account_emails.email
+        FROM public.account_emails
+        WHERE account_emails.email IS NOT NULL
+            AND (
+                :'limit'::bigint = 9223372036854775807
+                OR account_emails.account_id = ANY(ARRAY(SELECT page.account_id FROM page))
+            )
+        ORDER BY account_emails.account_id ASC, account_emails.updated_at DESC, account_emails.email COLLATE "C" ASC
+    ) AS address ON address.account_id = accounts.id
+    WHERE :'limit'::bigint = 9223372036854775807 OR accounts.id = ANY(ARRAY(SELECT page.account_id FROM page))
+)
+
+SELECT
+    page.account_id,
+    identity.account_name,
+    identity.account_email,
+    page.total_credits_deducted_cents,
+    page.event_count
+FROM page
+LEFT JOIN identity ON identity.account_id = page.account_id
+ORDER BY page.total_credits_deducted_cents DESC, page.account_id ASC;

@@ -1,0 +1,34 @@
+-- credits_rollup_search_count: number of accounts that a text finds and that have an event in a window.
+--
+-- Parameters
+--   :search  text         part of the name or of any address, in either case; or the id
+--   :since   timestamptz  start of the window, inclusive; -infinity for no cutoff
+--   :until   timestamptz  end of the window, exclusive; infinity for none
+-- Columns: total_count
+-- Order:   one row
+-- psql -X -v ON_ERROR_STOP=1 -v search=nova -v since=2026-11-01 -v until=infinity -f credits_rollup_search_count.sql
+WITH found AS (
+    -- lower() on both sides and LIKE, so that an index of pg_trgm can serve it: see sql/dba/indexes.sql
+    SELECT id AS account_id
+    FROM public.accounts
+    WHERE lower(name COLLATE "default")
+        LIKE '%' || regexp_replace(lower(:'search'::text), '([\\%_])', '\\\1', 'g') || '%'
+        OR id = CASE
+            WHEN :'search'::text ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN :'search'::text::uuid
+        END
+    UNION
+    SELECT account_id
+    FROM public.account_emails
+    WHERE lower(email COLLATE "default")
+        LIKE '%' || regexp_replace(lower(:'search'::text), '([\\%_])', '\\\1', 'g') || '%'
+)
+
+SELECT count(*) AS total_count
+FROM (
+    SELECT account_id
+    FROM public.usage_events
+    WHERE created_at >= :'since'::timestamptz
+        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+        AND account_id IN (SELECT found.account_id FROM found)
+    GROUP BY account_id
+) AS spenders;
