@@ -68,15 +68,14 @@ class Answer:
 class Gunicorn:
     """The service under gunicorn on a free port, with one worker unless WEB_CONCURRENCY says otherwise.
 
-    ``flags`` are gunicorn's, ``settings`` environment variables. Another ``app`` must answer /health/live with 200.
-    A ``listener`` is handed over as systemd does with the socket of a socket unit.
+    ``flags`` are gunicorn's, ``settings`` environment variables. A ``listener`` is passed on as systemd passes on the
+    socket of a socket unit.
     """
 
     def __init__(
         self,
         database_url: str,
         *flags: str,
-        app: str = "wsgi:app",
         listener: socket.socket | None = None,
         **settings: int | str,
     ) -> None:
@@ -94,7 +93,7 @@ class Gunicorn:
         self._workers = int(environment["WEB_CONCURRENCY"])
         activate = ("sh", "-c", 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3<&0 0</dev/null', "sh") if listener else ()
         self.process = subprocess.Popen(
-            [*activate, sys.executable, "-W", "error", "-m", "gunicorn", *flags, app],
+            [*activate, sys.executable, "-W", "error", "-m", "gunicorn", *flags, "wsgi:app"],
             cwd=ROOT,
             env=environment,
             stdin=listener or subprocess.DEVNULL,

@@ -1,10 +1,9 @@
--- seed: accounts and their events over a year, as many events on each day.
+-- seed: accounts and their events, spread evenly over the days before now.
 --
 -- Parameters: accounts, events, days, admin, organization, key_hash
 
 -- Foreign keys are not checked.
 SET session_replication_role = replica;
-SET maintenance_work_mem = '512MB';
 CREATE FUNCTION pg_temp.account(rank integer) RETURNS uuid LANGUAGE sql IMMUTABLE
 AS 'SELECT md5(''account '' || rank)::uuid';
 
@@ -25,29 +24,14 @@ SELECT
 FROM generate_series(1, :accounts) AS n
 CROSS JOIN generate_series(1, 2) AS k;
 
--- Building an index is faster than keeping it up to date.
-ALTER TABLE public.usage_events DROP CONSTRAINT usage_events_pkey;
-DROP INDEX public.usage_events_account_id_created_at_idx, public.usage_events_model_id_idx;
-
 -- In order of time, as an append-only table is filled. Account and credits are hashes of the event's number.
 INSERT INTO public.usage_events (id, account_id, created_at, credits_deducted_cents)
 SELECT
-    'evt_' || event.n AS id,
+    'evt_' || n AS id,
     -- Zipf's law, approximately: the share of the k-th account is in proportion to 1 / k.
     pg_temp.account(floor(exp(
-        (hashint8extended(event.n, 8) & 9007199254740991) / 9007199254740992.0::float8 * ln(:accounts + 1)
+        (hashint8extended(n, 8) & 9007199254740991) / 9007199254740992.0::float8 * ln(:accounts + 1)
     ))::integer) AS account_id,
-    today.midnight - (:days - 1 - floor(event.day)) * interval '1 day' + (event.day - floor(event.day))
-    * CASE WHEN event.day >= :days - 1 THEN now() - today.midnight ELSE interval '1 day' END AS created_at,
-    1 + abs(hashint8extended(event.n, 9) % 200) AS credits_deducted_cents
-FROM (
-    SELECT
-        n,
-        (n - 0.5)::float8 / :events * :days AS day
-    FROM generate_series(1, :events) AS n
-) AS event
-CROSS JOIN (SELECT date_trunc('day', now(), 'UTC') AS midnight) AS today;
-
-ALTER TABLE public.usage_events ADD PRIMARY KEY (id);
-CREATE INDEX usage_events_account_id_created_at_idx ON public.usage_events (account_id, created_at);
-CREATE INDEX usage_events_model_id_idx ON public.usage_events (model_id) WHERE model_id IS NOT NULL;
+    now() - make_interval(secs => (:events - n) * 86400.0 * :days / :events) AS created_at,
+    1 + abs(hashint8extended(n, 9) % 200) AS credits_deducted_cents
+FROM generate_series(1::bigint, :events) AS n;

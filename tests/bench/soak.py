@@ -18,12 +18,9 @@ KEY = {"x-api-key": ADMIN_KEY}
 CSV = KEY | {"Accept": "text/csv"}
 MIX = [
     (ROLLUP_ALL, KEY, 200),
-    ("/api/admins/credits/days?period=weekly", KEY, 200),
     (ROLLUP_ALL, CSV, 200),
     (ROLLUP_ALL, {}, 401),
     (f"{ROLLUP_ALL}&limit=0", KEY, 400),
-    ("/nowhere", {}, 404),
-    ("/health/live", {}, 200),
 ]
 
 
@@ -46,10 +43,10 @@ def requests(server: PostgresServer) -> None:
         workers, sizes, statuses = service.workers(), [], Counter[int]()
         started = time.monotonic()
         with ThreadPoolExecutor(CLIENTS) as clients:
-            for tenth in range(1, 11):
+            for _ in range(10):
                 statuses += sum(clients.map(client, range(CLIENTS)), Counter())
                 sizes.append(sum(worker.memory_info().rss for worker in workers))
-                print(f"{REQUESTS * tenth // 10:,} requests: the workers have {sizes[-1] / 1e6:.1f} MB", flush=True)
+        print(f"Memory of the workers after each tenth, in MB: {[size // 10**6 for size in sizes]}")
         backends = server.psql("-At", "-c", f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{READER}'")
         assert int(backends) <= 2 * Settings.pool_size, f"{backends} connections are left on the server"
         print(f"{REQUESTS / (time.monotonic() - started):.0f} requests a second, {statuses[503]} answered 503")
@@ -62,20 +59,17 @@ def csv(server: PostgresServer) -> None:
     """Download the rollup of a million accounts."""
     url = seed(server, "million", events=1, accounts=ACCOUNTS)
     insert = "INSERT INTO public.usage_events (account_id, credits_deducted_cents) SELECT id, 5 FROM public.accounts"
-    # Foreign keys are not checked.
-    server.psql("-c", "SET session_replication_role = replica", "-c", insert, "-c", "ANALYZE", database="million")
+    server.psql("-c", insert, "-c", "ANALYZE", database="million")
     limits = {"STATEMENT_TIMEOUT_MS": 120_000, "REQUEST_TIMEOUT_MS": 240_000, "API_KEY_SECRET": DEMO_SECRET}
     with Gunicorn(url, **limits) as service:
         service.get(f"{ROLLUP_ALL}&limit=500", CSV)
         (worker,) = service.workers()
         before, started = worker.memory_info().rss, time.monotonic()
-        answer = service.get(ROLLUP_ALL, CSV)
-        took_s = time.monotonic() - started
-        grown = worker.memory_info().rss - before
-    lines, length = answer.body.count(b"\n"), len(answer.body)
-    print(f"{lines - 1:,} accounts, {length / 1e6:.0f} MB in {took_s:.1f} s, {grown / 1e6:.1f} MB of memory")
+        body = service.get(ROLLUP_ALL, CSV).body
+        took_s, grown = time.monotonic() - started, worker.memory_info().rss - before
+    print(f"{len(body) / 1e6:.0f} MB in {took_s:.1f} s, {grown / 1e6:.1f} MB of memory")
     # A line for each account, for the two that seed() adds, and for the header.
-    assert (answer.status, lines) == (200, ACCOUNTS + 3)
+    assert body.count(b"\n") == ACCOUNTS + 3
     assert grown < 20e6, "memory grew with the answer"
 
 
