@@ -32,14 +32,14 @@ format: $(VENV)/dev.stamp ## Format the Python files.
 psql: $(VENV)/embedded.stamp ## Run a query file on DATABASE_URL with the parameters of the service: make psql Q=credits_rollup PERIOD=weekly
 	@$(RUN) -m service.psql $(ARGS)
 
-soak: $(VENV)/dev.stamp ## Send 100,000 requests, cut 1,000 connections, send 10,000 random requests: three minutes.
+soak: $(VENV)/dev.stamp ## Run the long tests: many requests, cut connections, random requests. Takes three minutes.
 	@PYTHONPATH=.:tests $(RUN) tests/bench/soak.py
 	@FUZZ_EXAMPLES=10000 CUTS=1000 $(RUN) -m pytest -s tests/test_fuzz.py tests/test_live_faults.py tests/test_live_overload.py $(ARGS)
 
-bench: $(VENV)/dev.stamp ## Measure what an answer costs with a million events, or ARGS='--events 10000000'; writes to docs.
+bench: $(VENV)/dev.stamp ## Measure the time of requests on a million events, or ARGS='--events 10000000'; write the report to docs.
 	@PYTHONPATH=.:tests $(RUN) tests/bench/bench.py $(ARGS)
 
-screenshot: $(VENV)/dev.stamp ## Take the picture of the README again, with Debian's chromium.
+screenshot: $(VENV)/dev.stamp ## Make the picture of the README again. Needs chromium.
 	@PYTHONPATH=.:tests $(RUN) tests/bench/screenshot.py
 
 adapt: ## Adapt sql/ to the name of the column of credits: make adapt CREDITS_COLUMN=credits_deducted

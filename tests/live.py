@@ -1,6 +1,6 @@
 """Start the service under gunicorn, send it requests, and disturb its network.
 
-The bench uses this module too, so it imports nothing of conftest.
+It does not import conftest, because tests/bench imports it.
 """
 
 import ctypes
@@ -99,7 +99,7 @@ class Gunicorn:
             stdin=listener or subprocess.DEVNULL,
             stdout=self._out,
             stderr=self._err,
-            # Ctrl-C reaches only the process that started it, which then stops it.
+            # Ctrl-C in a terminal signals pytest alone, which stops gunicorn.
             start_new_session=True,
         )
 
@@ -181,7 +181,7 @@ def ask(
 
 
 class Asking:
-    """Concurrent requests, each in its own thread; ``answers`` are in the order of arrival."""
+    """Concurrent requests, each in a thread of its own. ``answers`` are in the order in which they arrive."""
 
     def __init__(self, service: Gunicorn, count: int = 1, path: str = ROLLUP_ALL) -> None:
         self.answers: list[Answer] = []
@@ -209,10 +209,10 @@ class Asking:
 
 
 class Proxy:
-    """A TCP proxy in front of a server on this machine that can cut its connections or stop forwarding.
+    """A TCP proxy in front of a server on this machine. It can cut its connections, or stop forwarding.
 
-    While ``silent`` is true it discards what it receives. Each number in ``cut_after`` cuts one connection after more
-    than that many bytes from the server.
+    While ``silent`` is true, it discards what it receives. For each number in ``cut_after`` it cuts one connection when
+    the server has sent more than that many bytes on it.
     """
 
     def __init__(self, target_port: int, listener: socket.socket | None = None) -> None:
@@ -305,7 +305,7 @@ class Proxy:
 
 
 class Cable:
-    """A virtual network link to a network namespace on this machine, whose packets can be dropped.
+    """A virtual network link to another network namespace on this machine. It can drop its packets.
 
     It needs root. ``near`` and ``far`` are the addresses of its ends.
     """
@@ -375,14 +375,14 @@ class Cable:
 
 @contextmanager
 def locked(owner_url: str, table: str = "usage_events") -> Iterator[Callable[[], None]]:
-    """Make every reader of a table wait, until the end or until the yielded function is called."""
+    """Lock a table, so that its readers wait; the end of the block or the yielded function releases the lock."""
     with closing(psycopg2.connect(owner_url)) as connection:
         connection.cursor().execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         yield connection.rollback
 
 
 def backends(tables: "Tables", waiting: bool | None = None) -> list[int]:
-    """Return the backends of the service; ``waiting`` selects those that wait for a lock, or those that do not."""
+    """Return the process ids of the service's backends: all, or those that wait for a lock, or those that do not."""
     return [
         pid
         for pid, waits in tables.execute(
