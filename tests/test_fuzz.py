@@ -26,11 +26,12 @@ BROKEN = [b"%", b"%zz", b"%ff%fe", b"%00", b"%c0%ae", b"%ed%a0%80", b"\xff\xfe",
 NUMBERS = ["0", "-1", "1_0", "+5", " 5", "٣", "1e3", "9" * 20, "9" * 5_000, "18446744073709551", ""]
 WORDS = ["monthly", "all", "weekly", "MONTHLY", "period", "11111111-0000-4000-8000-000000000001", "{}", "null"]
 PATHS = [
-    b"/api/admins/credits/rollup", b"/api/admins/credits/events", b"/api/admins/credits/days", b"/health/live",
-    b"/health/ready", b"/", b"*", b"/api//admins", b"/api/admins/credits/rollup/../events",
-    b"http://elsewhere/api/admins/credits/rollup", b"//elsewhere/health/live", b"/" + b"x" * 5_000,
+    *(b"/api/admins/credits/" + name for name in b"rollup events days changes breakdown".split()),
+    b"/queries/caller.sql", b"/queries/x.sql", b"/health/live", b"/health/ready", b"/", b"*", b"/api//admins",
+    b"/api/admins/credits/rollup/../events", b"http://elsewhere/api/admins/credits/rollup",
+    b"//elsewhere/health/live", b"/" + b"x" * 5_000,
 ]  # fmt: skip
-PARAMETERS = [b"period", b"limit", b"page", b"account_id", b"as_of", b"", b"limit[]", b"__proto__"]
+PARAMETERS = [b"", *b"period since as_of limit page account_id compare by q limit[] __proto__".split()]
 COMMON_METHODS = [b"GET"] * 12 + [b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"] * 2
 ODD_METHODS = [b"CONNECT", b"get", b"PRI", b"", b"G\x00T", b"X" * 300, b"\xff"]
 VERSIONS = [b"HTTP/1.1"] * 20 + [b"HTTP/1.0", b"HTTP/2.0", b"HTTP/0.9", b"HTTP/1.1 ", b"FTP/1.1", b""]

@@ -223,6 +223,47 @@ def test_counts_and_days_of_one_account_read_only_its_rows(
         assert found.rows == spending(year, source, period, account, by_day=True), period
 
 
+@pytest.mark.parametrize("period", ["daily", "weekly", "monthly"])
+def test_a_comparison_reads_each_event_of_both_windows_at_most_once(
+    year: Tables, transaction: connection, period: str
+) -> None:
+    edges = window(period)
+    events = "SELECT count(*) FROM public.usage_events WHERE created_at >= %(previous_since)s"
+    ((both,),) = year.execute(events, edges)
+    ((before,),) = year.execute(f"{events} AND created_at < %(previous_until)s", edges)
+    page = {"limit": 100, "offset": 0}
+    found = plan(transaction, "credits_changes", **edges, **page)
+    assert found.rows <= Counter(usage_events=both, accounts=100, account_emails=100 * ADDRESSES)
+    assert plan(transaction, "credits_changes_count", **edges).rows == Counter(usage_events=both)
+    keys = {"by": "model", "account_id": ""}
+    assert plan(transaction, "credits_breakdown_compared", **edges, **page, **keys).rows == Counter(usage_events=both)
+    accounts = ",".join(str(UUID(int=number)) for number in range(1, 101))
+    found = plan(transaction, "credits_rollup_previous", **edges, account_ids=f"{{{accounts}}}")
+    assert found.rows <= Counter(usage_events=before)
+
+
+@pytest.mark.parametrize("account", [pytest.param(None, id="all"), pytest.param(HEAVY, id="many")])
+@pytest.mark.parametrize("period", PERIOD_DAYS)
+def test_a_breakdown_reads_only_the_events_of_the_window(
+    year: Tables, transaction: connection, period: str, account: UUID | None
+) -> None:
+    keys = {"by": "model", "account_id": str(account or ""), **window(period)}
+    events = Counter(usage_events=counts(year, period, account)[0])
+    assert plan(transaction, "credits_breakdown", **keys, limit=100, offset=0).rows == events
+    assert plan(transaction, "credits_breakdown_count", **keys).rows == events
+
+
+def test_a_search_reads_every_name_and_address_once_and_the_events_that_it_finds(
+    year: Tables, transaction: connection
+) -> None:
+    everything = Counter(accounts=ACCOUNTS + 2, account_emails=ACCOUNTS * ADDRESSES)
+    events = Counter(usage_events=counts(year, "all", LIGHT)[0])
+    search = {"search": f"Account {ACCOUNTS}", **window("all")}
+    page = plan(transaction, "credits_rollup_search", **search, limit=100, offset=0)
+    assert page.rows <= everything + events + Counter(accounts=1, account_emails=ADDRESSES)
+    assert plan(transaction, "credits_rollup_search_count", **search).rows == everything + events
+
+
 @ACCOUNT
 @pytest.mark.parametrize(("period", "limit", "offset"), PAGES)
 def test_a_page_of_events_stops_at_its_last_row(
