@@ -25,6 +25,8 @@ CHECKS = {
     "events": ("database", "privileges", "policies"),
     "sums": ("database", "privileges", "policies", "sums"),
 }
+# The column of credits has one of two names; `make adapt` adapts the SQL files to it.
+OTHER_NAMES = {"credits_deducted_cents": "credits_deducted", "credits_deducted": "credits_deducted_cents"}
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +133,9 @@ class Readiness:
 def _log_what_is_missing(row: Row) -> None:
     if row["wrong_types"]:
         log.error("table %s: wrong type: %s", row["table_name"], row["wrong_types"])
+        for absent, other in OTHER_NAMES.items():
+            if row["table_name"] == "usage_events" and f"{absent} absent" in row["wrong_types"]:
+                log.error("if usage_events has %s instead of %s: make adapt CREDITS_COLUMN=%s", other, absent, other)
     if not row["is_present"]:
         log.error("table %s: absent", row["table_name"])
     elif not (row["can_read"] and row["can_see_rows"]):

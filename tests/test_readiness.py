@@ -194,7 +194,8 @@ def test_maintenance_and_writers_are_no_change(app: Flask, owner: Tables) -> Non
         pytest.param(
             "ALTER TABLE public.usage_events RENAME COLUMN credits_deducted_cents TO credits_deducted",
             "ALTER TABLE public.usage_events RENAME COLUMN credits_deducted TO credits_deducted_cents",
-            "table usage_events: columns not readable, policy present",
+            "if usage_events has credits_deducted instead of credits_deducted_cents: make adapt"
+            " CREDITS_COLUMN=credits_deducted",
             id="column",
         ),
         pytest.param(

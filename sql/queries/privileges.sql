@@ -9,7 +9,8 @@
 -- can_see_rows is false if row-level security applies and no permissive policy for SELECT covers this role: queries
 -- would return no rows and no error. A policy that hides only some rows, restrictive or not, is not detected.
 -- wrong_types lists, with their types, numbers that are neither integer nor bigint, times that are not timestamptz, and
--- references to accounts that are not uuid; null if there are none. Other columns are not checked.
+-- references to accounts that are not uuid, and columns that are absent; null if there are none. The types of other
+-- columns are not checked.
 WITH needed (table_name, columns) AS (
     VALUES
     ('account_api_keys', ARRAY['account', 'key_hash', 'expires_at']),
@@ -67,14 +68,18 @@ SELECT
     (
         SELECT
             string_agg(
-                concat(pg_attribute.attname, ' ', format_type(pg_attribute.atttypid, pg_attribute.atttypmod)),
+                concat(
+                    wanted.name, ' ', coalesce(format_type(pg_attribute.atttypid, pg_attribute.atttypmod), 'absent')
+                ),
                 ', '
-                ORDER BY pg_attribute.attname ASC
+                ORDER BY wanted.name ASC
             )
-        FROM pg_catalog.pg_attribute
-        WHERE pg_attribute.attrelid = relation.oid
-            AND pg_attribute.attname = ANY(needed.columns)
+        FROM unnest(needed.columns) AS wanted (name)
+        LEFT JOIN pg_catalog.pg_attribute
+            ON pg_attribute.attrelid = relation.oid AND pg_attribute.attname = wanted.name
+        WHERE relation.oid IS NOT NULL
             AND CASE
+                WHEN pg_attribute.attname IS NULL THEN true
                 WHEN pg_attribute.attname IN ('created_at', 'updated_at', 'expires_at')
                     THEN pg_attribute.atttypid <> 'timestamptz'::regtype
                 WHEN pg_attribute.attname IN ('account', 'account_id', 'organization_id', 'granted_by')
