@@ -1,16 +1,29 @@
 """Send the service more than a test can, and check that its memory does not grow: `make soak`."""
 
+import argparse
 import http.client
+import random
+import socket
+import tempfile
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2.extras import RealDictCursor, register_uuid
 
 from database import private_server, seed
 from live import ROLLUP_ALL, Gunicorn, ask
+from model import PERIODS, Content, days_body, events_body, rollup_body
 from service.config import Settings
-from service.embedded.demo import ADMIN_KEY, DEMO_SECRET, READER
+from service.embedded.demo import ADMIN_KEY, DEMO_SECRET, READER, SQL
 from service.embedded.postgres import PostgresServer
+from service.schemas.responses import Event
 
 REQUESTS, CLIENTS = 100_000, 16
 ACCOUNTS = 1_000_000
@@ -73,6 +86,115 @@ def csv(server: PostgresServer) -> None:
     assert grown < 20e6, "memory grew with the answer"
 
 
+def content_of(url: str) -> Content:
+    """Read the rows of a database."""
+    with closing(psycopg2.connect(url, cursor_factory=RealDictCursor)) as connection, connection.cursor() as cursor:
+        register_uuid(conn_or_curs=connection)
+
+        def rows(columns: str, table: str) -> list[dict[str, Any]]:
+            cursor.execute(f"SELECT {columns} FROM public.{table}")
+            return [dict(row) for row in cursor]
+
+        cursor.execute("SELECT now() AS now")
+        now = cursor.fetchone()["now"]
+        events = rows(f"account_id, {', '.join(Event().fields)}", "usage_events")
+        accounts = [tuple(row.values()) for row in rows("id, name", "accounts")]
+        emails = [tuple(row.values()) for row in rows("account_id, email, updated_at", "account_emails")]
+        return Content(now, accounts, emails, events)
+
+
+def expected_bodies(content: Content) -> dict[str, dict[str, Any]]:
+    """Return the answer to each request of the mix, computed in Python."""
+    now, bodies = content.now, {}
+    for period in PERIODS:
+        window = f"period={period}&as_of={now.astimezone(UTC).replace(tzinfo=None).isoformat()}Z"
+        bodies[f"days?{window}"] = days_body(content, period, None, now)
+        for page in (1, 2):
+            bodies[f"rollup?{window}&limit=30&page={page}"] = rollup_body(content, period, 30, page, now)
+        for account, _ in content.accounts[:5]:
+            bodies[f"events?{window}&limit=9&account_id={account}"] = events_body(content, account, period, 9, 1, now)
+            bodies[f"days?{window}&account_id={account}"] = days_body(content, period, account, now)
+    return bodies
+
+
+def mixed(server: PostgresServer, minutes: float) -> None:
+    """Check every answer while the database and one of two services are disturbed all the time."""
+    url = seed(server, "mixed", events=5_000, accounts=100)
+    bodies = expected_bodies(content_of(server.url("mixed")))
+    statuses, done = Counter[object](), threading.Event()
+
+    def run(*statements: str) -> None:
+        server.psql(*(part for statement in statements for part in ("-c", statement)), database="mixed")
+
+    def client(service: Gunicorn, number: int) -> None:
+        chosen = random.Random(number)
+        while not done.is_set():
+            path = chosen.choice(list(bodies))
+            answer = service.get(f"/api/admins/credits/{path}", KEY)
+            statuses[answer.status] += 1
+            assert answer.status in (200, 503, 504), f"{answer.status} for {path}"
+            assert answer.status != 200 or answer.json() == bodies[path], path
+
+    alter = "ALTER TABLE public.usage_events "
+    column = alter + "RENAME COLUMN {} TO {}"
+    disturbances = [
+        lambda: (server.stop(), server.start()),
+        lambda: run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{READER}'"),
+        lambda: run(*(f"{alter} ALTER credits_deducted_cents TYPE {type_}" for type_ in ("integer", "bigint"))),
+        lambda: run(column.format("credits_deducted_cents", "n"), column.format("n", "credits_deducted_cents")),
+        lambda: run(
+            "BEGIN; CREATE TEMPORARY TABLE kept ON COMMIT DROP AS SELECT * FROM public.usage_events;"
+            " TRUNCATE public.usage_events; INSERT INTO public.usage_events SELECT * FROM kept; COMMIT"
+        ),
+        lambda: run("SELECT public.usage_sums_refresh()"),
+        lambda: run("SELECT public.usage_sums_refresh('-infinity')"),
+        lambda: None,
+    ]
+    server.psql("-f", SQL / "dba" / "sums.sql", database="mixed")
+    options = {"WEB_CONCURRENCY": 2, "API_KEY_SECRET": DEMO_SECRET, "SPEND_SOURCE": "sums"}
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        socket.create_server(("127.0.0.1", 0), backlog=1_024) as listener,
+        Gunicorn(url, TMPDIR=temporary, **options) as lasting,
+        ThreadPoolExecutor(CLIENTS) as threads,
+    ):
+        restarted = Gunicorn(url, listener=listener, **options)
+        restarted.__enter__()
+        clients = [threads.submit(client, (lasting, restarted)[number % 2], number) for number in range(CLIENTS)]
+        sizes = []
+        try:
+            for tenth in range(1, 11):
+                end = time.monotonic() + minutes * 6
+                while time.monotonic() < end and not any(client.done() for client in clients):
+                    random.choice(disturbances)()
+                    done.wait(random.uniform(0, 2))
+                restarted.__exit__()
+                restarted = Gunicorn(url, listener=listener, **options)
+                restarted.__enter__()
+                workers = lasting.workers()
+                sizes.append(sum(worker.memory_info().rss for worker in workers))
+                backends = server.psql("-At", "-c", f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{READER}'")
+                print(
+                    f"{minutes * tenth / 10:.1f} minutes: {dict(statuses)}, {sizes[-1] / 1e6:.1f} MB,"
+                    f" {sum(worker.num_fds() for worker in workers)} descriptors,"
+                    f" {sum(worker.num_threads() for worker in workers)} threads, {backends.strip()} backends,"
+                    f" {len(list(Path(temporary).rglob('*')))} temporary files",
+                    flush=True,
+                )
+        finally:
+            done.set()
+            for client_ in clients:
+                client_.result()
+            restarted.__exit__()
+    assert sizes[-1] - sizes[0] < 10e6, "memory grew"
+
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--minutes", type=float, help="disturb the service for so long, instead of the rest")
+minutes = parser.parse_args().minutes
 with private_server() as server:
-    requests(server)
-    csv(server)
+    if minutes:
+        mixed(server, minutes)
+    else:
+        requests(server)
+        csv(server)
