@@ -46,36 +46,6 @@ def database(settings: Settings) -> Database:
     return Database(settings)
 
 
-def rows_of_psql(
-    server: PostgresServer, path: Path, parameters: Mapping[str, object], database: str = DATABASE
-) -> tuple[list[str], list[dict[str, str]]]:
-    """Run a query file in psql; return its columns and its rows, with every value as text."""
-    variables = [part for variable in parameters.items() for part in ("-v", "{}={}".format(*variable))]
-    done = subprocess.run(
-        [
-            *(server.binaries / "psql", "-X", "-v", "ON_ERROR_STOP=1", *variables),
-            *("--csv", "-P", f"null={NULL}", "-f", path),
-        ],
-        env={
-            **os.environ,
-            "PGHOST": "127.0.0.1",
-            "PGPORT": str(server.port),
-            "PGUSER": "credits_reader",
-            "PGPASSWORD": READER_PASSWORD,
-            "PGDATABASE": database,
-            "PGCLIENTENCODING": "UTF8",
-            # not the service's UTC: a query must not depend on it
-            "PGTZ": "Asia/Kathmandu",
-        },
-        capture_output=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr.decode()) == (0, "")
-    reader = csv.DictReader(io.StringIO(done.stdout.decode(), newline=""))
-    rows = list(reader)
-    return list(reader.fieldnames or []), rows
-
-
 def as_psql_wrote(value: object, text: str) -> object:
     """Convert psql's text to the type of a value of the service."""
     if text == NULL:
@@ -97,11 +67,30 @@ def compare(
     expected: list[dict[str, Any]],
     database: str = DATABASE,
 ) -> None:
-    """Check that psql reads the columns of a query and the rows that the service reads."""
-    columns, rows = rows_of_psql(server, path, parameters, database)
-    assert (columns, len(rows)) == (list(load_queries()[path.stem].columns), len(expected))
+    """Check that psql reads from a query file the columns and the rows that the service reads."""
+    variables = [part for variable in parameters.items() for part in ("-v", "{}={}".format(*variable))]
+    options = ("-v", "ON_ERROR_STOP=1", "--csv", "-P", f"null={NULL}")
+    done = subprocess.run(
+        [server.binaries / "psql", "-X", *options, *variables, "-f", path],
+        env={
+            **os.environ,
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(server.port),
+            "PGUSER": "credits_reader",
+            "PGPASSWORD": READER_PASSWORD,
+            "PGDATABASE": database,
+            "PGCLIENTENCODING": "UTF8",
+            # not the service's UTC: a query must not depend on it
+            "PGTZ": "Asia/Kathmandu",
+        },
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.decode()) == (0, "")
+    columns, *rows = csv.reader(io.StringIO(done.stdout.decode(), newline=""))
+    assert (tuple(columns), len(rows)) == (load_queries()[path.stem].columns, len(expected))
     assert [
-        {column: as_psql_wrote(row[column], text) for column, text in found.items()}
+        {column: as_psql_wrote(row[column], text) for column, text in zip(columns, found, strict=True)}
         for found, row in zip(rows, expected, strict=True)
     ] == expected
 
