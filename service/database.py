@@ -1,11 +1,13 @@
 """Connections to PostgreSQL: the pool and the socket."""
 
+import fcntl
 import logging
 import math
 import os
 import select
 import socket
 import struct
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -126,19 +128,20 @@ class Connection:
             waits += 1
             # Asking the kernel costs microseconds, and a small result takes few waits.
             if waits == 8:
-                most = self._received() + MAX_RESULT
-            elif waits > 8 and self._received() > most:
+                most = self._bytes_read() + MAX_RESULT
+            elif waits > 8 and self._bytes_read() > most:
                 self.close()
                 log.warning("a result larger than %d bytes", MAX_RESULT)
                 raise AnswerTooLarge
 
-    def _received(self) -> int:
-        """Return how many bytes the kernel has received on this connection; on a Unix socket it counts none."""
+    def _bytes_read(self) -> int:
+        """Return how many bytes libpq has read from the socket; 0 for a Unix socket, which does not count them."""
         sock = socket.socket(fileno=self._raw.fileno())
         try:
             # struct tcp_info, tcpi_bytes_received
             (received,) = struct.unpack_from("Q", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136), 128)
-            return int(received)
+            (unread,) = struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))
+            return int(received - unread)
         except OSError:
             return 0
         finally:
