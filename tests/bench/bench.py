@@ -94,6 +94,12 @@ def latency(_: PostgresServer, database: Database) -> None:
     paths["days monthly"] = api("days", "monthly")
     paths["drill-down all, 100 rows"] = api("events", "all", account_id=ACCOUNT, limit=100)
     paths["days all, one account"] = api("days", "all", account_id=ACCOUNT)
+    paths["rollup monthly, 100 rows, compared"] = api("rollup", "monthly", limit=100, compare="previous")
+    paths["rollup monthly, 100 rows, search"] = api("rollup", "monthly", limit=100, q="account 77")
+    paths["changes monthly, 100 rows"] = api("changes", "monthly", limit=100)
+    paths["breakdown monthly by model"] = api("breakdown", "monthly", by="model")
+    paths["breakdown monthly by model, compared"] = api("breakdown", "monthly", by="model", compare="previous")
+    paths["breakdown all by model, one account"] = api("breakdown", "all", by="model", account_id=ACCOUNT)
     say(
         "## One request at a time",
         "Medians in milliseconds, in parentheses the 95th percentile. *psql*: the statements that the service sends, "

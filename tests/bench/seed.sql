@@ -25,13 +25,15 @@ FROM generate_series(1, :accounts) AS n
 CROSS JOIN generate_series(1, 2) AS k;
 
 -- In order of time, as an append-only table is filled. Account and credits are hashes of the event's number.
-INSERT INTO public.usage_events (id, account_id, created_at, credits_deducted_cents)
+INSERT INTO public.usage_events (id, account_id, provider, model_id, created_at, credits_deducted_cents)
 SELECT
     'evt_' || n AS id,
     -- Zipf's law, approximately: the share of the k-th account is in proportion to 1 / k.
     pg_temp.account(floor(exp(
         (hashint8extended(n, 8) & 9007199254740991) / 9007199254740992.0::float8 * ln(:accounts + 1)
     ))::integer) AS account_id,
+    'provider ' || n % 5 AS provider,
+    'model ' || n % 40 AS model_id,
     now() - make_interval(secs => (:events - n) * 86400.0 * :days / :events) AS created_at,
     1 + abs(hashint8extended(n, 9) % 200) AS credits_deducted_cents
 FROM generate_series(1::bigint, :events) AS n;
