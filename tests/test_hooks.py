@@ -4,7 +4,7 @@ import http.client
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -48,21 +48,10 @@ def app(settings: Settings) -> Flask:
 
 
 @pytest.fixture
-def lines() -> Iterator[list[str]]:
-    """The lines of the access log."""
-    written: list[str] = []
-
-    class Keeper(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            written.append(record.getMessage())
-
-    keeper, logger = Keeper(), logging.getLogger("service.access")
-    level = logger.level
-    logger.addHandler(keeper)
-    logger.setLevel(logging.INFO)
-    yield written
-    logger.removeHandler(keeper)
-    logger.setLevel(level)
+def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Return the lines of the access log, when called."""
+    caplog.set_level(logging.INFO, "service.access")
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "service.access"]
 
 
 @pytest.mark.parametrize(("method", "path", "headers", "status"), ANSWERS)
@@ -93,7 +82,7 @@ def test_every_answer_has_the_same_headers(
 def test_every_answer_has_one_line_in_the_access_log(
     client: FlaskClient,
     tables: Tables,
-    lines: list[str],
+    lines: Callable[[], list[str]],
     method: str,
     path: str,
     headers: dict[str, str],
@@ -101,7 +90,7 @@ def test_every_answer_has_one_line_in_the_access_log(
 ) -> None:
     before = datetime.now(UTC)
     client.open(path, method=method, headers=headers | {"X-Request-Id": "mine"})
-    (line,) = map(json.loads, lines)
+    (line,) = map(json.loads, lines())
     assert list(line) == [
         "time", "request_id", "method", "path", "status", "total_ms", "database_ms", "caller", "rows"
     ]  # fmt: skip
@@ -115,19 +104,21 @@ def test_every_answer_has_one_line_in_the_access_log(
     assert line["rows"] == (0 if path == ROLLUP and status == 200 and headers else None)
 
 
-def test_rows_is_the_number_of_rows_of_the_page(admin: FlaskClient, tables: Tables, lines: list[str]) -> None:
+def test_rows_is_the_number_of_rows_of_the_page(
+    admin: FlaskClient, tables: Tables, lines: Callable[[], list[str]]
+) -> None:
     tables.event(ADMIN, 1, "2026-11-22 00:00:00+00")
     tables.account(NOVA)
     tables.event(NOVA, 1, "2026-11-22 00:00:00+00")
     for path in (f"{ROLLUP}?period=all", f"{ROLLUP}?period=all&limit=1"):
         assert admin.get(path).status_code == 200
-    assert [json.loads(line)["rows"] for line in lines] == [2, 1]
-    assert all(json.loads(line)["database_ms"] > 0 for line in lines)
+    assert [json.loads(line)["rows"] for line in lines()] == [2, 1]
+    assert all(json.loads(line)["database_ms"] > 0 for line in lines())
 
 
-def test_no_path_ends_the_line_or_leaves_ascii(client: FlaskClient, lines: list[str]) -> None:
+def test_no_path_ends_the_line_or_leaves_ascii(client: FlaskClient, lines: Callable[[], list[str]]) -> None:
     client.get('/a%0Ab%22%C3%A9%E2%80%A8%FF{"status": 200}')
-    (line,) = lines
+    (line,) = lines()
     assert line.isascii()
     assert "\n" not in line
     assert json.loads(line)["path"].startswith('/a\nb"é')

@@ -14,6 +14,7 @@ import psycopg2
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from psycopg2.extras import DictCursor
 
 from conftest import ADMIN, DATABASE, ORGANIZATION, READER_PASSWORD, SECRET, Tables, admin_client
 from live import eventually
@@ -81,13 +82,9 @@ class PgBouncer:
         """Return the local port of each of its connections to PostgreSQL, from SHOW SERVERS."""
         with closing(psycopg2.connect(self.url("pgbouncer"))) as raw:
             raw.autocommit = True
-            with raw.cursor() as cursor:
+            with raw.cursor(cursor_factory=DictCursor) as cursor:
                 cursor.execute("SHOW SERVERS")
-                return {dict(zip(names(cursor), row, strict=True))["local_port"] for row in cursor.fetchall()}
-
-
-def names(cursor: psycopg2.extensions.cursor) -> list[str]:
-    return [column.name for column in cursor.description or ()]
+                return {row["local_port"] for row in cursor.fetchall()}
 
 
 @pytest.fixture(scope="module")
@@ -134,15 +131,14 @@ def answer(client: FlaskClient, request: tuple[str, str]) -> tuple[int, str]:
 def test_the_answers_are_those_without_a_pooler(
     admin: FlaskClient, pooler: PgBouncer, pooled_app: Flask, spenders: Tables
 ) -> None:
-    expected = [answer(admin, request) for request in REQUESTS]
-    assert {status for status, _ in expected} == {200}
+    expected = {request: answer(admin, request) for request in REQUESTS}
+    assert {status for status, _ in expected.values()} == {200}
 
-    def ask(number: int) -> list[tuple[int, str]]:
+    def ask(number: int) -> dict[tuple[str, str], tuple[int, str]]:
         client = admin_client(pooled_app)
         # Each thread begins with another request, so that transactions of every kind share a connection.
         first = number % len(REQUESTS)
-        answers = [answer(client, request) for request in REQUESTS[first:] + REQUESTS[:first]]
-        return answers[-first:] + answers[:-first] if first else answers
+        return {request: answer(client, request) for request in REQUESTS[first:] + REQUESTS[:first]}
 
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(ask, range(16))) == [expected] * 16
