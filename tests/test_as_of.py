@@ -1,9 +1,4 @@
-"""`as_of`: the answer at an instant, and the same pages of it while events are added."""
-
-import threading
-from datetime import UTC, datetime, timedelta
-from typing import Any
-from uuid import uuid4
+"""`as_of`: the answer at an instant."""
 
 import pytest
 from flask.testing import FlaskClient
@@ -11,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import DAYS, EVENTS, NOVA, ROLLUP, Tables, answered
-from model import MICROSECOND, PERIODS, Content, contents, days_body, events_body, instants_around, law, rollup_body
+from model import PERIODS, Content, contents, days_body, events_body, instants_around, law, rollup_body
 
 
 @pytest.fixture
@@ -117,55 +112,3 @@ def test_the_body_at_an_instant_equals_that_of_the_model(
         assert answered(admin, EVENTS, account_id=account, period=period, as_of=as_of.isoformat()) == events_body(
             content, account, period, 100, 1, as_of
         )
-
-
-@law
-@given(content=contents())
-def test_adjacent_windows_add_up(admin: FlaskClient, tables: Tables, content: Content) -> None:
-    """Four weeks and two days that follow each other are the 30 days before midnight."""
-    content.store(tables)
-    midnight = content.now.replace(hour=0, minute=0, second=0, microsecond=0)
-    parts = [("weekly", midnight - timedelta(weeks=step)) for step in range(4)]
-    parts += [("daily", midnight - timedelta(days=28 + step)) for step in range(2)]
-
-    def total(period: str, as_of: datetime) -> int:
-        body = answered(admin, ROLLUP, period=period, as_of=as_of.isoformat(), limit=500)
-        return sum(row["total_credits_deducted_cents"] for row in body["rows"])
-
-    assert sum(total(*part) for part in parts) == total("monthly", midnight)
-
-
-def test_the_pages_at_an_instant_are_complete_while_events_are_added(
-    admin: FlaskClient, tables: Tables, owner_url: str
-) -> None:
-    """A writer commits events at the instant and after it while the pages are fetched."""
-    accounts = [uuid4() for _ in range(60)]
-    for number, account in enumerate(accounts):
-        tables.account(account)
-        tables.event(account, number, datetime.now(UTC) - timedelta(minutes=5))
-    instant = admin.get(ROLLUP).headers["As-Of"]
-    writer, done, written = Tables(owner_url), threading.Event(), threading.Event()
-
-    def write() -> None:
-        while not done.is_set():
-            # These would reverse the order of the accounts.
-            writer.event(accounts[0], 1_000_000, instant)
-            writer.event(accounts[1], 1_000_000, datetime.fromisoformat(instant) + MICROSECOND)
-            written.set()
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        pages = []
-        for page in range(1, 11):
-            assert written.wait(60)
-            written.clear()
-            pages.append(answered(admin, ROLLUP, as_of=instant, limit=6, page=page))
-    finally:
-        done.set()
-        thread.join()
-        writer.connection.close()
-    rows: list[dict[str, Any]] = [row for page in pages for row in page["rows"]]
-    assert [row["account_id"] for row in rows] == [str(account) for account in reversed(accounts)]
-    assert {page["total_count"] for page in pages} == {60}
-    assert sum(row["total_credits_deducted_cents"] for row in rows) == sum(range(60))

@@ -75,10 +75,12 @@ def test_links_keep_every_parameter_pin_the_instant_and_trust_no_host(admin: Fla
     )
 
 
-def test_following_the_links_is_the_whole_once(admin: FlaskClient, five: Tables) -> None:
+def test_following_the_links_is_the_whole_once_while_events_are_added(admin: FlaskClient, five: Tables) -> None:
     response = admin.get(ROLLUP, query_string="limit=2")
     rows = response.get_json()["rows"]
     while "next" in links(response):
+        # At the instant of the first page: this event would put the last account first.
+        five.event(UUID(int=1), 100, response.headers["As-Of"])
         response = admin.get(links(response)["next"])
         rows += response.get_json()["rows"]
     assert [row["account_name"] for row in rows] == [f"Account {number}" for number in (5, 4, 3, 2, 1)]
