@@ -25,7 +25,7 @@ from conftest import (
     admin_client,
     create_database,
     key_hash,
-)
+)  # fmt: skip
 from live import KEY, Answer, Gunicorn, backends, eventually
 from service import create_app
 from service.budget import Budget
@@ -38,8 +38,8 @@ from service.snapshot import Row
 TEMPLATE, NAME = "owned_template", "owned"
 # `make soak` asks more.
 ANSWERS = int(os.environ.get("OWNER_ANSWERS", "800"))
+ALL_TIME = f"{ROLLUP}?period=all"
 ALL = {"since": "-infinity", "until": "infinity", "limit": 100, "offset": 0}
-CHANGED = {"status": "error", "error": "The database was changed while it was read; try again shortly."}
 NOT_READY = {"status": "error", "error": "The database does not let this service read what it needs."}
 READ_EVENTS = """
     ALTER TABLE public.usage_events ENABLE ROW LEVEL SECURITY;
@@ -58,6 +58,7 @@ REPLACE_COLUMN = """
     ALTER TABLE public.usage_events RENAME COLUMN n TO credits_deducted_cents;
     GRANT SELECT (credits_deducted_cents) ON public.usage_events TO credits_reader;
 """
+REWRITE = "ADD c uuid DEFAULT gen_random_uuid()"
 RECREATE_EVENTS = f"""
     ALTER TABLE public.usage_events RENAME TO retired;
     CREATE TABLE public.usage_events (LIKE public.retired INCLUDING ALL);
@@ -73,6 +74,61 @@ PARTITION_EVENTS = f"""
     DROP TABLE public.retired;
     {READ_EVENTS}
 """
+
+
+# A change after which the service is not ready, what undoes it, the checks that fail, and what the log says.
+HIDING = [
+    *(
+        (
+            f"DROP POLICY credits_reader ON public.{table}",
+            f"CREATE POLICY credits_reader ON public.{table} FOR SELECT TO credits_reader USING (true)",
+            "policies",
+            f"table {table}: columns readable, policy absent",
+        )
+        for table in ("accounts", "account_api_keys", "account_organization_ids", "account_emails", "usage_events")
+    ),
+    (
+        "REVOKE SELECT (key_hash) ON public.account_api_keys FROM credits_reader",
+        "GRANT SELECT (key_hash) ON public.account_api_keys TO credits_reader",
+        "privileges",
+        "table account_api_keys: columns not readable, policy present",
+    ),
+    (
+        "ALTER TABLE public.usage_events RENAME credits_deducted_cents TO credits_deducted",
+        "ALTER TABLE public.usage_events RENAME credits_deducted TO credits_deducted_cents",
+        "privileges",
+        "if usage_events has credits_deducted instead of credits_deducted_cents: make adapt"
+        " CREDITS_COLUMN=credits_deducted",
+    ),
+    (
+        "ALTER TABLE public.accounts RENAME TO elsewhere",
+        "ALTER TABLE public.elsewhere RENAME TO accounts",
+        "privileges, policies",
+        "table accounts: absent",
+    ),
+    (
+        "REVOKE USAGE ON SCHEMA public FROM public, credits_reader",
+        "GRANT USAGE ON SCHEMA public TO public, credits_reader",
+        "privileges",
+        "table usage_events: columns not readable, policy present",
+    ),
+    (
+        "ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE numeric(20, 2),"
+        " ALTER created_at TYPE timestamp, ALTER input_tokens TYPE smallint",
+        "ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE integer,"
+        " ALTER created_at TYPE timestamptz, ALTER input_tokens TYPE bigint",
+        "privileges",
+        "table usage_events: wrong type: created_at timestamp without time zone,"
+        " credits_deducted_cents numeric(20,2), input_tokens smallint",
+    ),
+    (
+        "ALTER TABLE public.account_emails DROP CONSTRAINT IF EXISTS account_emails_account_id_fkey,"
+        " ALTER account_id TYPE text",
+        "ALTER TABLE public.account_emails ALTER account_id TYPE uuid USING account_id::uuid",
+        "privileges",
+        "table account_emails: wrong type: account_id text",
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -127,16 +183,16 @@ def read_during(app: Flask, owner: Tables, change: str = "") -> list[Row]:
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param("ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE integer", id="column type"),
         pytest.param(RELOAD_EVENTS, id="truncated and loaded again"),
-        pytest.param(RECREATE_EVENTS, id="renamed and created again"),
         pytest.param(REPLACE_COLUMN, id="column replaced by another of its name"),
-        pytest.param("ALTER TABLE public.accounts ADD COLUMN n uuid DEFAULT gen_random_uuid()", id="table rewritten"),
-        pytest.param("DROP POLICY credits_reader ON public.usage_events", id="policy dropped"),
         pytest.param(
             "ALTER POLICY credits_reader ON public.usage_events USING (false);"
             "ALTER POLICY credits_reader ON public.usage_events USING (true)",
             id="policy altered and altered back",
+        ),
+        pytest.param(
+            "REVOKE USAGE ON SCHEMA public FROM public; GRANT USAGE ON SCHEMA public TO public",
+            id="schema revoked and granted again",
         ),
         pytest.param("GRANT pg_monitor TO credits_reader", id="membership"),
         pytest.param("ALTER ROLE credits_reader BYPASSRLS", id="role"),
@@ -173,72 +229,25 @@ def test_maintenance_and_writers_are_no_change(app: Flask, owner: Tables) -> Non
         assert len(read_during(app, owner, statement)) == 1
 
 
-@pytest.mark.parametrize(
-    ("change", "undo", "logged"),
-    [
-        *(
-            pytest.param(
-                f"DROP POLICY credits_reader ON public.{table}",
-                f"CREATE POLICY credits_reader ON public.{table} FOR SELECT TO credits_reader USING (true)",
-                f"table {table}: columns readable, policy absent",
-                id=f"policy of {table}",
-            )
-            for table in ("accounts", "account_api_keys", "account_organization_ids", "usage_events")
-        ),
-        pytest.param(
-            "REVOKE SELECT (name) ON public.accounts FROM credits_reader",
-            "GRANT SELECT (name) ON public.accounts TO credits_reader",
-            "table accounts: columns not readable, policy present",
-            id="privilege",
-        ),
-        pytest.param(
-            "ALTER TABLE public.usage_events RENAME COLUMN credits_deducted_cents TO credits_deducted",
-            "ALTER TABLE public.usage_events RENAME COLUMN credits_deducted TO credits_deducted_cents",
-            "if usage_events has credits_deducted instead of credits_deducted_cents: make adapt"
-            " CREDITS_COLUMN=credits_deducted",
-            id="column",
-        ),
-        pytest.param(
-            "ALTER TABLE public.usage_events RENAME TO elsewhere",
-            "ALTER TABLE public.elsewhere RENAME TO usage_events",
-            "table usage_events: absent",
-            id="table",
-        ),
-        pytest.param(
-            "REVOKE USAGE ON SCHEMA public FROM public, credits_reader",
-            "GRANT USAGE ON SCHEMA public TO public, credits_reader",
-            "table usage_events: columns not readable, policy present",
-            id="schema",
-        ),
-        pytest.param(
-            "ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE numeric(20, 2),"
-            " ALTER created_at TYPE timestamp, ALTER input_tokens TYPE smallint",
-            "ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE integer,"
-            " ALTER created_at TYPE timestamptz, ALTER input_tokens TYPE bigint",
-            "table usage_events: wrong type: created_at timestamp without time zone,"
-            " credits_deducted_cents numeric(20,2), input_tokens smallint",
-            id="type",
-        ),
-        pytest.param(
-            "ALTER TABLE public.account_emails DROP CONSTRAINT account_emails_account_id_fkey,"
-            " ALTER account_id TYPE text",
-            "ALTER TABLE public.account_emails ALTER account_id TYPE uuid USING account_id::uuid",
-            "table account_emails: wrong type: account_id text",
-            id="type of an id",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("change", "undo", "checks", "logged"), HIDING, ids=[log for *_, log in HIDING])
 def test_what_can_no_longer_be_read_is_a_503_that_the_log_explains(
-    admin: FlaskClient, owner: Tables, change: str, undo: str, logged: str, caplog: pytest.LogCaptureFixture
+    admin: FlaskClient,
+    owner: Tables,
+    change: str,
+    undo: str,
+    checks: str,
+    logged: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    path = f"{ROLLUP}?period=all"
-    expected = admin.get(path).get_json()
+    expected = admin.get(ALL_TIME).get_json()
     owner.execute(change)
-    refused = admin.get(path)
+    refused, ready = admin.get(ALL_TIME), admin.get("/health/ready")
     assert (refused.status_code, refused.get_json()) == (503, NOT_READY)
+    assert (ready.status_code, ready.get_json()["error"]) == (503, f"Not ready: {checks}.")
     assert logged in caplog.text
     owner.execute(undo)
-    assert admin.get(path).get_json() == expected
+    assert admin.get(ALL_TIME).get_json() == expected
+    assert admin.get("/health/ready").status_code == 200
 
 
 @pytest.mark.parametrize("setting", ["row_security = off", "TimeZone = 'Asia/Kolkata'"])
@@ -256,20 +265,16 @@ def test_a_setting_of_the_role_has_no_effect(admin: FlaskClient, owner: Tables, 
 @pytest.mark.parametrize(
     ("change", "path", "accept"),
     [
-        pytest.param(REPLACE_COLUMN, ROLLUP, "*/*", id="rollup"),
-        pytest.param(RELOAD_EVENTS, ROLLUP, "text/csv", id="csv"),
-        pytest.param(RELOAD_EVENTS, f"{EVENTS}?account_id={NOVA}&period=all", "*/*", id="events"),
+        pytest.param(REPLACE_COLUMN, ALL_TIME, "*/*", id="rollup"),
+        pytest.param(RELOAD_EVENTS, ALL_TIME, "text/csv", id="csv"),
         pytest.param(RECREATE_EVENTS, f"{DAYS}?period=all&as_of=2026-11-24T00:00:00Z", "*/*", id="days"),
-        *(
-            pytest.param(f"ALTER TABLE public.{table} ADD c uuid DEFAULT gen_random_uuid()", ROLLUP, "*/*", id=table)
-            for table in ("account_emails", "accounts", "account_api_keys", "account_organization_ids")
-        ),
+        pytest.param(f"ALTER TABLE public.accounts {REWRITE}", ALL_TIME, "*/*", id="names"),
+        pytest.param(f"ALTER TABLE public.account_api_keys {REWRITE}", ALL_TIME, "*/*", id="key"),
     ],
 )
 def test_a_request_that_waits_for_a_rewrite_reads_again(
     admin: FlaskClient, owner: Tables, change: str, path: str, accept: str
 ) -> None:
-    path += "" if "?" in path else "?period=all"
     expected = admin.get(path, headers={"Accept": accept})
     assert expected.status_code == 200
     owner.execute(f"BEGIN; {change}")
@@ -281,54 +286,50 @@ def test_a_request_that_waits_for_a_rewrite_reads_again(
     assert (answer.status_code, answer.data) == (200, expected.data)
 
 
-def test_a_lost_node_of_a_cluster_is_a_503_and_not_ready(admin: FlaskClient, owner: Tables) -> None:
-    """A policy raises the error that Citus raises."""
+@pytest.mark.parametrize(
+    "sqlstate", [pytest.param("40001", id="cancelled by a standby"), pytest.param("08006", id="lost node of Citus")]
+)
+def test_a_failure_of_the_server_is_retried_once_on_a_new_connection(
+    admin: FlaskClient, owner: Tables, sqlstate: str
+) -> None:
+    """A policy raises the error on the connections that a table names."""
     owner.execute(
-        "CREATE FUNCTION public.lost() RETURNS boolean LANGUAGE plpgsql AS"
-        " $$ BEGIN RAISE EXCEPTION 'connection to the remote node failed' USING ERRCODE = '08006'; END $$;"
-        "ALTER POLICY credits_reader ON public.usage_events USING (public.lost())"
+        "CREATE TABLE public.failing AS SELECT 0 AS pid;"
+        "CREATE FUNCTION public.works() RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN"
+        "    IF EXISTS (SELECT FROM public.failing WHERE pid IN (pg_backend_pid(), -1)) THEN"
+        f"        RAISE 'failed' USING ERRCODE = '{sqlstate}';"
+        "    END IF; RETURN true;"
+        "END $$;"
+        "ALTER POLICY credits_reader ON public.usage_events USING (public.works())"
     )
-    answer, ready = admin.get(f"{ROLLUP}?period=all"), admin.get("/health/ready")
+    expected = admin.get(ALL_TIME).get_json()
+    (first,) = backends(owner)
+    owner.execute("INSERT INTO public.failing VALUES (%s)", (first,))
+    assert admin.get(ALL_TIME).get_json() == expected
+    eventually(lambda: first not in backends(owner), "the connection to be closed")
+    owner.execute("INSERT INTO public.failing VALUES (-1)")
+    answer, ready = admin.get(ALL_TIME), admin.get("/health/ready")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
     assert (ready.status_code, ready.get_json()["checks"]["database"]) == (503, "failed")
 
 
-# Each leaves the content as it was. A tuple is several transactions, between which the service is not ready.
+# Each leaves the content as it was. A tuple is several transactions, between which the service may not be ready.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    *((change, undo) for change, undo, *_ in HIDING),
+    *(
+        (f"ALTER TABLE public.{table} {REWRITE}", f"ALTER TABLE public.{table} DROP c")
+        for table in ("account_api_keys", "account_emails")
+    ),
     ("ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE integer",),
     ("ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE bigint",),
     (RELOAD_EVENTS,),
     (RECREATE_EVENTS,),
     (REPLACE_COLUMN,),
-    (
-        "ALTER TABLE public.account_api_keys ADD c uuid DEFAULT gen_random_uuid()",
-        "ALTER TABLE public.account_api_keys DROP c",
-    ),
-    (
-        "ALTER TABLE public.account_emails ADD c uuid DEFAULT gen_random_uuid()",
-        "ALTER TABLE public.account_emails DROP c",
-    ),
-    ("ALTER TABLE public.accounts RENAME TO elsewhere", "ALTER TABLE public.elsewhere RENAME TO accounts"),
-    (
-        "ALTER TABLE public.usage_events RENAME credits_deducted_cents TO n",
-        "ALTER TABLE public.usage_events RENAME n TO credits_deducted_cents",
-    ),
-    (
-        "REVOKE SELECT (key_hash) ON public.account_api_keys FROM credits_reader",
-        "GRANT SELECT (key_hash) ON public.account_api_keys TO credits_reader",
-    ),
-    *(
-        (
-            f"DROP POLICY credits_reader ON public.{table}",
-            f"CREATE POLICY credits_reader ON public.{table} FOR SELECT TO credits_reader USING (true)",
-        )
-        for table in ("accounts", "account_api_keys", "account_organization_ids", "account_emails", "usage_events")
-    ),
     ("VACUUM FULL public.usage_events",),
 )
 PATHS = (
-    f"{ROLLUP}?period=all",
-    f"{ROLLUP}?period=all&as_of=2026-11-23T00:00:00Z&limit=1",
+    ALL_TIME,
+    f"{ALL_TIME}&as_of=2026-11-23T00:00:00Z&limit=1",
     f"{EVENTS}?account_id={NOVA}&period=all",
     f"{DAYS}?period=all&as_of=2026-11-24T00:00:00Z",
 )

@@ -44,9 +44,9 @@ SELECT
             FROM pg_catalog.pg_inherits
             WHERE (SELECT bool_or(relation.relhassubclass) FROM relation)
         ),
-        -- memberships of roles, and the rights of this one beside its grants
+        -- memberships of roles, the rights in the schema, and whether policies apply to this role
         ARRAY(SELECT xmin FROM pg_catalog.pg_auth_members),
-        has_schema_privilege(to_regnamespace('public'), 'USAGE'),
+        (SELECT xmin FROM pg_catalog.pg_namespace WHERE nspname = 'public'),
         (SELECT bool_or(row_security_active(relation.oid)) FROM relation)
     ) AS fingerprint,
     pg_is_in_recovery() AS is_standby;
