@@ -8,8 +8,9 @@ from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
-from conftest import NOVA, READER_PASSWORD, ROLLUP, SECRET, SQL, Tables, admin_client, answered, create_database
+from conftest import READER_PASSWORD, ROLLUP, SECRET, SQL, Tables, admin_client, create_database
 from live import eventually
 from service import create_app
 from service.config import Settings
@@ -46,36 +47,8 @@ def wait_for_replay(owner: Tables, replica: Tables) -> None:
     eventually(lambda: replica.execute(replayed, (written,)) == [(True,)], "the standby to replay everything")
 
 
-def admin_of(standby: PostgresServer, source: str = "events") -> FlaskClient:
-    """Return a client of a service on the standby."""
-    url = standby.url(NAME, user="credits_reader", password=READER_PASSWORD)
-    return admin_client(create_app(Settings(database_url=url, api_key_secret=SECRET, spend_source=source)))
-
-
-@pytest.mark.parametrize("source", ["events", "sums"])
-def test_a_standby_answers_what_the_primary_has_committed(
-    servers: tuple[PostgresServer, PostgresServer], source: str
-) -> None:
-    primary, standby = servers
-    owner = Tables(primary.url(NAME))
-    owner.empty()
-    owner.seed_admin()
-    owner.account(NOVA)
-    owner.event(NOVA, 7, "2024-11-20 00:00:00+00")
-    owner.execute("SELECT public.usage_sums_refresh(since => '-infinity')")
-    owner.event(NOVA, 5, owner.execute("SELECT pg_catalog.now()")[0][0])
-    replica = Tables(standby.url(NAME))
-    wait_for_replay(owner, replica)
-    admin = admin_of(standby, source)
-    assert admin.get("/health/ready").status_code == 200
-    (row,) = answered(admin, ROLLUP, period="all")["rows"]
-    assert (row["account_id"], row["total_credits_deducted_cents"], row["event_count"]) == (str(NOVA), 12, 2)
-    for tables in (owner, replica):
-        tables.connection.close()
-
-
 @pytest.fixture
-def lagging(servers: tuple[PostgresServer, PostgresServer]) -> Iterator[tuple[Tables, Tables]]:
+def pair(servers: tuple[PostgresServer, PostgresServer]) -> Iterator[tuple[Tables, Tables]]:
     """The owner of the primary, with three accounts of 1 to 3 credits, and of a standby that has replayed them."""
     owner, replica = (Tables(server.url(NAME)) for server in servers)
     owner.empty()
@@ -84,37 +57,61 @@ def lagging(servers: tuple[PostgresServer, PostgresServer]) -> Iterator[tuple[Ta
         owner.account(UUID(int=number))
         owner.event(UUID(int=number), number, "2024-11-20 00:00:00+00")
     wait_for_replay(owner, replica)
-    replica.execute("SELECT pg_wal_replay_pause()")
-    eventually(lambda: replica.execute("SELECT pg_get_wal_replay_pause_state()") == [("paused",)], "replay to pause")
     yield owner, replica
-    replica.execute("SELECT pg_wal_replay_resume()")
     for tables in (owner, replica):
         tables.connection.close()
 
 
-def test_the_pages_of_a_walk_agree_while_a_standby_catches_up(
-    servers: tuple[PostgresServer, PostgresServer], lagging: tuple[Tables, Tables]
+@pytest.fixture
+def admin(servers: tuple[PostgresServer, PostgresServer]) -> FlaskClient:
+    """A client of a service on the standby."""
+    return admin_of(servers[1])
+
+
+def admin_of(standby: PostgresServer, source: str = "events") -> FlaskClient:
+    url = standby.url(NAME, user="credits_reader", password=READER_PASSWORD)
+    return admin_client(create_app(Settings(database_url=url, api_key_secret=SECRET, spend_source=source)))
+
+
+def credits(answer: TestResponse) -> list[int]:
+    return [row["total_credits_deducted_cents"] for row in answer.get_json()["rows"]]
+
+
+def test_a_standby_answers_what_the_primary_has_committed(
+    servers: tuple[PostgresServer, PostgresServer], pair: tuple[Tables, Tables]
 ) -> None:
-    owner, replica = lagging
-    admin = admin_of(servers[1])
+    owner, replica = pair
+    owner.execute("SELECT public.usage_sums_refresh(since => '-infinity')")
     owner.execute("INSERT INTO public.usage_events (account_id, credits_deducted_cents) VALUES (%s, 9)", (UUID(int=1),))
-    first = admin.get(f"{ROLLUP}?period=all&limit=2")
-    replica.execute("SELECT pg_wal_replay_resume()")
+    wait_for_replay(owner, replica)
+    for source in ("events", "sums"):
+        admin = admin_of(servers[1], source)
+        assert admin.get("/health/ready").status_code == 200
+        assert credits(admin.get(f"{ROLLUP}?period=all")) == [10, 3, 2]
+
+
+def test_the_pages_of_a_walk_agree_while_a_standby_catches_up(admin: FlaskClient, pair: tuple[Tables, Tables]) -> None:
+    owner, replica = pair
+    replica.execute("SELECT pg_wal_replay_pause()")
+    eventually(lambda: replica.execute("SELECT pg_get_wal_replay_pause_state()") == [("paused",)], "replay to pause")
+    try:
+        owner.event(UUID(int=1), 9, owner.execute("SELECT pg_catalog.now()")[0][0])
+        first = admin.get(f"{ROLLUP}?period=all&limit=2")
+    finally:
+        replica.execute("SELECT pg_wal_replay_resume()")
     wait_for_replay(owner, replica)
     second = admin.get(f"{ROLLUP}?period=all&limit=2&page=2&as_of={first.headers['As-Of']}")
-    rows = first.get_json()["rows"] + second.get_json()["rows"]
-    assert [row["total_credits_deducted_cents"] for row in rows] == [3, 2, 1]
+    assert credits(first) + credits(second) == [3, 2, 1]
 
 
 def test_a_window_that_a_standby_has_not_reached_has_no_instant(
-    servers: tuple[PostgresServer, PostgresServer], lagging: tuple[Tables, Tables]
+    admin: FlaskClient, pair: tuple[Tables, Tables]
 ) -> None:
-    owner, replica = lagging
-    replica.execute("SELECT pg_wal_replay_resume()")
+    owner, replica = pair
     # Transactions of today, asked for tomorrow.
     owner.execute("INSERT INTO clock.fixed SELECT pg_catalog.now() + interval '1 day'")
     wait_for_replay(owner, replica)
-    response = admin_of(servers[1]).get(f"{ROLLUP}?period=daily")
+    response = admin.get(f"{ROLLUP}?period=daily")
     assert response.status_code == 200
     assert ("As-Of" in response.headers, links(response).keys()) == (False, {"describedby"})
     assert "Window-Start" in response.headers
