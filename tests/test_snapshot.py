@@ -23,22 +23,6 @@ def database(settings: Settings) -> Database:
     return Database(settings)
 
 
-def test_rows_and_total_are_of_one_moment(database: Database, tables: Tables) -> None:
-    """Another connection commits between the two queries of one request."""
-
-    def work(snapshot: Snapshot) -> tuple[int, int]:
-        snapshot.rows("caller", key_hash=key_hash(ADMIN_KEY), organization_id=str(NOVA))
-        tables.account(NOVA)
-        tables.event(NOVA, 1, "2026-11-22 00:00:00+00")
-        rows = snapshot.rows("credits_rollup", **ALL, limit=100, offset=0)
-        tables.event(UUID("aaaaaaaa-0000-4000-8000-000000000001"), 1, "2026-11-22 00:00:00+00")
-        (count,) = snapshot.rows("credits_rollup_count", **ALL)
-        return len(rows), count["total_count"]
-
-    assert in_snapshot(database, work) == (0, 0)
-    assert in_snapshot(database, lambda snapshot: snapshot.rows("credits_rollup_count", **ALL)) == [{"total_count": 2}]
-
-
 def test_the_instant_of_a_request_is_not_before_an_event_that_it_reads(database: Database, tables: Tables) -> None:
     """An event is committed after BEGIN and before the snapshot is taken by the first query."""
     tables.account(NOVA)
