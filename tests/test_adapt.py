@@ -58,8 +58,6 @@ def results(server: PostgresServer, name: str, sql: Path, examples: str) -> dict
                 queries = load_queries(sql / "queries", source)
                 for query in [queries[name] for name in queries if name not in ("caller", "fingerprint")]:
                     cursor.execute(query.text, {parameter: str(ARGUMENTS[parameter]) for parameter in query.parameters})
-                    assert cursor.description
-                    assert tuple(column.name for column in cursor.description) == query.columns
                     found[f"{source} {query.name}"] = cursor.fetchall()
         del found["sums_refresh"]
         return found
@@ -85,7 +83,7 @@ def test_adapted_files_give_the_same_results_and_can_be_adapted_back(server: Pos
     assert {path: path.read_text() for path in shipped} == shipped
 
 
-@pytest.mark.parametrize("name", ["", "credits", "credits_deducted; DROP TABLE"])
+@pytest.mark.parametrize("name", ["", "credits_deducted; DROP TABLE"])
 def test_another_name_is_refused(tmp_path: Path, name: str) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     done = adapt(tmp_path, name)
