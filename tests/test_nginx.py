@@ -25,6 +25,7 @@ from service.embedded.postgres import free_port
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
+UNIT = ROOT / "deploy" / "admin-credits.service"
 # Together more than the buffers of the sockets between service and client hold.
 EVENTS = 16_000
 RESTARTS = int(os.environ.get("RESTARTS", "3"))
@@ -126,31 +127,20 @@ def connected(service: Gunicorn) -> int:
 
 
 @needs_nginx
-@pytest.mark.parametrize(
-    ("path", "headers"),
-    [
-        pytest.param(ROLLUP_ALL, KEY, id="success"),
-        pytest.param(ROLLUP_ALL, {"Authorization": f"Bearer {ADMIN_KEY}"}, id="bearer"),
-        pytest.param(ROLLUP_ALL, {}, id="no key"),
-        pytest.param(f"{ROLLUP_ALL}&limit=0", KEY, id="bad parameter"),
-        pytest.param("/nowhere", {}, id="no such path"),
-        pytest.param("/health/ready", {}, id="ready, allowed from this machine"),
-    ],
-)
-def test_an_answer_passes_unchanged(
-    nginx: Nginx, service: Gunicorn, tables: Tables, path: str, headers: dict[str, str]
-) -> None:
-    headers = {**headers, "X-Request-Id": "mine"}
-    direct, proxied = service.get(path, headers), nginx.get(path, headers)
-    for own in ("date", "server", "connection", "server-timing", "as-of", "etag", "link"):
-        assert (own in direct.headers) == (own in proxied.headers)
-        direct.headers.pop(own, None)
-        proxied.headers.pop(own, None)
-    assert proxied == direct
-
-
-@needs_nginx
-def test_the_metrics_are_served_to_this_machine(nginx: Nginx) -> None:
+def test_an_answer_passes_unchanged(nginx: Nginx, service: Gunicorn, tables: Tables) -> None:
+    for path, key in (
+        (ROLLUP_ALL, KEY),
+        (ROLLUP_ALL, {"Authorization": f"Bearer {ADMIN_KEY}"}),
+        (f"{ROLLUP_ALL}&limit=0", KEY),
+        ("/nowhere", {}),
+        ("/health/ready", {}),  # allowed from this machine
+    ):
+        direct, proxied = (sent.get(path, {**key, "X-Request-Id": "mine"}) for sent in (service, nginx))
+        for own in ("date", "server", "connection", "server-timing", "as-of", "etag", "link"):
+            assert (own in direct.headers) == (own in proxied.headers)
+            direct.headers.pop(own, None)
+            proxied.headers.pop(own, None)
+        assert proxied == direct
     assert b'\nadmin_credits_check{check="database"} 1\n' in nginx.get("/metrics", {}).body
 
 
@@ -191,10 +181,8 @@ def test_a_client_that_does_not_read_blocks_no_thread_and_the_log_does_not_name_
     lazy.close()
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 ")
-    length = re.search(rb"(?i)^content-length: (\d+)", head, re.MULTILINE)
-    assert length
-    assert len(body) == int(length[1]) > 15_000_000
-    assert body.count(b"\r\n") == EVENTS + 1
+    assert len(body) > 15_000_000
+    assert f"content-length: {len(body)}\r\n".encode() in head.lower() + b"\r\n"
     eventually(lambda: " GET /api/admins/credits/events 200 " in nginx.log.read_text(), "its line in the log")
     assert str(NOVA) not in nginx.log.read_text()
 
@@ -209,9 +197,8 @@ def test_without_the_service_clients_get_the_envelope(nginx: Nginx, service: Gun
         503,
         {"status": "error", "error": "The service cannot be reached; try again shortly."},
     )
-    assert answer.headers["retry-after"] == "2"
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["access-control-allow-origin"] == "*"
+    sent = {"retry-after": "2", "content-type": "application/json", "access-control-allow-origin": "*"}
+    assert answer.headers == answer.headers | sent
     page = nginx.get("/", {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
     assert (page.status, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
     assert b"<p>Try again shortly.</p>" in page.body
@@ -257,19 +244,13 @@ def test_restarts_and_reloads_lose_no_request(reader_url: str, tables: Tables, t
     assert outcomes.keys() <= {(200, None), (503, "1"), (503, "2")}
 
 
-def test_nginx_waits_longer_than_a_request_may_take() -> None:
+def test_nginx_and_systemd_wait_longer_than_the_service_may_take() -> None:
     settings = Settings(database_url="postgresql://x", api_key_secret="x")
     waits = re.findall(r"proxy_(?:read|send)_timeout (\d+)s;", CONFIGURATION.read_text())
-    assert waits
+    assert len(waits) == 2
     assert all(int(wait) * 1_000 > settings.request_timeout_ms + 2_000 for wait in waits)
-
-
-UNIT = ROOT / "deploy" / "admin-credits.service"
-
-
-def test_systemd_waits_longer_than_gunicorn_may_take_to_stop() -> None:
     (patience,) = re.findall(r"^TimeoutStopSec=(\d+)$", UNIT.read_text(), re.MULTILINE)
-    assert int(patience) > Settings(database_url="postgresql://x", api_key_secret="x").graceful_timeout_s
+    assert int(patience) > settings.graceful_timeout_s
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
