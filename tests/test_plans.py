@@ -157,11 +157,9 @@ def spending(year: Tables, source: str, period: str, account: UUID | None = None
 
 
 PAGES = [
-    pytest.param("daily", 100, 0, id="first page of a day"),
     pytest.param("weekly", 500, 0, id="largest page of a week"),
     pytest.param("monthly", 100, 500, id="deep page of a month"),
     pytest.param("all", 100, 0, id="first page of all"),
-    pytest.param("all", 500, 0, id="largest page of all"),
     pytest.param("all", 100, 10**15, id="page past the end"),
 ]
 ACCOUNT = pytest.mark.parametrize("account", [pytest.param(HEAVY, id="many"), pytest.param(LIGHT, id="few")])
@@ -182,7 +180,7 @@ def test_a_rollup_reads_its_spending_once_and_only_the_accounts_of_the_page(
     assert found.mismatches <= limit**2
 
 
-@pytest.mark.parametrize("period", ["daily", "monthly", "all"])
+@pytest.mark.parametrize("period", ["monthly", "all"])
 @pytest.mark.parametrize("source", SOURCES)
 def test_an_export_reads_all_accounts_and_addresses_once(
     year: Tables, transaction: connection, source: str, period: str
@@ -196,7 +194,7 @@ def test_an_export_reads_all_accounts_and_addresses_once(
     assert found.mismatches == 0
 
 
-@pytest.mark.parametrize("period", PERIOD_DAYS)
+@pytest.mark.parametrize("period", ["monthly", "all"])
 @pytest.mark.parametrize("source", SOURCES)
 def test_counts_and_days_of_all_accounts_read_only_the_window(
     year: Tables, transaction: connection, source: str, period: str
@@ -297,19 +295,14 @@ def test_grants_of_one_account_read_only_its_rows(transaction: connection) -> No
     assert (found.answered, found.rows) == (1, Counter(credit_grants=1))
 
 
-@pytest.mark.parametrize(
-    ("digest", "keys", "memberships"),
-    [
-        pytest.param(key_hash(ADMIN_KEY), 1, 1, id="admin"),
-        pytest.param("c4ca4238a0b923820dcc509a6f75849b", 1, 0, id="not an admin"),  # md5('1')
-        pytest.param("unknown", 0, 0, id="unknown"),
-    ],
-)
-def test_a_key_and_its_membership_are_found_by_index(
-    transaction: connection, digest: str, keys: int, memberships: int
-) -> None:
-    found = plan(transaction, "caller", key_hash=digest, organization_id=str(ORGANIZATION))
-    assert found.rows == +Counter(account_api_keys=keys, account_organization_ids=memberships)
+def test_a_key_and_its_membership_are_found_by_index(transaction: connection) -> None:
+    for digest, keys, memberships in (
+        (key_hash(ADMIN_KEY), 1, 1),
+        ("c4ca4238a0b923820dcc509a6f75849b", 1, 0),  # md5('1'), not an admin's
+        ("unknown", 0, 0),
+    ):
+        found = plan(transaction, "caller", key_hash=digest, organization_id=str(ORGANIZATION))
+        assert found.rows == +Counter(account_api_keys=keys, account_organization_ids=memberships)
 
 
 def test_a_day_newer_than_the_statistics_is_read_alone(transaction: connection) -> None:
