@@ -25,7 +25,7 @@ ARGUMENTS = {
     "previous_since": "-infinity",
     "previous_until": "infinity",
     "by": "model",
-    "q": "nova",
+    "search": "nova",
     "last_day": "2026-11-19",
     "limit": 10,
     "offset": 0,
