@@ -41,8 +41,9 @@ def test_a_query_file_needs_the_key_of_an_admin(client: FlaskClient, tables: Tab
 @pytest.mark.parametrize(
     ("path", "accept", "files"),
     [
-        pytest.param(ROLLUP, "*/*", ["credits_rollup", "credits_rollup_count"], id="rollup"),
+        pytest.param(f"{ROLLUP}?page=2", "*/*", ["credits_rollup", "credits_rollup_count"], id="rollup"),
         pytest.param(f"{ROLLUP}?period=all", "*/*", ["credits_rollup"], id="not counted, because the page shows it"),
+        pytest.param(ROLLUP, "*/*", ["credits_rollup"], id="nothing to count"),
         pytest.param(f"{ROLLUP}?page=1", "text/csv", ["credits_rollup", "credits_rollup_count"], id="a page as CSV"),
         pytest.param(
             f"{ROLLUP}?since=2020-01-01&compare=previous&limit=1",
@@ -50,21 +51,25 @@ def test_a_query_file_needs_the_key_of_an_admin(client: FlaskClient, tables: Tab
             ["credits_rollup", "credits_rollup_count", "credits_rollup_previous"],
             id="compared",
         ),
-        pytest.param(f"{ROLLUP}?q=x", "*/*", ["credits_rollup_search", "credits_rollup_search_count"], id="search"),
         pytest.param(
-            f"{EVENTS}?account_id={NOVA}",
+            f"{ROLLUP}?q=x&page=2", "*/*", ["credits_rollup_search", "credits_rollup_search_count"], id="search"
+        ),
+        pytest.param(
+            f"{EVENTS}?account_id={NOVA}&page=2",
             "*/*",
             ["credits_events", "credits_events_count", "credits_grants", "credits_account"],
             id="events",
         ),
         pytest.param(f"{EVENTS}?account_id={NOVA}", "text/csv", ["credits_events"], id="events as CSV"),
         pytest.param(
-            "/api/admins/credits/breakdown?by=model&compare=previous",
+            "/api/admins/credits/breakdown?by=model&compare=previous&page=2",
             "*/*",
             ["credits_breakdown_compared", "credits_breakdown_count"],
             id="compared breakdown",
         ),
-        pytest.param("/api/admins/credits/changes", "*/*", ["credits_changes", "credits_changes_count"], id="changes"),
+        pytest.param(
+            "/api/admins/credits/changes?page=2", "*/*", ["credits_changes", "credits_changes_count"], id="changes"
+        ),
         pytest.param(DAYS, "*/*", ["credits_days"], id="days"),
     ],
 )

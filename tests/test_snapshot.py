@@ -81,7 +81,7 @@ def test_only_known_statements_are_sent(server: PostgresServer, settings: Settin
     start = server.log_path.stat().st_size
     try:
         client = admin_client(create_app(settings))
-        for path in ("rollup", f"events?account_id={NOVA}", "days", "rollup?limit=x"):
+        for path in ("rollup", f"events?account_id={NOVA}", "days", "changes", "breakdown?by=model", "rollup?limit=x"):
             for accept in ("application/json", "text/csv"):
                 client.get(f"/api/admins/credits/{path}", headers={"Accept": accept})
         assert client.get("/health/ready").status_code == 200

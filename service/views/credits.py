@@ -105,7 +105,7 @@ def page_of(snapshot: Snapshot, question: Question, query: str, count: str) -> F
     """Read the requested page of a query file's rows, and how many rows there are on all pages.
 
     As CSV read all rows, uncounted, unless ``limit`` or ``page`` is given. The file ``count`` is not run where the page
-    shows the number: a page with rows, but fewer than ``limit``, is the last.
+    shows the number: a page with fewer rows than ``limit`` is the last, if it has rows or is the first.
     """
     limit = question.arguments["limit"]
     parameters = question.parameters | {"limit": limit, "offset": (question.arguments["page"] - 1) * limit}
@@ -114,7 +114,7 @@ def page_of(snapshot: Snapshot, question: Question, query: str, count: str) -> F
     if question.as_csv:
         return Found(snapshot.stream(query, **parameters), count_of(snapshot, count, parameters))
     rows = snapshot.rows(query, **parameters)
-    if 0 < len(rows) < limit:
+    if len(rows) < limit and (rows or not parameters["offset"]):
         return Found(rows, parameters["offset"] + len(rows))
     return Found(rows, count_of(snapshot, count, parameters))
 
