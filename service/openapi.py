@@ -28,7 +28,7 @@ A 200 has its instant in As-Of. Send it back as as_of to read further pages as o
 overlap and add up to one total. Transactions that are open at that instant may commit later and then appear. Events
 dated in the future are in an answer without as_of and in none with it."""
 ERRORS = {
-    400: "A parameter is missing, malformed, out of bounds, unknown or repeated.",
+    400: "A parameter is missing, malformed, out of bounds, unknown, repeated or excluded by another.",
     401: "There is no key, more than one, or a malformed, unknown or expired one.",
     403: "The owner of the key is not an administrator.",
     406: "The client accepts neither JSON nor CSV.",

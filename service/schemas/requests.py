@@ -1,7 +1,7 @@
 """What a client may send: all bounds, and all rules between parameters."""
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -96,13 +96,13 @@ def _integer(default: int, highest: int, description: str) -> AsciiInteger:
     )
 
 
-def _period(names: Iterable[str]) -> fields.String:
-    names = list(names)
+def _period(names: Collection[str]) -> fields.String:
+    no_cutoff = "; all: no cutoff" if "all" in names else ""
     return fields.String(
         load_default="monthly",
         validate=OneOf(names, error="must be one of " + ", ".join(names)),
         metadata={
-            "description": "The last 1, 7 or 30 UTC calendar days, today included; all: no cutoff.",
+            "description": f"The last 1, 7 or 30 UTC calendar days, today included{no_cutoff}.",
             "example": "daily",
         },
     )
@@ -190,7 +190,7 @@ class BreakdownArguments(ComparedArguments):
 class ChangesArguments(PageArguments):
     """Query string of the changes, which are always compared with the previous window."""
 
-    period = _period(name for name, days in PERIOD_DAYS.items() if days)
+    period = _period([name for name, days in PERIOD_DAYS.items() if days])
 
     @post_load
     def compare(self, arguments: dict[str, Any], **_: Any) -> dict[str, Any]:
