@@ -62,9 +62,9 @@ def register_hooks(app: Flask, settings: Settings) -> None:
             asked = request.headers.get("Access-Control-Request-Headers", "").split(",")
             allowed = ", ".join(filter(TOKEN.fullmatch, map(str.strip, asked)))
             response.headers.update({**PREFLIGHT_HEADERS, "Access-Control-Allow-Headers": allowed})
-        route = request.url_rule.rule if request.url_rule else "other"
-        REQUEST_SECONDS.labels(route, response.status_code).observe(g.budget.spent_ms() / 1_000)
-        DATABASE_SECONDS.labels(route).inc(g.budget.database_ms / 1_000)
+        endpoint = request.endpoint or "none"
+        REQUEST_SECONDS.labels(endpoint, response.status_code).observe(g.budget.spent_ms() / 1_000)
+        DATABASE_SECONDS.labels(endpoint).inc(g.budget.database_ms / 1_000)
         access_log.info(
             json.dumps(
                 {

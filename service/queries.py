@@ -34,6 +34,7 @@ QUERY_NAMES = (
     "privileges",
     "reachable",
     "replayed",
+    "watermark",
 )
 SUMS_QUERY_NAMES = ("credits_days", "credits_events_count", "credits_rollup", "credits_rollup_count")
 

@@ -46,6 +46,8 @@ class Readiness:
         self._lock = threading.Lock()
         # Read before the last check that passed; None before the first, and after a change.
         self._fingerprint: Fingerprint | None = None
+        # Read by the last checks that passed, in seconds since 1970; None with SPEND_SOURCE=events.
+        self.summed_until: float | None = None
 
     @contextmanager
     def snapshot(self, connection: Connection, budget: Budget) -> Iterator[Snapshot]:
@@ -88,6 +90,9 @@ class Readiness:
                     # The catalogs do not tell whether a node of Citus is lost, or the table is locked.
                     with self._snapshot_on(connection, budget) as snapshot:
                         snapshot.rows("reachable")
+                        if self._settings.spend_source == "sums":
+                            (watermark,) = snapshot.rows("watermark")
+                            self.summed_until = watermark["summed_until"]
                 return checks
         except (ServiceError, QueryFailed):
             return failed

@@ -17,7 +17,6 @@ from service.queries import load_queries
 EXAMPLES = (Path(__file__).parent / "data" / "examples.sql").read_text()
 ARGUMENTS = {
     "organization_id": ORGANIZATION,
-    "key_hash": "",
     "account_id": "3c90c3cc-0d44-4b50-8888-8dd25736052a",
     "account_ids": "{3c90c3cc-0d44-4b50-8888-8dd25736052a}",
     "since": "-infinity",
@@ -57,7 +56,9 @@ def results(server: PostgresServer, name: str, sql: Path, examples: str) -> dict
             for source in ("events", "sums"):
                 queries = load_queries(sql / "queries", source)
                 for query in [queries[name] for name in queries if name not in ("caller", "fingerprint")]:
-                    cursor.execute(query.text, {parameter: str(ARGUMENTS[parameter]) for parameter in query.parameters})
+                    cursor.execute(
+                        query.text, {parameter: str(ARGUMENTS.get(parameter, "")) for parameter in query.parameters}
+                    )
                     found[f"{source} {query.name}"] = cursor.fetchall()
         del found["sums_refresh"]
         return found

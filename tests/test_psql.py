@@ -97,7 +97,8 @@ def compare(
 
 @hypothesis_settings(law, max_examples=15)
 @given(data=st.data())
-@pytest.mark.parametrize("name", QUERY_NAMES)
+# The database has no sums.
+@pytest.mark.parametrize("name", [name for name in QUERY_NAMES if name != "watermark"])
 def test_psql_and_the_service_read_the_same_rows(
     server: PostgresServer, database: Database, tables: Tables, name: str, data: st.DataObject
 ) -> None:

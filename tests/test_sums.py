@@ -561,6 +561,15 @@ def test_the_check_fails_for_a_role_that_cannot_see_all_rows(ledger: Ledger) -> 
         ledger.server.psql("-c", "SET ROLE credits_reader", "-f", CHECK, database=NAME)
 
 
+def test_the_metrics_tell_up_to_when_events_are_summed(ledger: Ledger) -> None:
+    def line() -> str:
+        return ledger.sums.get("/metrics").text.splitlines()[-1]
+
+    assert line() == "admin_credits_summed_until_seconds -inf"
+    ledger.refresh()
+    assert line() == f"admin_credits_summed_until_seconds {datetime(2024, 11, 20, tzinfo=UTC).timestamp()}"
+
+
 # Installation
 
 

@@ -15,7 +15,10 @@ CHECK_MS = 2_000  # less than Prometheus waits for an answer
 def metrics() -> Response:
     """Answer with the metrics of all workers and the checks of the database, in the text format of Prometheus."""
     readiness: Readiness = current_app.extensions["readiness"]
-    checks = "# TYPE admin_credits_check gauge\n" + "".join(
-        f'admin_credits_check{{check="{name}"}} {int(ok)}\n' for name, ok in readiness.checks(Budget(CHECK_MS)).items()
-    )
-    return Response(exposition() + checks.encode(), content_type=CONTENT_TYPE_LATEST)
+    lines = ["# TYPE admin_credits_check gauge"]
+    for name, ok in readiness.checks(Budget(CHECK_MS)).items():
+        lines.append(f'admin_credits_check{{check="{name}"}} {int(ok)}')
+    if readiness.summed_until is not None:
+        lines.append("# TYPE admin_credits_summed_until_seconds gauge")
+        lines.append(f"admin_credits_summed_until_seconds {readiness.summed_until}")
+    return Response(exposition() + "\n".join([*lines, ""]).encode(), content_type=CONTENT_TYPE_LATEST)
