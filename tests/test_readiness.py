@@ -97,8 +97,10 @@ HIDING = [
         "ALTER TABLE public.usage_events RENAME credits_deducted_cents TO credits_deducted",
         "ALTER TABLE public.usage_events RENAME credits_deducted TO credits_deducted_cents",
         "privileges",
-        "if usage_events has credits_deducted instead of credits_deducted_cents: make adapt"
-        " CREDITS_COLUMN=credits_deducted",
+        (
+            "if usage_events has credits_deducted instead of credits_deducted_cents: make adapt"
+            " CREDITS_COLUMN=credits_deducted"
+        ),
     ),
     (
         "ALTER TABLE public.accounts RENAME TO elsewhere",
@@ -113,17 +115,25 @@ HIDING = [
         "table usage_events: columns not readable, policy present",
     ),
     (
-        "ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE numeric(20, 2),"
-        " ALTER created_at TYPE timestamp, ALTER input_tokens TYPE smallint",
-        "ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE integer,"
-        " ALTER created_at TYPE timestamptz, ALTER input_tokens TYPE bigint",
+        (
+            "ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE numeric(20, 2),"
+            " ALTER created_at TYPE timestamp, ALTER input_tokens TYPE smallint"
+        ),
+        (
+            "ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE integer,"
+            " ALTER created_at TYPE timestamptz, ALTER input_tokens TYPE bigint"
+        ),
         "privileges",
-        "table usage_events: wrong type: created_at timestamp without time zone,"
-        " credits_deducted_cents numeric(20,2), input_tokens smallint",
+        (
+            "table usage_events: wrong type: created_at timestamp without time zone,"
+            " credits_deducted_cents numeric(20,2), input_tokens smallint"
+        ),
     ),
     (
-        "ALTER TABLE public.account_emails DROP CONSTRAINT IF EXISTS account_emails_account_id_fkey,"
-        " ALTER account_id TYPE text",
+        (
+            "ALTER TABLE public.account_emails DROP CONSTRAINT IF EXISTS account_emails_account_id_fkey,"
+            " ALTER account_id TYPE text"
+        ),
         "ALTER TABLE public.account_emails ALTER account_id TYPE uuid USING account_id::uuid",
         "privileges",
         "table account_emails: wrong type: account_id text",
