@@ -46,7 +46,11 @@ SELECT
         ),
         -- memberships of roles, the rights in the schema, and whether policies apply to this role
         ARRAY(SELECT xmin FROM pg_catalog.pg_auth_members),
-        (SELECT xmin FROM pg_catalog.pg_namespace WHERE nspname = 'public'),
+        (
+            SELECT xmin
+            FROM pg_catalog.pg_namespace
+            WHERE nspname = 'public'
+        ),
         (SELECT bool_or(row_security_active(relation.oid)) FROM relation)
     ) AS fingerprint,
     pg_is_in_recovery() AS is_standby;
