@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from service.config import Settings
-from service.queries import QUERY_NAMES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = {
@@ -29,11 +28,6 @@ def test_docs_operations_lists_every_setting_with_its_default_and_no_other() -> 
         f"`{setting.name.upper()}`": "required" if setting.default is MISSING else f"`{setting.default}`"
         for setting in fields(Settings)
     }
-
-
-@pytest.mark.parametrize("name", QUERY_NAMES)
-def test_sql_readme_lists_every_query(name: str) -> None:
-    assert f"| `{name}` |" in DOCUMENTS["sql/README.md"]
 
 
 def test_docs_performance_quotes_the_reports_of_the_bench() -> None:

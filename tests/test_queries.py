@@ -1,14 +1,12 @@
 """service/queries.py converts psql parameters to psycopg2's and names the file that breaks a rule."""
 
 import re
-from contextlib import closing
 from pathlib import Path
 
-import psycopg2
 import pytest
 from marshmallow import Schema
 
-from conftest import ORGANIZATION, SQL, Tables
+from conftest import SQL, Tables
 from service.queries import QUERY_NAMES, SUMS_QUERY_NAMES, Query, QueryFileError, load_queries, load_query
 from service.schemas.responses import COMPARED, Account, BreakdownRow, ChangesRow, Day, Event, Grant, RollupRow
 
@@ -123,24 +121,3 @@ def test_a_comparison_has_the_columns_of_its_response_schema_in_order() -> None:
     assert tuple(RollupRow().fields)[-2:] == COMPARED
     assert queries["credits_breakdown_compared"].columns == tuple(BreakdownRow().fields)
     assert queries["credits_changes"].columns == tuple(ChangesRow().fields)
-
-
-# The database has no sums.
-@pytest.mark.parametrize(
-    "loaded",
-    [loaded for loaded in load_queries().values() if loaded.name != "watermark"],
-    ids=lambda loaded: loaded.name,
-)
-def test_the_header_lists_the_columns_of_the_statement(loaded: Query, reader_url: str, tables: Tables) -> None:
-    samples = {
-        "timestamptz": "2026-11-22",
-        "date": "2026-11-22",
-        "bigint": 1,
-        "text": "",
-        "uuid": str(ORGANIZATION),
-        "uuid[]": f"{{{ORGANIZATION}}}",
-    }
-    with closing(psycopg2.connect(reader_url)) as raw, raw.cursor() as cursor:
-        cursor.execute(loaded.text, {name: samples[type_] for name, type_ in loaded.parameters.items()})
-        assert cursor.description is not None
-        assert tuple(column.name for column in cursor.description) == loaded.columns
