@@ -176,13 +176,13 @@ def test_a_first_visit_asks_for_the_key_and_shows_the_list(opened: Open) -> None
     assert page.get_by_role("table").count() == 0
     enter(page, f" {ADMIN_KEY} ")
     expect(rows(page)).to_have_count(100)
-    expect_figures(page, ["Credits 1,701 $17.01", "Events 356", "Accounts 205"])
+    expect_figures(page, ["Credits 1,701 $17.01 · new", "Events 356 new", "Accounts 205"])
     assert cells(rows(page))[:4] == [
-        ["1", "Nova Records", "ops@nova.example", "800", "$8.00", "47.0%", "3"],
+        ["1", "Nova Records", "ops@nova.example", "800", "$8.00", "new", "47.0%", "3"],
         # Equal totals are in order of id.
-        ["2", BOLD_NAME, "<i>bold</i>@bold.example", "300", "$3.00", "17.6%", "1"],
-        ["3", "Busy Bees", "hello@bees.example", "300", "$3.00", "17.6%", "150"],
-        ["4", "Account 11111111", "– no address", "100", "$1.00", "5.9%", "1"],
+        ["2", BOLD_NAME, "<i>bold</i>@bold.example", "300", "$3.00", "new", "17.6%", "1"],
+        ["3", "Busy Bees", "hello@bees.example", "300", "$3.00", "new", "17.6%", "150"],
+        ["4", "Account 11111111", "– no address", "100", "$1.00", "new", "5.9%", "1"],
     ]
     assert page.evaluate("[Object.values(sessionStorage), Object.values(localStorage), document.cookie]") == [
         [ADMIN_KEY],
@@ -199,9 +199,9 @@ def test_each_period_has_its_dates_sums_and_link(opened: Open) -> None:
     page = opened()
     most = "9,007,199,254,742,694 $90,071,992,547,426.94"
     for label, period, window, sums, count in [
-        ("Today", "daily", "22 Nov 2026", ("1,000 $10.00", "4", "3"), "3 of 3"),
-        ("7 days", "weekly", "16 – 22 Nov 2026", ("1,200 $12.00", "5", "3"), "3 of 3"),
-        ("30 days", "monthly", "24 Oct – 22 Nov 2026", ("1,701 $17.01", "356", "205"), "100 of 205"),
+        ("Today", "daily", "22 Nov 2026", ("1,000 $10.00 · new", "4 new", "3"), "3 of 3"),
+        ("7 days", "weekly", "16 – 22 Nov 2026", ("1,200 $12.00 · new", "5 new", "3"), "3 of 3"),
+        ("30 days", "monthly", "24 Oct – 22 Nov 2026", ("1,701 $17.01 · new", "356 new", "205"), "100 of 205"),
         ("All", "all", "1 Sept – 22 Nov 2026", (most, "357", "206"), "100 of 206"),
     ]:
         button = page.get_by_role("button", name=label, exact=True)
@@ -243,7 +243,8 @@ def test_load_more_loads_every_page_as_of_one_instant(opened: Open, spending: Ta
     assert len(set(rows(page).evaluate_all("rows => rows.map((row) => row.dataset.id)"))) == 205
     first, *later = asked
     assert "as_of" not in first
-    assert {tuple(query["as_of"]) for query in later} == {("2026-11-22T15:00:00.000000Z",)}
+    # All but the sums of the previous window.
+    assert {tuple(query["as_of"]) for query in later if "since" not in query} == {("2026-11-22T15:00:00.000000Z",)}
     assert [query["page"] for query in later if "page" in query] == [["2"], ["3"]]
 
 
@@ -253,7 +254,7 @@ def test_a_row_opens_its_events_grants_and_days(opened: Open) -> None:
     assert urlsplit(page.url).fragment == f"period=monthly&account={NOVA}"
     assert page.title() == "Nova Records · Credits"
     expect(page.locator("#identity").get_by_text("ops@nova.example")).to_be_visible()
-    expect_figures(page, ["Credits 800 $8.00", "Events 3"])
+    expect_figures(page, ["Credits 800 $8.00 · new", "Events 3 new"])
     expect(events(page)).to_have_count(3)
     assert cells(events(page)) == [
         # New York is five hours behind UTC.
@@ -275,7 +276,7 @@ def test_a_row_opens_its_events_grants_and_days(opened: Open) -> None:
     grants = page.get_by_role("table", name="Balances set by hand").locator("tbody tr")
     assert cells(grants) == [
         ["20 Nov 2026, 04:00:00", "sorry for the <outage>", BOLD_NAME, "1,000", "2,500"],
-        ["10 Nov 2026, 04:00:00", "welcome", str(ADMIN), "– no balance before", "1,000"],
+        ["10 Nov 2026, 04:00:00", "welcome", "Ada Admin", "– no balance before", "1,000"],
     ]
 
 
@@ -297,7 +298,7 @@ def test_a_second_press_of_load_more_waits_for_the_first(opened: Open) -> None:
 def test_a_link_opens_an_account_once_the_key_is_entered(opened: Open) -> None:
     page = opened(f"#period=weekly&account={str(NOVA).upper()}")
     expect(page.get_by_role("heading", name="Nova Records")).to_be_visible()
-    expect_figures(page, ["Credits 800 $8.00", "Events 3"])
+    expect_figures(page, ["Credits 800 $8.00 · new", "Events 3 new"])
     expect(page.get_by_role("button", name="7 days")).to_have_attribute("aria-pressed", "true")
     page.get_by_role("button", name="All accounts").click()
     expect(rows(page)).to_have_count(3)
@@ -305,14 +306,25 @@ def test_a_link_opens_an_account_once_the_key_is_entered(opened: Open) -> None:
     assert urlsplit(page.url).fragment == "period=weekly"
 
 
-def test_an_unknown_fragment_shows_the_list_of_30_days(opened: Open) -> None:
-    page = opened("#period=daily")
-    for fragment in ("#period=yearly&account=1", "#period=toString&account="):
-        page.goto("/#period=daily")
-        expect(rows(page)).to_have_count(3)
-        page.goto(f"/{fragment}")
-        expect(rows(page)).to_have_count(100)
-        expect(page.get_by_role("button", name="30 days")).to_have_attribute("aria-pressed", "true")
+@pytest.mark.parametrize(
+    "part",
+    [
+        "period=yearly",
+        "period=toString",
+        "account=1",
+        "from=2026-02-30",
+        "to=2026-02-01",
+        "show=events",
+        "show=constructor",
+        "q=",
+        "limit=1",
+    ],
+)
+def test_a_wrong_address_says_so(opened: Open, part: str) -> None:
+    page = opened(f"#{part}")
+    expect(page.get_by_role("alert")).to_contain_text(f"The address of this page has a part that is not right: {part}")
+    page.get_by_role("link", name="Show the last 30 days").click()
+    expect(rows(page)).to_have_count(100)
 
 
 def test_back_restores_rows_scroll_and_focus(opened: Open) -> None:
@@ -429,7 +441,7 @@ def test_failed_days_leave_the_list_and_can_be_retried(
     page.route("**/days?*", answer)
     enter(page, ADMIN_KEY)
     expect(page.get_by_role("alert").locator("p")).to_have_text(words)
-    assert cells(rows(page))[0][5] == "– not loaded yet"
+    assert cells(rows(page))[0][6] == "– not loaded yet"
     page.unroute("**/days?*")
     page.get_by_role("button", name="Try again").click()
     expect(rows(page).first).to_contain_text("47.0%")
@@ -446,7 +458,7 @@ def test_the_answer_of_a_replaced_request_is_not_shown(opened: Open) -> None:
     expect(page.get_by_text("3 of 3 accounts")).to_have_count(2)
     for route in held:
         route.continue_()
-    expect_figures(page, ["Credits 1,200 $12.00", "Events 5", "Accounts 3"])
+    expect_figures(page, ["Credits 1,200 $12.00 · new", "Events 5 new", "Accounts 3"])
     expect(page.locator(".window")).to_contain_text("16 – 22 Nov 2026")
 
 
@@ -478,7 +490,13 @@ def test_hidden_names_are_nowhere_on_the_page(opened: Open) -> None:
 @pytest.mark.parametrize(
     ("account", "query", "name", "shown"),
     [
-        pytest.param("", "rollup?", "credits-rollup-monthly-2026-11-22.csv", "100 of 205 accounts", id="accounts"),
+        pytest.param(
+            "",
+            "rollup?compare=previous&",
+            "credits-rollup-monthly-2026-11-22.csv",
+            "100 of 205 accounts",
+            id="accounts",
+        ),
         pytest.param(
             f"&account={BUSY}",
             f"events?account_id={BUSY}&",
@@ -512,7 +530,7 @@ def test_refresh_loads_again_and_keeps_the_focus(opened: Open, spending: Tables)
         expect(page.get_by_text("4 of 4 accounts")).to_have_count(2)
         expect(page.locator(".window")).to_contain_text("as of 10:30")
         expect(refresh).to_be_focused()
-        expect_figures(page, ["Credits 1,007 $10.07", "Events 5", "Accounts 4"])
+        expect_figures(page, ["Credits 1,007 $10.07 · new", "Events 5 new", "Accounts 4"])
     finally:
         spending.fix_now(NOW)
         spending.execute("DELETE FROM public.usage_events WHERE id = 'later'")
@@ -523,9 +541,10 @@ def test_a_period_without_events_is_reported(opened: Open, spending: Tables) -> 
         spending.fix_now(NOW + timedelta(days=1))
         page = opened("#period=daily")
         expect(page.get_by_text("No account has spent credits today.")).to_be_visible()
-        expect_figures(page, ["Credits 0 $0.00", "Events 0", "Accounts 0"])
+        expect_figures(page, ["Credits 0 $0.00 · −100%", "Events 0 −100%", "Accounts 0"])
         page.goto(f"/#period=all&account={STRANGER}")
-        expect(page.get_by_text("This account has no events so far.")).to_be_visible()
+        expect(page.get_by_text("There is no account with this id.")).to_be_visible()
+        expect(page.get_by_role("heading", name="No such account")).to_be_visible()
     finally:
         spending.fix_now(NOW)
 
@@ -576,13 +595,17 @@ def test_the_page_works_with_the_keyboard_alone(opened: Open) -> None:
             keys.press(direction)
             assert page.evaluate("document.activeElement.innerText") == stop
 
-    walk("Shift+Tab", ["Download CSV", "Refresh", "All", "30 days", "7 days", "Today", "Forget key", "Hide names"])
+    walk(
+        "Shift+Tab",
+        ["Download CSV", "Refresh", "Dates…", "All", "30 days", "7 days", "Today", "Forget key", "Hide names"],
+    )
     walk("Tab", ["Forget key", "Today", "7 days"])
     keys.press("Space")
     expect(rows(page)).to_have_count(3)
     expect(page.get_by_role("button", name="7 days")).to_be_focused()
     expect(page.locator(".chart svg:visible")).to_be_visible()
-    walk("Tab", ["30 days", "All", "Refresh", "Download CSV", "Numbers by day", "Nova Records"])
+    walk("Tab", ["30 days", "All", "Dates…", "Refresh", "Download CSV", "SQL", "Numbers by day"])
+    walk("Tab", ["Top spenders", "Biggest changes", "On what", "", "SQL", "Nova Records"])
     keys.press("Enter")
     expect(page.get_by_role("heading", name="Nova Records")).to_be_focused()
     expect(events(page)).to_have_count(3)

@@ -1,15 +1,20 @@
 """What the page makes of the numbers: partial days, refunds, changes, receipts."""
 
+import csv
+import io
+import os
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from browser import chromium, needs_chromium, watched_page
 from conftest import ADMIN_KEY, NOVA, Tables
-from live import Gunicorn
+from live import ROOT, Gunicorn
+from service.embedded.postgres import find_binaries
 
 pytestmark = needs_chromium
 
@@ -91,7 +96,7 @@ def test_refunds_give_no_share_of_more_than_all(page: Page) -> None:
     accounts = "Accounts by credits spent"
     expect(page.locator(".rollup td.share .bar").first).to_be_attached()
     # 501 of 101 together would be 496 %.
-    assert [(row[1], row[3], row[5]) for row in cells(page, accounts)] == [
+    assert [(row[1], row[3], row[6]) for row in cells(page, accounts)] == [
         ("Nova Records", "501", "– no share, because of refunds"),
         ("Refunded", "−400", "– no share, because of refunds"),
     ]
@@ -103,7 +108,7 @@ def test_on_a_narrow_screen_numbers_have_units_and_a_long_address_wraps(page: Pa
     page.set_viewport_size({"width": 390, "height": 800})
     enter(page, "#period=monthly")
     accounts = "Accounts by credits spent"
-    assert [row[6] for row in cells(page, accounts)] == ["5 events", "1 event", "1 event"]
+    assert [row[7] for row in cells(page, accounts)] == ["5 events", "1 event", "1 event"]
     page.get_by_role("link", name="Nova Records").click()
     expect(page.locator("#identity").get_by_text(LONG_ADDRESS)).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
@@ -139,3 +144,117 @@ def test_a_row_opens_in_another_tab_that_has_the_key(page: Page) -> None:
     page.get_by_role("button", name="Forget key").click()
     expect(other.get_by_label("API key of an administrator")).to_be_visible()
     assert other.evaluate("sessionStorage.getItem('credits-api-key')") is None
+
+
+def test_totals_and_rows_say_how_they_changed(page: Page) -> None:
+    enter(page, "#period=weekly")
+    # Seven days before: 9 to 15 November, until 15:00.
+    expect(page.locator("#accounts .note")).to_have_text("Compared with 9 – 15 Nov 2026, until 15:00 UTC")
+    expect(page.locator("#accounts dl > div").first).to_have_text("Credits101$1.01 · −82%")
+    assert [(row[1], row[5]) for row in cells(page, "Accounts by credits spent")] == [
+        ("Nova Records", "+0.2%"),
+        ("Refunded", "new"),
+    ]
+    page.get_by_role("link", name="Biggest changes").click()
+    assert [[row[0], *row[2:]] for row in cells(page, "Accounts by change")] == [
+        ["Refunded", "0", "−400", "−400", "−$4.00", "new"],
+        ['Left, "Ltd" of L', "50", "0", "−50", "−$0.50", "−100%"],
+        ["Nova Records", "500", "501", "+1", "+$0.01", "+0.2%"],
+    ]
+    page.get_by_role("button", name="All", exact=True).click()
+    expect(page.get_by_text("There is nothing before “All” to compare with.")).to_be_visible()
+
+
+def test_what_credits_were_spent_on_is_shown_for_all_and_for_one_account(page: Page) -> None:
+    enter(page, "#period=weekly")
+    page.get_by_role("link", name="On what").click()
+    expect(page.get_by_text("3 of 3 models")).to_have_count(2)
+    # The refund has no model, as one event of Nova Records.
+    assert [row[:5] for row in cells(page, "Credits by model")] == [
+        ["large", "300", "$3.00", "−25%", "– no share, because of refunds"],
+        ["small", "200", "$2.00", "new", "– no share, because of refunds"],
+        ["no model", "−399", "−$3.99", "−549", "– no share, because of refunds"],
+    ]
+    page.goto(f"/#period=weekly&account={NOVA}&show=model")
+    expect(page.get_by_role("heading", name="Nova Records")).to_be_visible()
+    assert [row[:6] for row in cells(page, "Credits by model")] == [
+        ["large", "300", "$3.00", "−25%", "59.9%", "1"],
+        ["small", "200", "$2.00", "new", "39.9%", "1"],
+        ["no model", "1", "$0.01", "−99%", "0.2%", "1"],
+    ]
+    page.get_by_role("link", name="Agent").click()
+    assert [row[:4] for row in cells(page, "Credits by agent type")] == [["main", "501", "$5.01", "+0.2%"]]
+
+
+def test_a_search_finds_by_name_address_and_id_and_can_be_linked(page: Page) -> None:
+    enter(page, "#period=monthly")
+    table = "Accounts by credits spent"
+    assert len(cells(page, table)) == 3
+    page.keyboard.press("/")
+    page.keyboard.type("OF L")
+    expect(page.get_by_text("1 of 1 account")).to_have_count(2)
+    assert cells(page, table)[0][:2] == ['Left, "Ltd" of L', "– no address"]
+    assert page.url.endswith("/#period=monthly&q=OF+L")
+    page.reload()
+    expect(page.get_by_label("Search accounts")).to_have_value("OF L")
+    page.get_by_label("Search accounts").fill("nobody")
+    expect(page.get_by_text("No account that spent credits in the last 30 days has “nobody”")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_text("3 of 3 accounts")).to_have_count(2)
+
+
+def test_a_range_of_days_is_chosen_and_linked(page: Page) -> None:
+    enter(page)
+    page.get_by_role("button", name="Dates…").click()
+    page.get_by_label("From").fill("2026-11-14")
+    page.get_by_label("To", exact=True).fill("2026-11-15")
+    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page.locator(".window")).to_have_text("14 – 15 Nov 2026 UTC days")
+    expect(page.locator("#accounts dl > div").first).to_have_text("Credits550$5.50 · new")
+    assert page.url.endswith("/#from=2026-11-14&to=2026-11-15")
+    assert page.title() == "Top spenders in 14 – 15 Nov 2026"
+    page.get_by_role("button", name="Dates…").click()
+    page.locator("#months button").first.click()
+    expect(page.get_by_role("button", name="Dates…")).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_receipt_pasted_into_psql_gives_the_numbers_on_the_screen(
+    page: Page, service: Gunicorn, reader_url: str
+) -> None:
+    enter(page, "#period=weekly&q=Nova")
+    expect(page.locator("#accounts .note")).to_be_visible()
+
+    def pasted(button: Locator) -> list[list[list[str]]]:
+        """Return what each command prints, as the cells of its rows."""
+        button.click()
+        commands = page.locator("dialog pre")
+        expect(commands.first).to_be_visible()
+        texts = commands.all_inner_texts()
+        page.get_by_role("button", name="Close").click()
+        path = f"{find_binaries()}:{os.environ['PATH']}"
+        printed = [
+            subprocess.run(
+                ["sh", "-c", f"{text} --csv -d '{reader_url}'"],
+                cwd=ROOT,
+                env={"PATH": path},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            for text in texts
+        ]
+        return [list(csv.reader(io.StringIO(text)))[1:] for text in printed]
+
+    lists = page.locator("#sql")
+    found, before = pasted(lists)
+    assert [row[1] for row in found] == ["Nova Records"]
+    assert (found[0][3:], before[0][1:]) == (["501", "3"], ["500", "2"])
+    days, days_before = pasted(page.locator("#accounts .chart .sql"))
+    assert (sum(int(row[1]) for row in days), sum(int(row[1]) for row in days_before)) == (101, 550)
+    page.get_by_role("link", name="Biggest changes").click()
+    (changes,) = pasted(lists)
+    assert [row[-1] for row in changes] == ["-400", "-50", "1"]
+    page.goto(f"/#period=weekly&account={NOVA}&show=model")
+    expect(page.get_by_role("table", name="Credits by model")).to_be_visible()
+    (models,) = pasted(lists)
+    assert [row[:2] for row in models] == [["large", "300"], ["small", "200"], ["", "1"]]

@@ -40,7 +40,7 @@ def test_the_page_has_nothing_inline_and_no_file_of_another_host(client: FlaskCl
     text = client.get("/").text
     assert re.findall(r"<script[^>]*>(?!</script>)|<style|\sstyle=|\son[a-z]+=", text) == []
     named = re.findall(r'(?:src|href)="([^"]*)"', text)
-    assert set(named) == {"/assets/page.css", "/assets/page.js", "/assets/icon.svg", "/docs"}
+    assert set(named) == {"/assets/page.css", "/assets/page.js", "/assets/icon.svg", "/docs", "#period=monthly"}
 
 
 def test_the_scripts_import_each_other_without_a_cycle() -> None:

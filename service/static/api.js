@@ -1,9 +1,13 @@
-/** Requests to the service's public API, sent with the key of this tab. */
+/** The key of this tab, and the requests to the service's public API that are sent with it. */
 
 import { hiding } from "./format.js";
 
 const STORED_AS = "credits-api-key";
 const TIMEOUT_MS = 60_000;
+const REFUSALS = {
+  401: "This key is unknown or has expired. Enter another key.",
+  403: "This key is valid, but its owner is not an administrator. Enter an administrator's key.",
+};
 
 /** A request that failed. `message` is a sentence for the reader; `status` is 0 without a usable answer. */
 export class ApiError extends Error {
@@ -55,33 +59,46 @@ tabs.addEventListener("message", ({ data: { asks, forgets, lent, hides } }) => {
 
 /**
  * Request JSON.
- * @param {"rollup"|"events"|"days"} resource
- * @param {Object<string, string|number|bigint|null>} parameters nulls are left out
+ * @param {"rollup"|"changes"|"breakdown"|"events"|"days"} resource
+ * @param {Object<string, string|number|bigint>} parameters
  * @param {AbortSignal} signal
- * @returns {Promise<{body: object, asOf: string, since: string|null}>} integers of the body are BigInt
+ * @returns {Promise<{body: object, asOf: string|null, since: string|null, sources: string[]}>} integers of the body are
+ *   BigInt; `sources` are the addresses of the SQL files that it came from
  * @throws {ApiError}
  */
 export async function requestJson(resource, parameters, signal) {
-  const either = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
-  const [response, text] = await request(resource, parameters, "application/json", either, (answer) => answer.text());
-  const headers = { asOf: response.headers.get("As-Of"), since: response.headers.get("Window-Start") };
-  return { body: parse(text), ...headers };
+  const [{ headers }, text] = await request(addressOf(resource, parameters), "application/json", signal, "text");
+  const sources = [...(headers.get("Link") ?? "").matchAll(/<([^>]*)>; rel="describedby"/g)].map(([, address]) => address);
+  return { body: parse(text), asOf: headers.get("As-Of"), since: headers.get("Window-Start"), sources };
 }
 
 /** Request all rows as a CSV file. It may take longer than a page, so there is no timeout. */
 export async function requestCsv(resource, parameters) {
-  const [, file] = await request(resource, parameters, "text/csv", undefined, (answer) => answer.blob());
+  const [, file] = await request(addressOf(resource, parameters), "text/csv", null, "blob");
   return file;
 }
 
-async function request(resource, parameters, accept, signal, read) {
-  const address = new URL(`api/admins/credits/${resource}`, document.baseURI);
-  for (const [name, value] of Object.entries(parameters)) {
-    if (value != null) address.searchParams.set(name, value);
-  }
+/** Request an SQL file. */
+export async function requestText(address, signal) {
+  const [, text] = await request(address, "text/plain", signal, "text");
+  return text;
+}
+
+function addressOf(resource, parameters) {
+  return `/api/admins/credits/${resource}?${new URLSearchParams(parameters)}`;
+}
+
+/** Send a request; `read` is the method that reads its body. A refused key is forgotten: this tab gets the event `key`. */
+async function request(address, accept, signal, read) {
+  const used = key.get();
+  const either = signal && AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
   try {
-    const response = await fetch(address, { headers: { Accept: accept, "x-api-key": key.get() }, signal });
-    if (response.ok) return [response, await read(response)];
+    const response = await fetch(address, { headers: { Accept: accept, "x-api-key": used }, signal: either });
+    if (response.ok) return [response, await response[read]()];
+    if (response.status in REFUSALS && key.get() === used) {
+      key.forget();
+      dispatchEvent(new CustomEvent("key", { detail: REFUSALS[response.status] }));
+    }
     throw new ApiError(response.status, await sentenceOf(response));
   } catch (error) {
     if (error instanceof ApiError || error.name === "AbortError") throw error;

@@ -16,9 +16,10 @@ const ROUND = [10n, 15n, 20n, 25n, 30n, 40n, 50n, 60n, 80n, 100n];
  * Make the chart of a window.
  * @param {{day: string, total_credits_deducted_cents: bigint, event_count: bigint}[]} days every day, oldest first
  * @param {string|null} asOf the end of the window; a day that it falls into is partial
+ * @param {Node} beside goes beside the heading
  * @returns {Node[]}
  */
-export function chartOf(days, asOf) {
+export function chartOf(days, asOf, beside) {
   if (!days.length) return [];
   const step = STEPS.find(({ length }) => days.length <= MAX_BARS * length) ?? STEPS.at(-1);
   const bars = inSteps(days, step.length, asOf);
@@ -26,7 +27,7 @@ export function chartOf(days, asOf) {
   const most = bars.reduce((one, other) => (other.credits > one.credits ? other : one));
   const resting = most.credits > 0n ? `Most ${step.length === 1 ? "on" : "in"} ${say(most)}` : "";
 
-  const title = element("h3", {}, `Credits by ${step.name}`);
+  const title = element("div", { class: "title" }, element("h3", {}, `Credits by ${step.name}`), beside);
   const readout = element("p", { class: "hint readout", "aria-hidden": "true" }, resting);
   const scale = scaleOf(bars);
   const shapes = bars.map((bar, index) => barOf(bar, index, bars.length, scale));
@@ -129,19 +130,16 @@ function readUnderPointer(plot, shapes, show) {
 /** The table is made when it is opened, as it may have thousands of rows. */
 function numbersOf(days, asOf) {
   const columns = [
-    { label: "Day (UTC)", kind: "day" },
-    { label: "Credits", kind: "number" },
-    { label: "Dollars", kind: "number hint" },
-    { label: "Events", kind: "number" },
+    { label: "Day (UTC)", kind: "day", header: true, cell: ({ day }) => nameOf({ first: day, partial: isPartial(day, asOf) }) },
+    { label: "Credits", kind: "number", cell: ({ total_credits_deducted_cents: credits }) => integer(credits) },
+    { label: "Dollars", kind: "number hint", cell: ({ total_credits_deducted_cents: credits }) => dollars(credits) },
+    { label: "Events", kind: "number", cell: ({ event_count: events }) => integer(events) },
   ];
   const frame = element("div", { class: "scroll", role: "region", "aria-label": "Numbers by day", tabindex: "0" });
   const details = element("details", {}, element("summary", {}, "Numbers by day"), frame);
   const fill = () => {
     const { table, body } = tableOf("Credits by day, newest first", columns, { class: "plain" });
-    for (const { day, total_credits_deducted_cents: credits, event_count } of days.toReversed()) {
-      const name = nameOf({ first: day, partial: isPartial(day, asOf) });
-      body.append(rowOf(columns, [name, integer(credits), dollars(credits), integer(event_count)]));
-    }
+    body.append(...days.toReversed().map((day) => rowOf(columns, day)));
     frame.append(table);
   };
   details.addEventListener("toggle", fill, { once: true });

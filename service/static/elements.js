@@ -67,12 +67,15 @@ export function tableOf(caption, columns, attributes = {}) {
   return { table, body };
 }
 
-/** Make a row of a table; `columns` as given to `tableOf`, the cell at index `header` is the row's header. */
-export function rowOf(columns, contents, header = 0) {
-  const cells = contents.map((content, index) => {
-    const { kind, label } = columns[index];
-    const [tag, named] = index === header ? ["th", { scope: "row", role: "rowheader" }] : ["td", { role: "cell" }];
-    return element(tag, { class: kind, "data-label": label, ...named }, ...[content].flat());
+/**
+ * Make a row of a table.
+ * @param {{label: string, kind: string, header?: boolean, cell: function}[]} columns as given to `tableOf`; `header` heads
+ *   the row, `cell` makes the content of a cell from the item and its index
+ */
+export function rowOf(columns, item, index) {
+  const cells = columns.map(({ kind, label, header, cell }) => {
+    const [tag, named] = header ? ["th", { scope: "row", role: "rowheader" }] : ["td", { role: "cell" }];
+    return element(tag, { class: kind, "data-label": label, ...named }, ...[cell(item, index)].flat());
   });
   return element("tr", { role: "row" }, ...cells);
 }

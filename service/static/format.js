@@ -1,19 +1,14 @@
-/** How numbers, times, periods and accounts are written. Integers are BigInt: sums may exceed 2^53. */
+/** How numbers, times and accounts are written. Integers are BigInt: sums may exceed 2^53. */
 
 const STORED_AS = "credits-hide-names";
 const INTEGER = new Intl.NumberFormat("en");
 const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+const MONTH = new Intl.DateTimeFormat("en-GB", { month: "long", year: "numeric", timeZone: "UTC" });
+const DAY_US = 86_400_000_000n;
+const DAYS = { daily: 1n, weekly: 7n, monthly: 30n };
 const LOCAL = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 const LOCAL_TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
-
-/** The periods of the API, as they end a sentence. */
-export const PERIODS = {
-  daily: "today",
-  weekly: "in the last 7 days",
-  monthly: "in the last 30 days",
-  all: "so far",
-};
 
 /** The name of the reader's time zone. */
 export const zone = LOCAL.resolvedOptions().timeZone;
@@ -60,6 +55,26 @@ export function percent(part, whole) {
   return part > 0n && thousandths === 0n ? "< 0.1%" : `${thousandths / 10n}.${thousandths % 10n}%`;
 }
 
+/**
+ * Write how a number changed: "+12%", "new", "same"; as a difference where there is no per cent of what was before.
+ * @param {bigint} now
+ * @param {bigint} before
+ */
+export function change(now, before) {
+  if (now === before) return "same";
+  if (before === 0n) return "new";
+  if (before < 0n || now < 0n) return signed(now - before);
+  const [sign, size] = now < before ? ["−", before - now] : ["+", now - before];
+  const tenths = (size * 2000n + before) / (before * 2n);
+  if (tenths === 0n) return `< ${sign}0.1%`;
+  return tenths < 100n ? `${sign}${tenths / 10n}.${tenths % 10n}%` : `${sign}${INTEGER.format((tenths + 5n) / 10n)}%`;
+}
+
+/** Write a difference with its sign. */
+export function signed(difference) {
+  return difference > 0n ? `+${integer(difference)}` : integer(difference);
+}
+
 /** Return part / whole as a Number from 0 to 1, for lengths of bars. */
 export function ratio(part, whole) {
   if (part <= 0n || whole <= 0n) return 0;
@@ -70,6 +85,48 @@ export function ratio(part, whole) {
 export function days(first, last = first) {
   const ends = [new Date(first), new Date(last)];
   return ends.some(isNaN) ? [...new Set([first, last])].join(" – ") : DAY.formatRange(...ends);
+}
+
+/** Write a UTC month ("2026-11") as "November 2026". */
+export function month(text) {
+  return MONTH.format(new Date(text));
+}
+
+/** Return the UTC day of this computer's clock. */
+export function today() {
+  return new Date().toJSON().slice(0, 10);
+}
+
+/** Return the day after a day. */
+export function dayAfter(day) {
+  return instantOf(microseconds(`${day}T00:00:00`) + DAY_US).slice(0, 10);
+}
+
+/** Return the last day before an instant. */
+export function lastDayBefore(instant) {
+  return instantOf(microseconds(instant) - 1n).slice(0, 10);
+}
+
+/**
+ * Return the edges of the previous window as the API names them: the same span earlier.
+ * @param {string|null} period a window of N days is compared with N days earlier, any other with the time before it
+ * @param {string} since the start of the window
+ * @param {string} asOf its end
+ */
+export function previousWindow(period, since, asOf) {
+  const [start, end] = [microseconds(since), microseconds(asOf)];
+  const span = period ? DAYS[period] * DAY_US : end - start;
+  return { since: instantOf(start - span), as_of: instantOf(end - span) };
+}
+
+function microseconds(instant) {
+  const [, seconds, decimals = ""] = /^(.{19})(?:\.(\d+))?/.exec(instant);
+  return BigInt(Date.parse(`${seconds}Z`)) * 1000n + BigInt(decimals.padEnd(6, "0"));
+}
+
+function instantOf(microseconds) {
+  const seconds = new Date(Number(microseconds / 1_000_000n) * 1000).toJSON().slice(0, 19);
+  return `${seconds}.${String(microseconds % 1_000_000n).padStart(6, "0")}Z`;
 }
 
 /** Write "2026-11-22T10:15:00.000000+00:00" in the reader's time zone, to the second; "infinity" stays as it is. */

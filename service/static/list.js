@@ -1,107 +1,168 @@
-/** One list of the API: its data, and the section of the page with its sums, chart, table and notices. */
+/** A list of the API: its items, page after page, and the panel of the page with their table. */
 
-import { chartOf } from "./chart.js";
-import { button, element, ghostRows, tableOf } from "./elements.js";
-import { PERIODS, counted, dollars, integer } from "./format.js";
+import { ApiError, requestJson } from "./api.js";
+import { button, element, ghostRows, onPress, rowOf, tableOf } from "./elements.js";
+import { counted, integer, previousWindow } from "./format.js";
 
-export const LIMIT = 100;
+const LIMIT = 100;
 
+/**
+ * The lists are its subclasses. Each has `resource`, `key` (of the items in an answer), `noun` and `caption`, and returns
+ * `columns` and `emptiness` (why there are no items) for its view.
+ */
 export class List {
-  /** The parameters of the list, without those of a page; null before the first request. */
-  query = null;
-  /** The instant of the first answer. Later requests send it as `as_of`, so that all answers show one instant. */
+  /** The view that is shown or loading; null before the first. */
+  view = null;
+  /** The instant of the first answer. Later pages are asked for as of it, so that all show one instant. */
   asOf = null;
   /** The start of the window; null when it has none. */
   since = null;
   items = [];
   /** The number of items in the window; null until the first answer. */
   count = null;
-  /** The days of the window and their sums; null until they are loaded. */
-  days = null;
-  credits = null;
-  events = null;
+  /** The credits of the window, of which the items have their shares; null until they are known. */
+  whole = null;
+  /** The addresses of the SQL files that the answer came from. */
+  sources = [];
   #page = 0n;
   #body = null;
-  #requests = new AbortController();
+  #signal = null;
+
+  /** @param {string} id of the panel */
+  constructor(id) {
+    this.panel = document.getElementById(id);
+    const part = (name) => element("div", { "data-part": name });
+    this.parts = { notice: part("notice"), table: part("table"), trouble: part("trouble"), count: element("p") };
+    this.more = button("Load more", () => this.loadMore(), { hidden: true });
+    const foot = element("div", { class: "more" }, this.parts.count, this.more);
+    this.panel.append(this.parts.notice, this.parts.table, this.parts.trouble, foot);
+    this.parts.trouble.addEventListener("retry", (event) => {
+      event.stopPropagation();
+      this.loadMore();
+    });
+  }
+
+  /** Return the parameters of a view, but for those of a page. */
+  queryOf() {
+    throw new Error("a subclass does");
+  }
+
+  /** Return whether a view is loaded, as of an instant if one is given. */
+  has(view, asOf) {
+    return this.count !== null && this.#isOf(view) && (!asOf || asOf === this.asOf);
+  }
+
+  #isOf(view) {
+    return this.view !== null && JSON.stringify(this.queryOf(view)) === JSON.stringify(this.queryOf(this.view));
+  }
 
   /**
-   * @param {HTMLElement} section its elements with data-part are the parts
-   * @param {{resource: "rollup"|"events", rows: string, noun: string, caption: string, columns: object[]}} description
-   *   `rows` is the key of the items in an answer
+   * Load the first page. Items of the same view, or of another search, stay until the answer arrives.
+   * @param {import("./address.js").View} view
+   * @param {string|null} asOf the instant; null for now
+   * @param {AbortSignal} signal
+   * @returns {Promise<boolean>} whether it is shown, and nothing has replaced it
    */
-  constructor(section, description) {
-    Object.assign(this, { section, ...description });
-    this.parts = Object.fromEntries(
-      [...section.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]),
-    );
+  async load(view, asOf, signal) {
+    if (!this.#isOf({ ...view, q: this.view?.q })) this.clear();
+    if (this.count === null) {
+      this.view = view;
+      this.#drawTable(ghostRows(this.columns));
+    }
+    this.#signal = signal;
+    announce("Loading");
+    return attempt(this.parts.notice, signal, async () => {
+      const answer = await requestJson(this.resource, { ...this.queryOf(view), ...(asOf && { as_of: asOf }), limit: LIMIT }, signal);
+      this.view = view;
+      this.receive(answer);
+      this.draw();
+    }, this.count === null && this.parts.table);
   }
 
-  /** Begin to load a query: abort other requests, and forget the data of another query. Return the signal to abort. */
-  start(query) {
-    if (!this.#isOf(query)) this.clear();
-    this.#requests.abort();
-    this.#requests = new AbortController();
-    this.query = query;
-    this.section.ariaBusy = "true";
-    return this.signal;
+  /** Take the first page from an answer. */
+  receive({ body, asOf, since, sources }) {
+    Object.assign(this, { asOf, since, sources, items: body[this.key], count: body.total_count, whole: null });
+    this.#page = body.page;
+    this.parts.trouble.replaceChildren();
   }
 
-  /** End what `start` began. */
-  finish() {
-    this.section.ariaBusy = null;
+  /** Load the next page. */
+  async loadMore() {
+    await attempt(this.parts.trouble, this.#signal, async () => {
+      const page = { as_of: this.asOf, limit: LIMIT, page: this.#page + 1n };
+      const { body } = await requestJson(this.resource, { ...this.queryOf(this.view), ...page }, this.#signal);
+      const before = this.items.length;
+      const focused = document.activeElement === this.more;
+      this.items.push(...body[this.key]);
+      this.#page = body.page;
+      this.#body.append(...this.#rowsFrom(before));
+      this.#drawFoot();
+      // After the last page the button is hidden: move its focus to the first new row.
+      if (focused && this.more.hidden) focusRow(this.#body.rows[before]);
+    });
   }
 
-  /** Abort the requests under way, and forget the data. */
+  /** The SQL files that the items came from, with their parameters for all items that are shown. */
+  get receipts() {
+    const { by, account_id = "", q } = this.queryOf(this.view);
+    const ids = this.items.map((item) => item.account_id);
+    const previous = this.since && this.asOf ? previousWindow(this.view.period, this.since, this.asOf) : {};
+    const values = {
+      ...{ since: this.since, until: this.asOf, account_id, by, search: q, account_ids: `{${ids.join(",")}}` },
+      ...{ previous_since: previous.since, previous_until: previous.as_of },
+      ...{ limit: this.#page * BigInt(LIMIT), offset: 0 },
+    };
+    return this.sources.map((source) => ({ source, values }));
+  }
+
   clear() {
-    this.#requests.abort();
-    this.finish();
-    Object.assign(this, { query: null, asOf: null, since: null, items: [], count: null });
-    Object.assign(this, { days: null, credits: null, events: null });
-    for (const part of ["notice", "chart", "table", "trouble", "count"]) this.parts[part].replaceChildren();
-    this.parts.more.hidden = true;
+    Object.assign(this, { view: null, asOf: null, since: null, items: [], count: null, whole: null, sources: [] });
+    for (const part of Object.values(this.parts)) part.replaceChildren();
+    this.more.hidden = true;
   }
 
-  setFirstPage({ body, asOf, since }) {
-    Object.assign(this, { asOf, since, count: body.total_count, items: body[this.rows] });
-    this.#page = body.page;
+  /** Draw what is loaded. */
+  draw() {
+    this.#drawFoot();
+    if (this.items.length) return this.#drawTable(this.#rowsFrom(0));
+    this.#body = null;
+    const lines = this.emptiness.map((line, index) => element("p", { class: index ? "hint" : null }, line));
+    this.parts.table.replaceChildren(element("div", { class: "card empty" }, ...lines));
   }
 
-  addPage({ body }) {
-    this.items.push(...body[this.rows]);
-    this.#page = body.page;
+  /** Draw the shares, as the credits of the whole window are known now. */
+  drawShares(whole) {
+    this.whole = whole;
+    const share = this.columns.find(({ kind }) => kind === "share");
+    if (!share) return;
+    for (const [index, row] of [...(this.#body?.rows ?? [])].entries()) {
+      row.querySelector(".share").replaceChildren(...share.cell(this.items[index], index));
+    }
   }
 
-  setDays({ body }) {
-    const sum = (name) => body.days.reduce((total, day) => total + day[name], 0n);
-    this.days = body.days;
-    this.credits = sum("total_credits_deducted_cents");
-    this.events = sum("event_count");
+  /** Draw a table with these rows. A row keeps the focus if the new table has it. */
+  #drawTable(rows) {
+    const focused = this.#body?.contains(document.activeElement) && document.activeElement.closest("tr").dataset.id;
+    const { table, body } = tableOf(this.caption, this.columns, { class: `listed ${this.resource}` });
+    body.append(...rows);
+    this.#body = body;
+    this.parts.table.replaceChildren(table);
+    if (focused) this.focus(focused);
   }
 
-  /** The signal that aborts the requests under way. */
-  get signal() {
-    return this.#requests.signal;
+  #rowsFrom(start) {
+    const { columns } = this;
+    return this.items.slice(start).map((item, index) => {
+      const row = rowOf(columns, item, start + index);
+      row.dataset.id = item.account_id ?? item.id ?? "";
+      return row;
+    });
   }
 
-  get nextPage() {
-    return this.#page + 1n;
-  }
-
-  hasMore() {
-    return this.#page * BigInt(LIMIT) < this.count;
-  }
-
-  isLoading() {
-    return this.section.ariaBusy === "true";
-  }
-
-  /** Return whether the data of a query is loaded or on its way. */
-  has(query) {
-    return this.#isOf(query) && (this.count !== null || this.isLoading());
-  }
-
-  #isOf(query) {
-    return JSON.stringify(query) === JSON.stringify(this.query);
+  #drawFoot() {
+    this.parts.count.textContent = this.items.length ? this.counted() : "";
+    this.more.hidden = this.#page * BigInt(LIMIT) >= this.count;
+    announce(this.counted());
   }
 
   /** Write how many items are shown. */
@@ -109,94 +170,58 @@ export class List {
     return `${integer(BigInt(this.items.length))} of ${counted(this.count, this.noun)}`;
   }
 
-  /**
-   * Draw the sums above the table.
-   * @param {Object<string, bigint|null>} sums null while a sum is not known
-   */
-  drawSums(sums) {
-    const figures = Object.entries(sums).map(([term, value]) => {
-      // The empty hint keeps the height of the dollars.
-      const hint = element("span", { class: "hint" }, term === "Credits" && value !== null ? dollars(value) : "");
-      return element("div", {}, element("dt", {}, term), element("dd", {}, value === null ? "–" : integer(value), hint));
-    });
-    this.parts.summary.hidden = false;
-    this.parts.figures.replaceChildren(...figures);
+  /** Focus the row with an id; return whether there is one. */
+  focus(id) {
+    const row = [...(this.#body?.rows ?? [])].find(({ dataset }) => dataset.id === id);
+    if (row) focusRow(row);
+    return Boolean(row);
   }
+}
 
-  drawChart() {
-    this.removeNotice("chart");
-    this.parts.chart.replaceChildren(...chartOf(this.days, this.asOf));
-  }
+/** Focus the link of a row, or its first cell. */
+function focusRow(row) {
+  const link = row.querySelector("a");
+  if (!link) row.cells[0].tabIndex = -1;
+  (link ?? row.cells[0]).focus();
+}
 
-  /** Draw a table with these rows. A row keeps the focus if the new table has it. */
-  drawTable(rows) {
-    const focused = this.#body?.contains(document.activeElement) && document.activeElement.closest("tr").dataset.id;
-    const { table, body } = tableOf(this.caption, this.columns, { class: `listed ${this.resource}` });
-    body.append(...rows);
-    this.#body = body;
-    this.parts.table.replaceChildren(table);
-    if (focused) this.focusRow(this.rowOf(focused));
-  }
+/** Have a screen reader read a text. */
+export function announce(text) {
+  document.getElementById("status").textContent = text;
+}
 
-  /** Draw placeholders of about the size of what is loading. */
-  drawGhosts() {
-    this.drawTable(ghostRows(this.columns));
+/**
+ * Run a request. When it fails, show the error in a place, with a button that sends the event `retry`.
+ * @returns {Promise<boolean>} whether it succeeded, and nothing has aborted it
+ */
+export async function attempt(place, signal, act, emptied = null) {
+  try {
+    await act();
+    if (signal.aborted) return false;
+    removeNotice(place);
+    return true;
+  } catch (error) {
+    // A newer request has replaced this one, or the key was refused.
+    if (signal.aborted) return false;
+    if (!(error instanceof ApiError)) throw error;
+    if (emptied) emptied.replaceChildren();
+    showNotice(place, error.message);
+    return false;
   }
+}
 
-  drawEmpty(sentence) {
-    const { period } = this.query;
-    const lines = [element("p", {}, `${sentence} ${PERIODS[period]}.`)];
-    if (period !== "all") {
-      lines.push(element("p", { class: "hint" }, "Days begin at 00:00 UTC. A longer period may show more."));
-    }
-    this.#body = null;
-    this.parts.table.replaceChildren(element("div", { class: "card empty" }, ...lines));
-  }
+function showNotice(place, sentence) {
+  const words = element("p", {}, sentence);
+  const notice = place.querySelector(".notice");
+  // Keep the button, which may have the focus; a screen reader reads the new paragraph.
+  if (notice) return notice.firstChild.replaceWith(words);
+  const again = button("Try again", () => place.dispatchEvent(new Event("retry", { bubbles: true })));
+  place.replaceChildren(element("div", { class: "notice", role: "alert" }, words, again));
+}
 
-  addRows(rows) {
-    this.#body.append(...rows);
-  }
-
-  drawFoot() {
-    this.parts.count.textContent = this.items.length ? this.counted() : "";
-    this.parts.more.hidden = !this.hasMore();
-  }
-
-  /** Return the row with an id; undefined when it is not in the table. */
-  rowOf(id) {
-    return this.tableRows().find(({ dataset }) => dataset.id === id);
-  }
-
-  tableRows() {
-    return [...(this.#body?.rows ?? [])];
-  }
-
-  /** Focus the link of a row, or its first cell. */
-  focusRow(row) {
-    const target = row?.querySelector("a") ?? row?.cells[0];
-    if (target && target.localName !== "a") target.tabIndex = -1;
-    target?.focus();
-  }
-
-  /** Show an error in a part, with a button that tries again. */
-  showNotice(part, sentence, again) {
-    if (this.count === null) {
-      this.parts.summary.hidden = true;
-      this.parts.table.replaceChildren();
-    }
-    const words = element("p", {}, sentence);
-    const notice = this.parts[part].querySelector(".notice");
-    // Keep the button, which may have the focus; a screen reader reads the new paragraph.
-    if (notice) notice.firstChild.replaceWith(words);
-    else {
-      const box = element("div", { class: "notice", role: "alert" }, words, button("Try again", again));
-      this.parts[part].replaceChildren(box);
-    }
-  }
-
-  removeNotice(part) {
-    const notice = this.parts[part].querySelector(".notice");
-    if (notice?.contains(document.activeElement)) this.section.querySelector("h2").focus();
-    notice?.remove();
-  }
+/** Remove the error from a place, and keep the focus near if it was there. */
+export function removeNotice(place) {
+  const notice = place.querySelector(".notice");
+  if (notice?.contains(document.activeElement)) place.closest("section").querySelector("h2").focus();
+  notice?.remove();
 }

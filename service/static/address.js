@@ -1,0 +1,73 @@
+/** What the fragment of the URL names: a window, an account, and what is shown of it, #period=weekly&show=model. */
+
+import { dayAfter, days, today } from "./format.js";
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/** The periods of the API, as they end a sentence. */
+const PERIODS = {
+  daily: "today",
+  weekly: "in the last 7 days",
+  monthly: "in the last 30 days",
+  all: "so far",
+};
+
+/** The parameter `by` of the API, and what one of its keys is called. */
+export const BREAKDOWNS = { model: "model", provider: "provider", source: "source", agent_type: "agent type" };
+
+/**
+ * A view: `period`, or the days `from` and `to` (null: until now); the id of an account, or null; what is shown, `spenders`,
+ * `changes`, `events` or a key of BREAKDOWNS; and the text searched for, or null.
+ * @typedef {{period: string|null, from: string|null, to: string|null, account: string|null, show: string, q: string|null}} View
+ */
+
+/**
+ * Read a fragment.
+ * @param {string} fragment without its #
+ * @returns {{view: View, problem: string|null}} the part that is wrong, or null; `view` is then the page's first
+ */
+export function viewOf(fragment) {
+  const named = [...new URLSearchParams(fragment)];
+  const given = Object.fromEntries(named);
+  given.account = given.account?.toLowerCase();
+  const allowed = {
+    period: (text) => Object.hasOwn(PERIODS, text) && given.from === undefined,
+    from: isDay,
+    to: (text) => isDay(text) && given.from <= text,
+    account: (text) => UUID.test(text),
+    show: (text) => Object.hasOwn(BREAKDOWNS, text) || text === (given.account ? "events" : "spenders") || (text === "changes" && !given.account),
+    q: (text) => text.length > 0 && text.length <= 200 && !given.account && (given.show ?? "spenders") === "spenders",
+  };
+  const wrong = named.find(([name], index) => {
+    const repeated = named.findIndex(([other]) => other === name) < index;
+    return repeated || !Object.hasOwn(allowed, name) || !allowed[name](given[name]);
+  });
+  const { from = null, to = null, account = null, q = null } = wrong ? {} : given;
+  const period = from ? null : ((wrong ? null : given.period) ?? "monthly");
+  const show = (wrong ? null : given.show) ?? (account ? "events" : "spenders");
+  return { view: { period, from, to, account, show, q }, problem: wrong ? wrong.join("=") : null };
+}
+
+function isDay(text) {
+  return /^\d{4}-\d\d-\d\d$/.test(text) && new Date(text).toJSON()?.slice(0, 10) === text;
+}
+
+/** Return the fragment of a view, with its #. */
+export function addressOf({ period, from, to, account, show, q }) {
+  const usual = account ? "events" : "spenders";
+  const named = { period, from, to, account, show: show === usual ? null : show, q };
+  return `#${new URLSearchParams(Object.entries(named).filter(([, value]) => value))}`;
+}
+
+/** Return the window of a view as the API names it. A range that has not ended yet ends now. */
+export function windowOf({ period, from, to }) {
+  if (period) return { period };
+  return { since: from, ...(to && to < today() && { as_of: dayAfter(to) }) };
+}
+
+/** Say the window of a view at the end of a sentence: "in the last 7 days". */
+export function said({ period, from, to }) {
+  if (period) return PERIODS[period];
+  if (!to) return `since ${days(from)}`;
+  return from === to ? `on ${days(from)}` : `in ${days(from, to)}`;
+}

@@ -1,0 +1,57 @@
+/** The receipts: the psql commands that print the numbers of a list or a chart. */
+
+import { ApiError, requestText } from "./api.js";
+import { button, element } from "./elements.js";
+import { lastDayBefore } from "./format.js";
+
+const dialog = document.getElementById("receipt");
+
+/**
+ * Show the commands for some numbers.
+ * @param {string} title of the numbers
+ * @param {{source: string, values: Object<string, string|number|bigint|null>}[]} receipts the address of each file that they
+ *   came from, and the values of its parameters; a window without an edge has null there
+ */
+export async function showReceipt(title, receipts) {
+  dialog.querySelector("h2").textContent = `SQL: ${title}`;
+  const place = dialog.querySelector("div");
+  place.replaceChildren();
+  dialog.showModal();
+  try {
+    const signal = AbortSignal.timeout(60_000);
+    const scripts = await Promise.all(receipts.map(({ source }) => requestText(source, signal)));
+    place.append(...scripts.map((script, index) => receiptOf(script, commandOf(script, receipts[index]))));
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    place.append(element("p", { class: "alert", role: "alert" }, error.message));
+  }
+}
+
+/** The header of a file names its parameters: "--   :since   timestamptz  start of the window". */
+function commandOf(script, { source, values }) {
+  const { since, until } = values;
+  const all = { ...values, since: since ?? "-infinity", until: until ?? "infinity", last_day: until && lastDayBefore(until) };
+  const header = script.slice(0, script.search(/^[^-]/m));
+  const names = [...header.matchAll(/^-- {3}:(\w+) /gm)].map(([, name]) => name);
+  const variables = names.map((name) => `-v ${quoted(`${name}=${all[name]}`)}`);
+  return ["PGTZ=UTC psql -X -v ON_ERROR_STOP=1", ...variables, `-f sql${source}`].join(" ");
+}
+
+/** Quote a word for a shell, where it has to be. */
+function quoted(word) {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+function receiptOf(script, command) {
+  const code = element("pre", { tabindex: "0", "aria-label": "Command" }, command);
+  const copy = button("Copy", async () => {
+    // The clipboard is not there without TLS: the reader copies what is selected.
+    getSelection().selectAllChildren(code);
+    await navigator.clipboard?.writeText(command);
+    copy.textContent = navigator.clipboard ? "Copied" : "Press Ctrl-C";
+  });
+  const [first] = script.split("\n");
+  return element("section", {}, element("p", {}, first.replace(/^-- /, "")), code, copy);
+}
+
+dialog.querySelector("button").addEventListener("click", () => dialog.close());
