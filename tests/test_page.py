@@ -643,6 +643,17 @@ def with_numbers(page: Page) -> None:
     page.get_by_text("Numbers by day").locator("visible=true").click()
 
 
+def with_receipt(page: Page) -> None:
+    expect(page.get_by_text("3 of 3 accounts").first).to_be_visible()
+    page.get_by_role("button", name="SQL of the list").click()
+    expect(page.get_by_role("dialog").locator("pre").first).to_be_visible()
+
+
+def with_dates(page: Page) -> None:
+    expect(page.get_by_text("2 of 2 models").first).to_be_visible()
+    page.get_by_role("button", name="Dates…").click()
+
+
 @pytest.mark.parametrize(
     ("fragment", "key", "reach"),
     [
@@ -651,6 +662,8 @@ def with_numbers(page: Page) -> None:
         pytest.param("#period=all", ADMIN_KEY, long_list, id="long list"),
         pytest.param(f"#account={NOVA}", ADMIN_KEY, with_numbers, id="account"),
         pytest.param("", ADMIN_KEY, failing, id="failing"),
+        pytest.param("#period=weekly&show=changes", ADMIN_KEY, with_receipt, id="changes and SQL"),
+        pytest.param("#period=weekly&show=model", ADMIN_KEY, with_dates, id="on what, and dates"),
         pytest.param(f"#account={STRANGER}", ADMIN_KEY, lambda page: figures(page), id="empty"),
     ],
 )

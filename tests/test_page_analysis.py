@@ -212,7 +212,7 @@ def test_a_range_of_days_is_chosen_and_linked(page: Page) -> None:
     expect(page.locator(".window")).to_have_text("14 – 15 Nov 2026 UTC days")
     expect(page.locator("#accounts dl > div").first).to_have_text("Credits550$5.50 · new")
     assert page.url.endswith("/#from=2026-11-14&to=2026-11-15")
-    assert page.title() == "Top spenders in 14 – 15 Nov 2026"
+    assert page.title() == "Top spenders on 14 – 15 Nov 2026"
     page.get_by_role("button", name="Dates…").click()
     page.locator("#months button").first.click()
     expect(page.get_by_role("button", name="Dates…")).to_have_attribute("aria-pressed", "true")

@@ -1,6 +1,6 @@
 /** What the fragment of the URL names: a window, an account, and what is shown of it, #period=weekly&show=model. */
 
-import { dayAfter, days, today } from "./format.js";
+import { dayAfter, days, lastDayOf, month, today } from "./format.js";
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
@@ -69,5 +69,6 @@ export function windowOf({ period, from, to }) {
 export function said({ period, from, to }) {
   if (period) return PERIODS[period];
   if (!to) return `since ${days(from)}`;
-  return from === to ? `on ${days(from)}` : `in ${days(from, to)}`;
+  const of = from.slice(0, 7);
+  return from === `${of}-01` && to === lastDayOf(of) ? `in ${month(of)}` : `on ${days(from, to)}`;
 }

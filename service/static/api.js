@@ -78,17 +78,17 @@ export async function requestCsv(resource, parameters) {
   return file;
 }
 
-/** Request an SQL file. */
+/** Request an SQL file by the address that an answer gave. */
 export async function requestText(address, signal) {
-  const [, text] = await request(address, "text/plain", signal, "text");
+  const [, text] = await request(address.slice(1), "text/plain", signal, "text");
   return text;
 }
 
 function addressOf(resource, parameters) {
-  return `/api/admins/credits/${resource}?${new URLSearchParams(parameters)}`;
+  return `api/admins/credits/${resource}?${new URLSearchParams(parameters)}`;
 }
 
-/** Send a request; `read` is the method that reads its body. A refused key is forgotten: this tab gets the event `key`. */
+/** Send a request to an address below the page's; `read` is the method that reads its body. A refused key is forgotten: this tab gets the event `key`. */
 async function request(address, accept, signal, read) {
   const used = key.get();
   const either = signal && AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);

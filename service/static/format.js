@@ -92,6 +92,12 @@ export function month(text) {
   return MONTH.format(new Date(text));
 }
 
+/** Return the last day of a UTC month. */
+export function lastDayOf(month) {
+  const [year, number] = month.split("-").map(Number);
+  return new Date(Date.UTC(year, number, 0)).toJSON().slice(0, 10);
+}
+
 /** Return the UTC day of this computer's clock. */
 export function today() {
   return new Date().toJSON().slice(0, 10);

@@ -76,6 +76,7 @@ export class List {
       this.view = view;
       this.receive(answer);
       this.draw();
+      announce(this.counted());
     }, this.count === null && this.parts.table);
   }
 
@@ -97,6 +98,7 @@ export class List {
       this.#page = body.page;
       this.#body.append(...this.#rowsFrom(before));
       this.#drawFoot();
+      announce(this.counted());
       // After the last page the button is hidden: move its focus to the first new row.
       if (focused && this.more.hidden) focusRow(this.#body.rows[before]);
     });
@@ -162,7 +164,6 @@ export class List {
   #drawFoot() {
     this.parts.count.textContent = this.items.length ? this.counted() : "";
     this.more.hidden = this.#page * BigInt(LIMIT) >= this.count;
-    announce(this.counted());
   }
 
   /** Write how many items are shown. */

@@ -4,7 +4,7 @@ import { BREAKDOWNS, addressOf, said, viewOf, windowOf } from "./address.js";
 import { ApiError, askTabs, forgetEverywhere, key, lendKey, requestCsv } from "./api.js";
 import { button, element, isolated, onPress } from "./elements.js";
 import { Events } from "./events.js";
-import { dayAfter, days, hiding, localTime, month, naming, today, utc } from "./format.js";
+import { days, hiding, lastDayOf, localTime, month, naming, today, utc } from "./format.js";
 import { announce } from "./list.js";
 import { showReceipt } from "./receipts.js";
 import { Breakdown, Changes, Spenders } from "./spending.js";
@@ -37,6 +37,7 @@ function listsOf({ lists }) {
 
 /** Show the view that the fragment names, or ask for the key. */
 async function show() {
+  clearTimeout(typing);
   if (key.get() === null) return askForKey();
   const { view, problem } = viewOf(location.hash.slice(1));
   at("key-form").hidden = true;
@@ -94,10 +95,11 @@ async function load(fresh = false) {
   half.instant = { view, asOf: list.asOf };
   if (half === all && view.show === "spenders" && !view.q) summary.accounts = list.count;
   drawHeader();
-  const summed = summary.has(view, list.asOf) || (await summary.load(view, list.since, list.asOf, signal));
+  const isNobody = () => half === one && accountOf(view.account) === null;
+  const summed = isNobody() || summary.has(view, list.asOf) || (await summary.load(view, list.since, list.asOf, signal));
   finish(half, signal);
-  if (!summed) return;
-  summary.place.hidden = half === one && accountOf(view.account) === null;
+  summary.place.hidden = summed && isNobody();
+  if (!summed || isNobody()) return drawHeader();
   list.drawShares(summary.sums.credits);
   drawHeader();
   if (list === one.lists.events) await list.loadGranters(signal).catch(ignoreFailure);
@@ -298,14 +300,10 @@ function drawMonths() {
   const months = Array.from({ length: 12 }, (_, back) => new Date(Date.UTC(year, number - 1 - back)).toJSON().slice(0, 7));
   const buttons = months.map((text) => {
     const [from, to] = [`${text}-01`, lastDayOf(text)];
-    return button(month(text), () => chooseRange(from, to), { "aria-pressed": String(shown.view.from === from && shown.view.to === to) });
+    const pressed = String(shown.view.from === from && shown.view.to === to);
+    return button(month(text), () => chooseRange(from, to), { "aria-pressed": pressed });
   });
   at("months").replaceChildren(...buttons);
-}
-
-function lastDayOf(text) {
-  const [year, number] = text.split("-").map(Number);
-  return new Date(Date.UTC(year, number, 0)).toJSON().slice(0, 10);
 }
 
 function chooseRange(from, to) {
@@ -344,6 +342,9 @@ at("range").addEventListener("beforetoggle", ({ newState }) => {
   at("range").style.setProperty("--left", `${left}px`);
   at("range").style.setProperty("--top", `${bottom + 8}px`);
 });
+at("from").addEventListener("input", () => {
+  at("to").min = at("from").value;
+});
 at("range-form").addEventListener("submit", (event) => {
   event.preventDefault();
   chooseRange(at("from").value, at("to").value || null);
@@ -355,7 +356,7 @@ all.section.addEventListener("click", (event) => {
 });
 // The reader may be opening a link in another tab.
 for (const press of ["click", "auxclick", "contextmenu"]) {
-  addEventListener(press, ({ target }) => target.closest("a") && lendKey(), true);
+  addEventListener(press, ({ target }) => target.closest?.("a") && lendKey(), true);
 }
 for (const { section } of [all, one]) section.addEventListener("retry", () => load());
 at("search-form").addEventListener("submit", (event) => {

@@ -104,7 +104,7 @@ export class Summary {
   }
 
   #drawChart() {
-    const sql = button("SQL", () => showReceipt("Credits by day", this.#receipts()), { class: "quiet sql" });
+    const sql = button("SQL", () => showReceipt("Credits by day", this.#receipts()), { class: "quiet sql", "aria-label": "SQL of the days" });
     removeNotice(this.parts.chart);
     this.parts.chart.replaceChildren(...chartOf(this.days, this.asOf, sql));
   }
