@@ -25,6 +25,7 @@ export const key = {
 };
 
 const tabs = new BroadcastChannel(STORED_AS);
+const thisTab = Math.random();
 let lentUntil = 0;
 
 /** Give the key to tabs that ask for it in the next 30 seconds, as the reader is about to open one. */
@@ -34,7 +35,7 @@ export function lendKey() {
 
 /** Ask the other tabs for the key. If one of them lends it, this tab gets the event `key`. */
 export function askTabs() {
-  tabs.postMessage({ asks: true });
+  tabs.postMessage({ asker: thisTab });
 }
 
 /** Forget the key in all tabs; the others get the event `key` too. */
@@ -42,11 +43,11 @@ export function forgetEverywhere() {
   tabs.postMessage({ forgets: true });
 }
 
-tabs.addEventListener("message", ({ data: { asks, forgets, lent, hides } }) => {
-  if (asks && key.get() !== null && performance.now() < lentUntil) {
-    tabs.postMessage({ lent: key.get(), hides: hiding.get() });
+tabs.addEventListener("message", ({ data: { asker, borrower, lent, hides, forgets } }) => {
+  if (asker && key.get() !== null && performance.now() < lentUntil) {
+    tabs.postMessage({ borrower: asker, lent: key.get(), hides: hiding.get() });
   }
-  if (lent && key.get() === null) {
+  if (borrower === thisTab && key.get() === null) {
     key.set(lent);
     hiding.set(hides);
     dispatchEvent(new Event("key"));

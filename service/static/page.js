@@ -182,6 +182,7 @@ function drawHeader() {
   const ended = windowOf(view).as_of !== undefined;
   const time = asOf && !ended && element("time", { datetime: asOf, title: utc(asOf) }, localTime(asOf));
   at("updated").replaceChildren(...(time ? ["UTC days, as of ", time] : last ? ["UTC days"] : []));
+  at("sql").hidden = list.sources.length === 0;
   if (half === one) drawIdentity();
   document.title = titleOf(view);
 }

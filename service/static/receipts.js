@@ -2,7 +2,7 @@
 
 import { ApiError, requestText } from "./api.js";
 import { button, element } from "./elements.js";
-import { lastDayBefore } from "./format.js";
+import { lastDayBefore, today } from "./format.js";
 
 const dialog = document.getElementById("receipt");
 
@@ -30,7 +30,7 @@ export async function showReceipt(title, receipts) {
 /** The header of a file names its parameters: "--   :since   timestamptz  start of the window". */
 function commandOf(script, { source, values }) {
   const { since, until } = values;
-  const all = { ...values, since: since ?? "-infinity", until: until ?? "infinity", last_day: until && lastDayBefore(until) };
+  const all = { ...values, since: since ?? "-infinity", until: until ?? "infinity", last_day: until ? lastDayBefore(until) : today() };
   const header = script.slice(0, script.search(/^[^-]/m));
   const names = [...header.matchAll(/^-- {3}:(\w+) /gm)].map(([, name]) => name);
   const variables = names.map((name) => `-v ${quoted(`${name}=${all[name]}`)}`);
