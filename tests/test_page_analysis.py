@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from browser import chromium, needs_chromium, watched_page
 from conftest import ADMIN_KEY, NOVA, Tables
@@ -144,6 +144,16 @@ def test_a_row_opens_in_another_tab_that_has_the_key(page: Page) -> None:
     page.get_by_role("button", name="Forget key").click()
     expect(other.get_by_label("API key of an administrator")).to_be_visible()
     assert other.evaluate("sessionStorage.getItem('credits-api-key')") is None
+
+
+def test_the_key_can_be_forgotten_while_days_are_loading(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/days?*", lambda route: held.append(route))
+    enter(page)
+    expect(page.get_by_text("3 of 3 accounts")).to_have_count(2)
+    page.get_by_role("button", name="Forget key").click()
+    expect(page.get_by_label("API key of an administrator")).to_be_focused()
+    assert "Nova" not in page.content()
 
 
 def test_totals_and_rows_say_how_they_changed(page: Page) -> None:

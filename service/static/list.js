@@ -1,14 +1,14 @@
 /** A list of the API: its items, page after page, and the panel of the page with their table. */
 
 import { ApiError, requestJson } from "./api.js";
-import { button, element, ghostRows, onPress, rowOf, tableOf } from "./elements.js";
+import { button, element, ghostRows, rowOf, tableOf } from "./elements.js";
 import { counted, integer, previousWindow } from "./format.js";
 
 const LIMIT = 100;
 
 /**
- * The lists are its subclasses. Each has `resource`, `key` (of the items in an answer), `noun` and `caption`, and returns
- * `columns` and `emptiness` (why there are no items) for its view.
+ * The lists are its subclasses. Each has `resource`, `key` (of the items in an answer), `noun` and `caption`; `columns` and
+ * `emptiness` (the lines to show without items) for its view; and `queryOf(view)`, its parameters but for those of a page.
  */
 export class List {
   /** The view that is shown or loading; null before the first. */
@@ -40,11 +40,6 @@ export class List {
       event.stopPropagation();
       this.loadMore();
     });
-  }
-
-  /** Return the parameters of a view, but for those of a page. */
-  queryOf() {
-    throw new Error("a subclass does");
   }
 
   /** Return whether a view is loaded, as of an instant if one is given. */

@@ -61,12 +61,11 @@ async function show() {
   if (at("lists").parentNode !== half.section) half.summary.place.after(at("lists"));
   at("download-notice").replaceChildren();
   drawControls();
-  const opened = before === null ? null : before.half !== half;
   const loading = load();
   drawHeader();
-  if (opened === false) return;
-  if (opened && half === all) await returnTo(before.view.account, loading);
-  else if (opened) focusHeading();
+  if (before === null || before.half === half) return;
+  if (half === all) await returnTo(before.view.account, loading);
+  else focusHeading();
 }
 
 function showProblem() {
@@ -96,11 +95,12 @@ async function load(fresh = false) {
   if (half === all && view.show === "spenders" && !view.q) summary.accounts = list.count;
   drawHeader();
   const isNobody = () => half === one && accountOf(view.account) === null;
-  const summed = isNobody() || summary.has(view, list.asOf) || (await summary.load(view, list.since, list.asOf, signal));
+  if (!isNobody() && !summary.has(view, list.asOf) && !(await summary.load(view, list.since, list.asOf, signal))) {
+    return finish(half, signal);
+  }
   finish(half, signal);
-  summary.place.hidden = summed && isNobody();
-  if (!summed || isNobody()) return drawHeader();
-  list.drawShares(summary.sums.credits);
+  summary.place.hidden = isNobody();
+  if (!isNobody()) list.drawShares(summary.sums.credits);
   drawHeader();
   if (list === one.lists.events) await list.loadGranters(signal).catch(ignoreFailure);
 }

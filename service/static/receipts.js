@@ -15,7 +15,6 @@ const dialog = document.getElementById("receipt");
 export async function showReceipt(title, receipts) {
   dialog.querySelector("h2").textContent = `SQL: ${title}`;
   const place = dialog.querySelector("div");
-  place.replaceChildren();
   dialog.showModal();
   try {
     const signal = AbortSignal.timeout(60_000);
@@ -55,3 +54,4 @@ function receiptOf(script, command) {
 }
 
 dialog.querySelector("button").addEventListener("click", () => dialog.close());
+dialog.addEventListener("close", () => dialog.querySelector("div").replaceChildren());

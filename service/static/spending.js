@@ -34,7 +34,8 @@ function barOf(size, largest, kind = null) {
   return drawing("svg", { class: "bar", "aria-hidden": "true" }, bar);
 }
 
-class Shared extends List {
+/** A list whose items have a share of the credits of the window. */
+class Spending extends List {
   /** The bar compares with the largest item, the text with the whole: no text where refunds make that no share. */
   get share() {
     const cell = (item) => {
@@ -52,7 +53,8 @@ class Shared extends List {
   }
 }
 
-class AccountRows extends Shared {
+/** A list of accounts. */
+class Accounts extends Spending {
   noun = "account";
   key = "rows";
 
@@ -75,7 +77,7 @@ class AccountRows extends Shared {
 }
 
 /** The accounts by credits spent, or those of them that are searched for. */
-export class Spenders extends AccountRows {
+export class Spenders extends Accounts {
   resource = "rollup";
   caption = "Accounts by credits spent, most first";
 
@@ -98,7 +100,7 @@ export class Spenders extends AccountRows {
 }
 
 /** The accounts whose spending changed, the largest change first. */
-export class Changes extends AccountRows {
+export class Changes extends Accounts {
   resource = "changes";
   caption = "Accounts by change of credits spent, largest first";
 
@@ -139,7 +141,7 @@ export class Changes extends AccountRows {
 }
 
 /** What the credits were spent on, of all accounts or of one. */
-export class Breakdown extends Shared {
+export class Breakdown extends Spending {
   resource = "breakdown";
   key = "rows";
 
