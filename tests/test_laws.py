@@ -1,6 +1,7 @@
 """The endpoints agree with plain Python, and so with each other, in every window and while events are added."""
 
 from datetime import timedelta
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -75,10 +76,19 @@ def test_every_sum_of_a_window_is_that_of_its_events(
         before = [event for event in content.events if since - shift <= event["created_at"] < end - shift]
         arguments["compare"] = "previous"
 
+    limit = data.draw(st.sampled_from([3, 500]))
+
     def rows(resource: str, **more: object) -> list[dict[str, Any]]:
-        if pinned:
-            tables.event(ADMIN, 10**12, end)
-        found: list[dict[str, Any]] = answered(admin, f"{CREDITS}/{resource}", **arguments, limit=500, **more)["rows"]
+        """Return the rows of all pages; if the end of the window is pinned, an event is added there before each."""
+        found: list[dict[str, Any]] = []
+        for page in count(1):
+            if pinned:
+                tables.event(ADMIN, 10**12, end)
+            body = answered(admin, f"{CREDITS}/{resource}", **arguments, limit=limit, page=page, **more)
+            found += body["rows"]
+            if page * limit >= body["total_count"]:
+                break
+        assert len(found) == body["total_count"]
         return found
 
     spenders = {event["account_id"] for event in spent}
