@@ -190,7 +190,7 @@ TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 def instants_around(now: datetime) -> st.SearchStrategy[datetime]:
     """Return instants around every edge of a window, and others in the past and the future."""
     edges = [start for period in PERIODS if (start := window_start(period, now))]
-    edges += [now, now + timedelta(days=1)]
+    edges += [now + timedelta(days=days) for days in (1, 0, -1, -7, -30)]
     near = st.sampled_from([edge + step * MICROSECOND for edge in edges for step in (-1, 0, 1)])
     return near | st.integers(-100 * 86_400_000_000, 86_400_000_000).map(lambda n: now + timedelta(microseconds=n))
 
