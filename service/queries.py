@@ -1,7 +1,7 @@
 """The query files of sql/queries, loaded and checked once at start.
 
-Some have a namesake in sql/queries/sums, with the same parameters, columns and rows, which reads the sums of closed
-days where it can and usage_events for the rest.
+Some have a namesake in sql/queries/sums, with the same parameters, columns and rows, which reads sums where it can and
+usage_events for the rest.
 
 A file is a psql script. Its parameters are psql's, ``:'name'::type``; this module translates them to psycopg2's. The
 rules of a file are in sql/README.md.

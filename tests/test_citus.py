@@ -12,10 +12,11 @@ from psycopg2.errors import ForeignKeyViolation
 
 from conftest import ADMIN, SQL, Tables, create_database
 from service.embedded.postgres import EmbeddedPostgresError, PostgresServer
+from service.queries import load_queries
 
 NAME = "spread"
 SCRIPT = SQL / "dba" / "citus.sql"
-DISTRIBUTED = ("account_emails", "accounts", "usage_sums", "usage_sums_total", "usage_events")
+DISTRIBUTED = ("account_emails", "accounts", "usage_sums", "usage_sums_window", "usage_events")
 # The statements without comments. ``privileges`` reads only catalogs.
 QUERIES = {
     str(path.relative_to(SQL / "queries")): re.sub(r"--[^\n]*", "", path.read_text())
@@ -86,7 +87,7 @@ def test_citus_sql_distributes_accounts_first_and_changes_the_keys(server: Postg
             ("account_emails", "account_id"),
             ("usage_events", "account_id"),
             ("usage_sums", "account_id"),
-            ("usage_sums_total", "account_id"),
+            ("usage_sums_window", "account_id"),
             ("usage_sums_watermark", None),
         ]
     assert spread.execute(
@@ -102,11 +103,43 @@ def test_citus_sql_distributes_accounts_first_and_changes_the_keys(server: Postg
         ("usage_events", "PRIMARY KEY (account_id, id)"),
         ("usage_sums", "FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE"),
         ("usage_sums", "PRIMARY KEY (account_id, day)"),
-        ("usage_sums_total", "FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE"),
-        ("usage_sums_total", "PRIMARY KEY (account_id)"),
+        ("usage_sums_window", "FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE"),
+        ("usage_sums_window", "PRIMARY KEY (account_id, edge)"),
     ]
     with pytest.raises(ForeignKeyViolation):
         spread.event(UUID(int=1), 1, "2026-11-22 00:00:00+00")
+
+
+def test_with_citus_the_watermark_is_a_midnight_and_published_one_refresh_late(spread: Tables) -> None:
+    spread.seed_admin()
+    for day in (20, 21, 22, 23):
+        spread.event(ADMIN, day, f"2026-11-{day} 00:00:00+00")
+    spread.fix_now("2026-11-22 10:15:00+00")
+    spread.execute("SET search_path = clock, pg_catalog, public")
+    # the first refresh is from before the tables were distributed
+    spread.execute("ALTER TABLE public.pg_dist_partition RENAME TO hidden; SELECT public.usage_sums_refresh()")
+    spread.execute("ALTER TABLE public.hidden RENAME TO pg_dist_partition")
+    for today, published, summed in ((22, 22, 22), (23, 22, 23), (23, 23, 23)):
+        spread.fix_now(f"2026-11-{today} 10:15:00+00")
+        spread.execute("SELECT public.usage_sums_refresh()")
+        assert spread.execute("SELECT instant::text, summed::text, edges FROM public.usage_sums_watermark") == [
+            (f"2026-11-{published} 00:00:00+00", f"2026-11-{summed} 00:00:00+00", [])
+        ]
+        assert spread.execute("SELECT * FROM public.usage_sums_window") == []
+        for since in ("-infinity", "2026-11-21 00:00:00+00"):
+            window = {
+                "since": since,
+                "until": "infinity",
+                "limit": 1,
+                "offset": 0,
+                "account_id": "",
+                "last_day": "2026-11-23",
+            }
+            for name in ("credits_rollup", "credits_rollup_count", "credits_days"):
+                expected, found = (
+                    spread.execute(load_queries(source=source)[name].text, window) for source in ("events", "sums")
+                )
+                assert found == expected
 
 
 def test_citus_sql_changes_nothing_if_an_address_has_no_account(server: PostgresServer, spread: Tables) -> None:

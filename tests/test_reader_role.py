@@ -37,8 +37,8 @@ READ = {
         "model_id", "output_tokens", "provider", "source", "tool_call_count",
     ],
     "usage_sums": ["account_id", "credits_deducted_cents", "day", "event_count"],
-    "usage_sums_total": ["account_id", "credits_deducted_cents", "event_count"],
-    "usage_sums_watermark": ["day"],
+    "usage_sums_watermark": ["edges", "instant"],
+    "usage_sums_window": ["account_id", "credits_deducted_cents", "edge", "event_count"],
 }  # fmt: skip
 COLUMN_RIGHTS = [("column", table, column, "SELECT", False) for table, columns in READ.items() for column in columns]
 POLICIES = [("policy", table, "credits_reader", "PERMISSIVE", "{credits_reader}", "SELECT", "true") for table in READ]

@@ -48,7 +48,8 @@ EVENTS_QUERIES, SUMS_QUERIES = (load_queries(source=source) for source in ("even
 CLOCK = "SET search_path = clock, pg_catalog, public"
 NOW = datetime(2024, 11, 20, 10, 15, tzinfo=UTC)
 TODAY = NOW.date()
-NEVER = date(1, 1, 1)  # psycopg2 cannot return -infinity
+NEVER = datetime(2, 1, 1, tzinfo=UTC)  # psycopg2 cannot return -infinity
+MARGIN = timedelta(minutes=5)
 LATE_EVENT = f"INSERT INTO public.usage_events (account_id, credits_deducted_cents) VALUES ('{NOVA}', 5)"
 
 
@@ -67,8 +68,8 @@ class Ledger(Tables):
 
     def rewind(self) -> None:
         """Delete all sums."""
-        self.execute("DELETE FROM public.usage_sums; DELETE FROM public.usage_sums_total")
-        self.execute("UPDATE public.usage_sums_watermark SET day = '-infinity'")
+        self.execute("DELETE FROM public.usage_sums; DELETE FROM public.usage_sums_window")
+        self.execute("UPDATE public.usage_sums_watermark SET instant = '-infinity', summed = '-infinity', edges = '{}'")
 
     def empty(self) -> None:
         super().empty()
@@ -84,9 +85,9 @@ class Ledger(Tables):
         """Refresh without psql, which takes longer to start."""
         self.execute("SELECT public.usage_sums_refresh(%s)", (since,))
 
-    def watermark(self) -> date:
-        ((day,),) = self.execute("SELECT greatest(day, %s) FROM public.usage_sums_watermark", (NEVER,))
-        return day
+    def watermark(self) -> datetime:
+        ((instant,),) = self.execute("SELECT greatest(instant, %s) FROM public.usage_sums_watermark", (NEVER,))
+        return instant
 
     def rows(self, source: str, name: str, parameters: dict[str, Any]) -> Any:
         """Return the rows that the service reads with a query."""
@@ -198,10 +199,8 @@ def test_both_sources_give_the_same_answers_after_any_history(
             case "insert" if accounts:
                 # new events are dated at the watermark or later
                 for instant in data.draw(st.lists(instants_around(content.now), max_size=4)):
-                    floor = datetime.combine(ledger.watermark(), datetime.min.time(), UTC)
-                    ledger.event(
-                        data.draw(st.sampled_from(accounts)), data.draw(st.integers(-5, 5)), max(instant, floor)
-                    )
+                    created_at = max(instant, ledger.watermark())
+                    ledger.event(data.draw(st.sampled_from(accounts)), data.draw(st.integers(-5, 5)), created_at)
             case "delete" if accounts:
                 gone = accounts.pop()
                 ledger.execute("DELETE FROM public.credit_grants WHERE %s IN (account_id, granted_by)", (gone,))
@@ -221,7 +220,11 @@ def test_both_sources_give_the_same_answers_after_any_history(
                 content.now += data.draw(st.sampled_from([-1, 1, 2, 40])) * timedelta(hours=12)
                 ledger.fix_now(content.now)
             case "compare":
-                past = instants_around(content.now).filter(lambda instant: instant <= content.now)
+                watermark = ledger.watermark()
+                past = instants_around(content.now)
+                if watermark > NEVER:
+                    past |= st.sampled_from([watermark + step * MICROSECOND for step in (-1, 0, 1)])
+                past = past.filter(lambda instant: instant <= content.now)
                 pin = data.draw(st.none() | past)
                 pinned = {} if pin is None else {"as_of": pin.isoformat()}
                 cut = {"limit": data.draw(st.integers(1, 9)), "page": data.draw(st.integers(1, 3))}
@@ -243,11 +246,11 @@ def infinite(ledger: Ledger) -> Ledger:
     return ledger
 
 
-EDGES = st.just("-infinity") | st.just("infinity") | instants_around(NOW).map(str)
+ENDS = st.just("infinity") | instants_around(NOW).map(str)
 
 
 @hypothesis_settings(law, max_examples=60)
-@given(data=st.data(), since=EDGES, until=EDGES)
+@given(data=st.data(), since=ENDS | st.just("-infinity"), until=ENDS)
 @pytest.mark.parametrize("name", SUMS_QUERY_NAMES)
 def test_both_sources_return_the_same_rows_for_any_window(
     infinite: Ledger, name: str, data: st.DataObject, since: str, until: str
@@ -255,8 +258,10 @@ def test_both_sources_return_the_same_rows_for_any_window(
     # a list of days needs a first day
     assume(name != "credits_days" or since != "infinity")
     infinite.rewind()
-    if data.draw(st.booleans()):
+    for ago in data.draw(st.sampled_from([(), (0,), (2, 1), (1, 0)])):
+        infinite.fix_now(NOW - timedelta(days=ago))
         infinite.refresh()
+    infinite.fix_now(NOW)
     values = {
         "since": since,
         "until": until,
@@ -293,9 +298,10 @@ def test_both_sources_have_the_same_sql_after_the_spending(name: str, start: str
     assert found == expected != ("", "")
 
 
-def test_every_query_of_sums_has_the_same_edge() -> None:
-    texts = [SUMS_QUERIES[name].text for name in SUMS_QUERY_NAMES]
-    assert len({text[text.index("WITH edge AS (") : text.index("    ) AS bound\n")] for text in texts}) == 1
+@pytest.mark.parametrize("rollups", [True, False])
+def test_the_queries_with_and_without_windows_have_the_same_edge(rollups: bool) -> None:
+    texts = [SUMS_QUERIES[name].text for name in SUMS_QUERY_NAMES if rollups == name.startswith("credits_rollup")]
+    assert len({text[text.index("WITH edge AS (") : text.index("    ) AS summed\n")] for text in texts}) == 1
 
 
 # The refresh
@@ -304,7 +310,7 @@ def test_every_query_of_sums_has_the_same_edge() -> None:
 def test_the_answers_are_the_same_before_and_after_each_refresh(ledger: Ledger) -> None:
     ledger.check()
     for _ in range(2):
-        assert ledger.script(REFRESH)[-1]["watermark"] == "2024-11-20"
+        assert ledger.script(REFRESH)[-1]["watermark"] == "2024-11-20 10:10:00+00"
         ledger.check()
 
 
@@ -316,24 +322,23 @@ def test_an_answer_from_the_sums_names_their_files(ledger: Ledger) -> None:
 
 
 def test_a_refresh_returns_what_it_summed_and_what_holds_it_back(ledger: Ledger) -> None:
-    assert ledger.script(REFRESH) == [{"first_day": "-infinity", "watermark": "2024-11-20", "held_back_by": ""}]
+    def row(summed_from: str, watermark: str) -> list[dict[str, str]]:
+        return [{"summed_from": summed_from, "watermark": watermark, "held_back_by": ""}]
+
+    assert ledger.script(REFRESH) == row("-infinity", "2024-11-20 10:10:00+00")
     ledger.fix_now("2024-11-21 00:04:59+00")
-    (row,) = ledger.script(REFRESH)
-    assert (row["first_day"], row["watermark"]) == ("2024-11-20", "2024-11-20")
-    assert row["held_back_by"].endswith("or the margin")
-    ledger.fix_now("2024-11-21 00:05:00+00")
-    assert ledger.script(REFRESH) == [{"first_day": "2024-11-20", "watermark": "2024-11-21", "held_back_by": ""}]
-    (row,) = ledger.script(REFRESH, margin="1 day")
-    assert (row["first_day"], row["watermark"]) == ("2024-11-21", "2024-11-21")
+    assert ledger.script(REFRESH) == row("2024-11-20 10:10:00+00", "2024-11-20 23:59:59+00")
+    assert ledger.script(REFRESH, margin="1 day") == row("2024-11-20 23:59:59+00", "2024-11-20 23:59:59+00")
 
 
-def test_the_day_in_which_the_oldest_transaction_began_stays_open(ledger: Ledger) -> None:
+def test_the_watermark_is_not_later_than_the_start_of_the_oldest_transaction(ledger: Ledger) -> None:
     with transaction(ledger) as writer:
-        writer.execute("SELECT (pg_catalog.now() AT TIME ZONE 'UTC')::date")
+        writer.execute("SELECT pg_catalog.now()")
         ((began,),) = writer.fetchall()
         ledger.fix_now(datetime.now(UTC) + timedelta(days=2))
         (row,) = ledger.script(REFRESH)
-        assert (row["watermark"], row["held_back_by"][:24]) == (str(began), "a transaction that began")
+        assert row["held_back_by"].startswith("a transaction that began")
+        assert ledger.watermark() == began
         writer.execute(LATE_EVENT)  # dated at the start of its transaction
         writer.execute("COMMIT")
         ledger.compare_all()
@@ -350,7 +355,7 @@ def test_the_day_in_which_the_oldest_transaction_began_stays_open(ledger: Ledger
         pytest.param(f"SET track_activities = off; BEGIN; {LATE_EVENT}", "COMMIT", id="track_activities off"),
     ],
 )
-def test_no_day_is_closed_while_the_start_of_a_transaction_is_unknown(
+def test_the_watermark_stays_while_the_start_of_a_transaction_is_unknown(
     ledger: Ledger, beginning: str, ending: str
 ) -> None:
     ledger.refresh()
@@ -362,7 +367,7 @@ def test_no_day_is_closed_while_the_start_of_a_transaction_is_unknown(
             (row,) = ledger.script(REFRESH)
         finally:
             writer.execute(ending)
-    assert row["watermark"] == "2024-11-20"
+    assert row["watermark"] == "2024-11-20 10:10:00+00"
     assert row["held_back_by"] == "a prepared transaction, or a session with track_activities off"
     ledger.compare_all()
 
@@ -372,7 +377,7 @@ def test_the_time_zone_of_the_session_does_not_change_the_sums(ledger: Ledger, z
     for now in (NOW - timedelta(days=1), NOW):
         ledger.fix_now(now)
         ledger.execute("SET TimeZone = %s; SELECT public.usage_sums_refresh(); RESET TimeZone", (zone,))
-        assert ledger.watermark() == now.date()
+        assert ledger.watermark() == now - MARGIN
     ledger.check()
 
 
@@ -390,7 +395,7 @@ def test_refreshes_wait_for_the_deletion_of_an_account(ledger: Ledger, ending: s
         blocked_refreshes(ledger, refreshes),
     ):
         remover.execute(ending)
-    assert ledger.watermark() == TODAY
+    assert ledger.watermark() == NOW - MARGIN
     ledger.check()
 
 
@@ -470,7 +475,7 @@ def test_an_event_of_an_account_that_does_not_exist_stops_the_refresh(ledger: Le
 def test_a_refresh_that_could_be_wrong_fails(ledger: Ledger, before: str, message: str) -> None:
     ledger.execute(
         "CREATE ROLE refresher; GRANT EXECUTE ON FUNCTION public.usage_sums_refresh TO refresher;"
-        "GRANT ALL ON public.usage_events, public.usage_sums, public.usage_sums_total TO refresher;"
+        "GRANT ALL ON public.usage_events, public.usage_sums, public.usage_sums_window TO refresher;"
         "GRANT ALL ON public.usage_sums_watermark TO refresher;"
         "CREATE POLICY refresher ON public.usage_sums_watermark TO refresher USING (true)"
     )
@@ -487,7 +492,7 @@ def test_without_a_watermark_the_answers_come_from_the_events(ledger: Ledger) ->
     try:
         ledger.compare_all()
     finally:
-        ledger.execute("INSERT INTO public.usage_sums_watermark (day) VALUES ('-infinity')")
+        ledger.execute("INSERT INTO public.usage_sums_watermark VALUES ('-infinity', true, '{}', '-infinity')")
 
 
 # The check and the repair
@@ -521,7 +526,7 @@ def test_changes_before_the_watermark_are_listed_and_repaired(ledger: Ledger) ->
     with pytest.raises(psycopg2.Error, match="the sums of 2024-11-13 differ from its events"):
         ledger.refresh(since=date(2024, 11, 14))
     assert ledger.script(REFRESH, since="2024-11-13 23:59:59+00") == [
-        {"first_day": "2024-11-13", "watermark": "2024-11-20", "held_back_by": ""}
+        {"summed_from": "2024-11-13 00:00:00+00", "watermark": "2024-11-20 10:10:00+00", "held_back_by": ""}
     ]
     ledger.check()
 
@@ -540,19 +545,20 @@ def test_any_since_leaves_the_sums_right(ledger: Ledger, since: str) -> None:
     ledger.fix_now(NOW - timedelta(days=3))
     ledger.refresh()
     ledger.fix_now(NOW)
-    assert ledger.script(REFRESH, since=since)[0]["watermark"] == "2024-11-20"
+    assert ledger.script(REFRESH, since=since)[0]["watermark"] == "2024-11-20 10:10:00+00"
     ledger.check()
 
 
-def test_wrong_totals_are_listed_without_a_day_and_repaired(ledger: Ledger) -> None:
+def test_wrong_windows_are_listed_without_a_day_and_repaired(ledger: Ledger) -> None:
     ledger.refresh()
     ledger.execute(
-        "UPDATE public.usage_sums_total SET event_count = 7, credits_deducted_cents = 0 WHERE event_count = 6"
+        "UPDATE public.usage_sums_window SET event_count = 8 WHERE edge = '-infinity' AND account_id = %s", (ORBIT,)
     )
-    ledger.execute("DELETE FROM public.usage_sums_total WHERE account_id = %s", (NOVA,))
+    ledger.execute("DELETE FROM public.usage_sums_window WHERE edge = '2024-11-20' AND account_id = %s", (NOVA,))
     (row,) = ledger.script(CHECK)
-    assert tuple(row.values()) == ("", "2", "988", "18", "0", "7")
-    ledger.script(REFRESH, since="2024-11-19")
+    assert tuple(row.values()) == ("", "2", "483", "7", "473", "8")
+    assert ledger.script(CHECK, since="2024-11-20") == []
+    ledger.script(REFRESH, since="2024-11-20")
     ledger.check()
 
 
@@ -575,10 +581,28 @@ def test_the_metrics_tell_up_to_when_events_are_summed(ledger: Ledger) -> None:
 
 def test_running_sums_sql_again_keeps_the_sums(ledger: Ledger) -> None:
     ledger.refresh()
-    sums = "SELECT * FROM public.usage_sums, public.usage_sums_watermark ORDER BY 1, 2"
+    sums = (
+        "SELECT days::text, mark::text FROM public.usage_sums AS days, public.usage_sums_watermark AS mark ORDER BY 1"
+    )
     before = ledger.execute(sums)
     ledger.server.psql("-f", SQL / "dba" / "sums.sql", database=NAME)
     assert ledger.execute(sums) == before
+
+
+def test_sums_sql_takes_over_the_tables_of_an_earlier_version(ledger: Ledger) -> None:
+    ledger.refresh()
+    ledger.execute(
+        "DELETE FROM public.usage_sums WHERE day >= '2024-11-19';"
+        "DROP TABLE public.usage_sums_watermark, public.usage_sums_window;"
+        "CREATE TABLE public.usage_sums_total (account_id uuid);"
+        "CREATE TABLE public.usage_sums_watermark (day date NOT NULL CHECK (day < 'infinity'), is_only_row boolean"
+        " PRIMARY KEY DEFAULT true CHECK (is_only_row));"
+        "INSERT INTO public.usage_sums_watermark VALUES ('2024-11-19')"
+    )
+    ledger.server.psql("-f", SQL / "dba" / "sums.sql", database=NAME)
+    assert ledger.execute("SELECT to_regclass('public.usage_sums_total')") == [(None,)]
+    assert ledger.script(REFRESH)[0]["summed_from"] == "2024-11-19 00:00:00+00"
+    ledger.check()
 
 
 def test_the_service_is_not_ready_without_the_sums_that_it_is_set_to_read(settings: Settings, tables: Tables) -> None:

@@ -2,10 +2,10 @@
 --
 -- It needs Citus 13.1 or newer: older versions do not propagate column privileges to the shards. Run it on the
 -- coordinator as a superuser, while nobody writes, after reader_role.sql, indexes.sql and, if used, sums.sql. It may be
--- run again. It was written from the documentation and source of Citus and has not been run on Citus: try it on a copy.
+-- run again, and must be after sums.sql has made new tables. sql/README.md tells what was tried on Citus: try it on a copy.
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f citus.sql
 --
--- accounts is distributed by id; account_emails, usage_events, usage_sums and usage_sums_total are distributed by
+-- accounts is distributed by id; account_emails, usage_events, usage_sums and usage_sums_window are distributed by
 -- account_id and co-located with it. usage_sums_watermark is a reference table. The other tables are small, are read by
 -- key, and stay on the coordinator.
 --
@@ -14,13 +14,16 @@
 --   * an address is unique only within its account, and its account_id cannot be null;
 --   * foreign keys from tables on the coordinator to accounts are dropped, so the writers must ensure that keys,
 --     memberships and grants refer to existing accounts.
--- REPEATABLE READ is no snapshot across nodes: a list and its total can be from two moments, and a request made while a
--- refresh commits can miss a day on some nodes.
+-- REPEATABLE READ is no snapshot across nodes: a list and its total can be from two moments.
+--
+-- So the sums are different: the watermark is the midnight (UTC) before, it is published by the refresh after the one
+-- that made the sums, and there are no windows. Lists cost what the days and today's events cost. A request made while a
+-- repair (sums_refresh.sql with since) commits can be wrong. The refresh locks accounts in SHARE mode: their writers wait.
 --
 -- The refresh sees only transactions that began on the coordinator. If events are written through other nodes, run
 -- sums_refresh.sql with -v margin='1 day'. Do not call the function without BEGIN: its lock would not last. The
--- connection limit of the role applies on each node, and one session of the service opens several connections there:
--- give reader_role.sql a higher connection_limit.
+-- connection limit of the role applies on each node, and one session of the service opens up to 16 connections to each:
+-- give reader_role.sql a connection_limit of 200.
 \set ON_ERROR_STOP on
 
 -- A row without the distribution column cannot be placed on a node.
@@ -43,7 +46,7 @@ WHERE contype = 'f'
     AND confrelid = 'public.accounts'::regclass
     AND conrelid NOT IN (
         SELECT to_regclass(format('public.%I', name))
-        FROM unnest(ARRAY['account_emails', 'usage_events', 'usage_sums', 'usage_sums_total']) AS distributed (name)
+        FROM unnest(ARRAY['account_emails', 'usage_events', 'usage_sums', 'usage_sums_window']) AS distributed (name)
         WHERE to_regclass(format('public.%I', name)) IS NOT NULL
     )
 ORDER BY conrelid::regclass::text ASC, conname ASC
@@ -81,7 +84,7 @@ FROM (
     (2, 'public.account_emails', 'account_id', 'public.accounts'),
     (3, 'public.usage_events', 'account_id', 'public.accounts'),
     (4, 'public.usage_sums', 'account_id', 'public.accounts'),
-    (5, 'public.usage_sums_total', 'account_id', 'public.accounts')
+    (5, 'public.usage_sums_window', 'account_id', 'public.accounts')
 ) AS distributed (place, name, key, colocated)
 WHERE to_regclass(name) IS NOT NULL
     AND to_regclass(name) NOT IN (SELECT logicalrelid FROM pg_dist_partition)

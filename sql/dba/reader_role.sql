@@ -136,8 +136,8 @@ SELECT to_regclass('public.usage_sums') IS NOT NULL AS has_usage_sums
 \gset
 \if :has_usage_sums
 GRANT SELECT (account_id, day, credits_deducted_cents, event_count) ON public.usage_sums TO credits_reader;
-GRANT SELECT (account_id, credits_deducted_cents, event_count) ON public.usage_sums_total TO credits_reader;
-GRANT SELECT (day) ON public.usage_sums_watermark TO credits_reader;
+GRANT SELECT (account_id, edge, credits_deducted_cents, event_count) ON public.usage_sums_window TO credits_reader;
+GRANT SELECT (instant, edges) ON public.usage_sums_watermark TO credits_reader;
 \endif
 
 COMMIT;
@@ -160,8 +160,8 @@ WHERE relation.relnamespace = 'public'::regnamespace
         'accounts',
         'credit_grants',
         'usage_sums',
-        'usage_sums_total',
         'usage_sums_watermark',
+        'usage_sums_window',
         'usage_events'
     )
     AND (policy.permissive, policy.cmd, policy.roles::text[], policy.qual)

@@ -3,14 +3,15 @@
 -- Columns: day, account_count (accounts that differ on that day), credits_deducted_cents and event_count (from their
 --   events), summed_credits_deducted_cents and summed_event_count (from their rows in usage_sums)
 -- Order:   day
--- No rows mean that the sums are right. A row without a day counts the accounts whose total differs from the sum of
--- their days.
+-- No rows mean that the sums are right. A row without a day counts the rows of usage_sums_window that differ from the
+-- sum of their days.
 --
 -- To repair the sums, run sums_refresh.sql with since=DAY, the earliest day listed. Any day before the watermark also
--- rebuilds all totals.
+-- makes all windows again.
 --
 -- It is one read-only statement that reads all events before the watermark, or with -v since=2026-11-01 those from that
--- UTC day on. Run it as the owner of the tables or as a superuser:
+-- UTC day on, and then not the windows. With today as "since" it is cheap enough to run after each refresh. Run it as the
+-- owner of the tables or as a superuser:
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f sums_check.sql
 \set ON_ERROR_STOP on
 \if :{?since}
@@ -31,7 +32,7 @@ WITH counted AS (
         count(*) AS event_count
     FROM public.usage_events
     WHERE created_at >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC'
-        AND created_at < (SELECT max(day)::timestamp AT TIME ZONE 'UTC' FROM public.usage_sums_watermark)
+        AND created_at < (SELECT max(summed) FROM public.usage_sums_watermark)
     GROUP BY account_id, (created_at AT TIME ZONE 'UTC')::date
 ),
 
@@ -45,13 +46,27 @@ summed AS (
     WHERE day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
 ),
 
+-- what usage_sums_window should contain
 total AS (
     SELECT
+        usage_sums.account_id,
+        kept.edge,
+        sum(usage_sums.credits_deducted_cents) AS credits_deducted_cents,
+        sum(usage_sums.event_count) AS event_count
+    FROM (SELECT unnest(edges) AS edge FROM public.usage_sums_watermark) AS kept
+    INNER JOIN public.usage_sums ON usage_sums.day >= (kept.edge AT TIME ZONE 'UTC')::date
+    WHERE :'since'::timestamptz = '-infinity'
+    GROUP BY usage_sums.account_id, kept.edge
+),
+
+made AS (
+    SELECT
         account_id,
-        sum(credits_deducted_cents) AS credits_deducted_cents,
-        sum(event_count) AS event_count
-    FROM public.usage_sums
-    GROUP BY account_id
+        edge,
+        credits_deducted_cents,
+        event_count
+    FROM public.usage_sums_window
+    WHERE :'since'::timestamptz = '-infinity'
 )
 
 SELECT
@@ -72,11 +87,11 @@ SELECT
     count(*) AS account_count,
     coalesce(sum(total.credits_deducted_cents), 0) AS credits_deducted_cents,
     coalesce(sum(total.event_count), 0) AS event_count,
-    coalesce(sum(usage_sums_total.credits_deducted_cents), 0) AS summed_credits_deducted_cents,
-    coalesce(sum(usage_sums_total.event_count), 0) AS summed_event_count
+    coalesce(sum(made.credits_deducted_cents), 0) AS summed_credits_deducted_cents,
+    coalesce(sum(made.event_count), 0) AS summed_event_count
 FROM total
-FULL JOIN public.usage_sums_total ON usage_sums_total.account_id = total.account_id
+FULL JOIN made ON made.account_id = total.account_id AND made.edge = total.edge
 WHERE (total.credits_deducted_cents, total.event_count)
-    IS DISTINCT FROM (usage_sums_total.credits_deducted_cents, usage_sums_total.event_count)
+    IS DISTINCT FROM (made.credits_deducted_cents, made.event_count)
 HAVING count(*) > 0
 ORDER BY day ASC;

@@ -1,20 +1,21 @@
--- sums_refresh: sum the days that have ended since the last refresh.
+-- sums_refresh: sum the events since the last refresh.
 --
--- Run sums.sql first. Then run this script from cron, every hour or every day, as a superuser or as the owner of the
--- tables if it is a member of pg_read_all_stats:
+-- Run sums.sql first. Then run this script from cron, every few minutes, as a superuser or as the owner of the tables if
+-- it is a member of pg_read_all_stats:
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f sums_refresh.sql
 -- After events before the watermark were changed, deleted or added, sum the days again from the first such day on;
 -- sums_check.sql lists them:
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -v since=2026-11-01 -f sums_refresh.sql
--- "since" is a UTC day, an instant of that day, or -infinity. "margin" is how long a day stays open after its end, by
+-- "since" is a UTC day, an instant of that day, or -infinity. "margin" is how old an event must be to be summed, by
 -- default 5 minutes. Use -v margin='1 day' if events arrive by logical replication or through other Citus nodes.
 --
 -- The refresh is one transaction: if it is interrupted, nothing has changed. A second refresh waits for the first and
--- finds nothing to do. It takes only an ACCESS SHARE lock on usage_events; deleting an account waits until it commits.
+-- finds little to do. It takes only an ACCESS SHARE lock on usage_events; deleting an account with an event since the
+-- last refresh waits until it commits, and once a day, or with "since", deleting any account.
 -- The function is defined in sums.sql.
 --
--- Columns: first_day (first day that was summed), watermark (first day that is not summed), held_back_by (why the
---   watermark is before today; empty otherwise)
+-- Columns: summed_from (instant from which events were summed), watermark (instant up to which they are summed),
+--   held_back_by (why the watermark is earlier than the margin demands; empty otherwise)
 \set ON_ERROR_STOP on
 \if :{?since}
 \else
@@ -35,7 +36,7 @@ SET default_transaction_read_only = off;
 BEGIN;
 
 SELECT
-    first_day,
+    summed_from,
     watermark,
     held_back_by
 FROM public.usage_sums_refresh((nullif(:'since', '')::timestamptz AT TIME ZONE 'UTC')::date, :'margin'::interval);

@@ -18,7 +18,7 @@ WITH relation AS MATERIALIZED (
     WHERE relnamespace = to_regnamespace('public')
         AND relname IN (
             'account_api_keys', 'account_emails', 'account_organization_ids', 'accounts', 'credit_grants',
-            'usage_events', 'usage_sums', 'usage_sums_total', 'usage_sums_watermark'
+            'usage_events', 'usage_sums', 'usage_sums_watermark', 'usage_sums_window'
         )
 )
 

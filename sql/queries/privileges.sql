@@ -29,8 +29,8 @@ WITH needed (table_name, columns) AS (
         ]
     ),
     ('usage_sums', ARRAY['account_id', 'day', 'credits_deducted_cents', 'event_count']),
-    ('usage_sums_total', ARRAY['account_id', 'credits_deducted_cents', 'event_count']),
-    ('usage_sums_watermark', ARRAY['day'])
+    ('usage_sums_watermark', ARRAY['edges', 'instant']),
+    ('usage_sums_window', ARRAY['account_id', 'edge', 'credits_deducted_cents', 'event_count'])
 )
 
 SELECT

@@ -9,29 +9,43 @@
 -- Order:   oldest first; days without events are zeros from since, or the first event's day since 2000, to last_day
 -- psql -X -v ON_ERROR_STOP=1 -v account_id= -v since=2026-11-01 -v until=infinity -v last_day=2026-11-22 -f sums/credits_days.sql
 --
--- Days before the watermark are read from the sums that sql/dba/sums.sql defines, later days from usage_events.
+-- Events before the watermark are read from the sums that sql/dba/sums.sql defines, later ones from usage_events.
 WITH edge AS (
-    -- Sums are read up to this day, events from this instant: the watermark, or the UTC midnight before the end of the
-    -- window if that is earlier. A window that does not start at a UTC midnight is read from the events alone.
+    -- Sums are read of the days before "day", and events from "instant" to "last". Up to the watermark the sums are
+    -- complete: the events between it and the end of the window are added, or subtracted if the end is earlier. If it is
+    -- more than a day earlier, the days before its UTC midnight and the later events are read.
     SELECT
-        bound.day,
-        greatest(bound.day::timestamp AT TIME ZONE 'UTC', :'since'::timestamptz) AS instant
+        CASE
+            WHEN summed.is_near THEN ((summed.watermark - interval '1 microsecond') AT TIME ZONE 'UTC')::date + 1
+            ELSE (:'until'::timestamptz AT TIME ZONE 'UTC')::date
+        END AS day,
+        greatest(
+            :'since'::timestamptz,
+            CASE
+                WHEN summed.is_near THEN least(:'until'::timestamptz, summed.watermark)
+                ELSE (:'until'::timestamptz AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC'
+            END
+        ) AS instant,
+        CASE
+            WHEN summed.is_near THEN greatest(:'until'::timestamptz, summed.watermark)
+            ELSE :'until'::timestamptz
+        END - interval '1 microsecond' AS last,
+        CASE WHEN summed.is_near AND :'until'::timestamptz < summed.watermark THEN -1 ELSE 1 END AS sign
     FROM (
+        -- without a row, and for a window that does not start at a UTC midnight, nothing is read from the sums
         SELECT
-            greatest(
-                (:'since'::timestamptz AT TIME ZONE 'UTC')::date,
-                least((:'until'::timestamptz AT TIME ZONE 'UTC')::date, coalesce(max(day), '-infinity'))
-            ) AS day
+            coalesce(max(instant), '-infinity') AS watermark,
+            :'until'::timestamptz > coalesce(max(instant), '-infinity') - interval '1 day' AS is_near
         FROM public.usage_sums_watermark
         WHERE (:'since'::timestamptz AT TIME ZONE 'UTC')::date = :'since'::timestamptz AT TIME ZONE 'UTC'
-    ) AS bound
+    ) AS summed
 ),
 
-spend AS (
+part AS (
     SELECT
         day,
-        sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
-        sum(event_count)::bigint AS event_count
+        sum(credits_deducted_cents) AS credits_deducted_cents,
+        sum(event_count) AS event_count
     FROM public.usage_sums
     WHERE day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
         AND day < (SELECT edge.day FROM edge)
@@ -42,16 +56,24 @@ spend AS (
     SELECT
         -- independent of the session's TimeZone
         (created_at AT TIME ZONE 'UTC')::date AS day,
-        sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
-        count(*) AS event_count
+        (SELECT edge.sign FROM edge) * sum(credits_deducted_cents) AS credits_deducted_cents,
+        (SELECT edge.sign FROM edge) * count(*) AS event_count
     FROM public.usage_events
-    -- BETWEEN, because for a lower bound alone that is unknown when it plans, the planner expects a third of the table
-    WHERE created_at BETWEEN (SELECT edge.instant FROM edge) AND 'infinity'
-        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+    WHERE created_at BETWEEN (SELECT edge.instant FROM edge) AND (SELECT edge.last FROM edge)
         -- an event dated infinity belongs to no day
         AND isfinite(created_at)
         AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
     GROUP BY (created_at AT TIME ZONE 'UTC')::date
+),
+
+spend AS (
+    SELECT
+        day,
+        sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
+        sum(event_count)::bigint AS event_count
+    FROM part
+    GROUP BY day
+    HAVING sum(event_count) > 0
 ),
 
 calendar AS (

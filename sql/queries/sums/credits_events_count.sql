@@ -9,36 +9,49 @@
 -- psql -X -v ON_ERROR_STOP=1 -v account_id=3c90c3cc-0d44-4b50-8888-8dd25736052a -v since=2026-11-01 -v until=infinity
 --   -f sums/credits_events_count.sql
 --
--- Days before the watermark are read from the sums that sql/dba/sums.sql defines, later days from usage_events.
+-- Events before the watermark are read from the sums that sql/dba/sums.sql defines, later ones from usage_events.
 WITH edge AS (
-    -- Sums are read up to this day, events from this instant: the watermark, or the UTC midnight before the end of the
-    -- window if that is earlier. A window that does not start at a UTC midnight is read from the events alone.
+    -- Sums are read of the days before "day", and events from "instant" to "last". Up to the watermark the sums are
+    -- complete: the events between it and the end of the window are added, or subtracted if the end is earlier. If it is
+    -- more than a day earlier, the days before its UTC midnight and the later events are read.
     SELECT
-        bound.day,
-        greatest(bound.day::timestamp AT TIME ZONE 'UTC', :'since'::timestamptz) AS instant
+        CASE
+            WHEN summed.is_near THEN ((summed.watermark - interval '1 microsecond') AT TIME ZONE 'UTC')::date + 1
+            ELSE (:'until'::timestamptz AT TIME ZONE 'UTC')::date
+        END AS day,
+        greatest(
+            :'since'::timestamptz,
+            CASE
+                WHEN summed.is_near THEN least(:'until'::timestamptz, summed.watermark)
+                ELSE (:'until'::timestamptz AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC'
+            END
+        ) AS instant,
+        CASE
+            WHEN summed.is_near THEN greatest(:'until'::timestamptz, summed.watermark)
+            ELSE :'until'::timestamptz
+        END - interval '1 microsecond' AS last,
+        CASE WHEN summed.is_near AND :'until'::timestamptz < summed.watermark THEN -1 ELSE 1 END AS sign
     FROM (
+        -- without a row, and for a window that does not start at a UTC midnight, nothing is read from the sums
         SELECT
-            greatest(
-                (:'since'::timestamptz AT TIME ZONE 'UTC')::date,
-                least((:'until'::timestamptz AT TIME ZONE 'UTC')::date, coalesce(max(day), '-infinity'))
-            ) AS day
+            coalesce(max(instant), '-infinity') AS watermark,
+            :'until'::timestamptz > coalesce(max(instant), '-infinity') - interval '1 day' AS is_near
         FROM public.usage_sums_watermark
         WHERE (:'since'::timestamptz AT TIME ZONE 'UTC')::date = :'since'::timestamptz AT TIME ZONE 'UTC'
-    ) AS bound
+    ) AS summed
 )
 
-SELECT (closed.event_count + open.event_count)::bigint AS total_count
+SELECT (summed.event_count + late.event_count)::bigint AS total_count
 FROM (
     SELECT coalesce(sum(event_count), 0) AS event_count
     FROM public.usage_sums
     WHERE account_id = :'account_id'::uuid
         AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
         AND day < (SELECT edge.day FROM edge)
-) AS closed
+) AS summed
 CROSS JOIN (
-    SELECT count(*) AS event_count
+    SELECT (SELECT edge.sign FROM edge) * count(*) AS event_count
     FROM public.usage_events
     WHERE account_id = :'account_id'::uuid
-        AND created_at BETWEEN (SELECT edge.instant FROM edge) AND 'infinity'
-        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
-) AS open;
+        AND created_at BETWEEN (SELECT edge.instant FROM edge) AND (SELECT edge.last FROM edge)
+) AS late;

@@ -9,72 +9,113 @@
 -- Order:   most credits first; account_id settles ties, so pages never overlap
 -- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0 -f sums/credits_rollup.sql
 --
--- Days before the watermark are read from the sums that sql/dba/sums.sql defines, later days from usage_events.
+-- Events before the watermark are read from the sums that sql/dba/sums.sql defines, later ones from usage_events.
 WITH edge AS (
-    -- Sums are read up to this day, events from this instant: the watermark, or the UTC midnight before the end of the
-    -- window if that is earlier. A window that does not start at a UTC midnight is read from the events alone.
+    -- Sums are read of the days before "day", and events from "instant" to "last". Up to the watermark the sums are
+    -- complete: the events between it and the end of the window are added, or subtracted if the end is earlier. If it is
+    -- more than a day earlier, the days before its UTC midnight and the later events are read.
+    -- A window that begins at an edge is read from usage_sums_window instead of the days.
     SELECT
-        bound.day,
-        greatest(bound.day::timestamp AT TIME ZONE 'UTC', :'since'::timestamptz) AS instant
+        summed.is_near AND summed.has_edge AS has_window,
+        CASE
+            WHEN summed.is_near THEN ((summed.watermark - interval '1 microsecond') AT TIME ZONE 'UTC')::date + 1
+            ELSE (:'until'::timestamptz AT TIME ZONE 'UTC')::date
+        END AS day,
+        greatest(
+            :'since'::timestamptz,
+            CASE
+                WHEN summed.is_near THEN least(:'until'::timestamptz, summed.watermark)
+                ELSE (:'until'::timestamptz AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC'
+            END
+        ) AS instant,
+        CASE
+            WHEN summed.is_near THEN greatest(:'until'::timestamptz, summed.watermark)
+            ELSE :'until'::timestamptz
+        END - interval '1 microsecond' AS last,
+        CASE WHEN summed.is_near AND :'until'::timestamptz < summed.watermark THEN -1 ELSE 1 END AS sign
     FROM (
+        -- without a row, and for a window that does not start at a UTC midnight, nothing is read from the sums
         SELECT
-            greatest(
-                (:'since'::timestamptz AT TIME ZONE 'UTC')::date,
-                least((:'until'::timestamptz AT TIME ZONE 'UTC')::date, coalesce(max(day), '-infinity'))
-            ) AS day
+            coalesce(max(instant), '-infinity') AS watermark,
+            coalesce(bool_or(:'since'::timestamptz = ANY(edges)), false) AS has_edge,
+            :'until'::timestamptz > coalesce(max(instant), '-infinity') - interval '1 day' AS is_near
         FROM public.usage_sums_watermark
         WHERE (:'since'::timestamptz AT TIME ZONE 'UTC')::date = :'since'::timestamptz AT TIME ZONE 'UTC'
-    ) AS bound
+    ) AS summed
 ),
 
+-- Accounts with an event that the sums lack, or have too much.
+moved AS (
+    SELECT account_id
+    FROM public.usage_events
+    WHERE (SELECT edge.has_window OR :'since'::timestamptz = '-infinity' FROM edge)
+        AND created_at BETWEEN (SELECT edge.instant FROM edge) AND (SELECT edge.last FROM edge)
+    GROUP BY account_id
+),
+
+-- Their sums, or without a window those of all accounts.
 part AS (
     SELECT
         account_id,
         credits_deducted_cents,
         event_count
-    FROM public.usage_sums
-    WHERE :'since'::timestamptz > '-infinity'
-        AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
-        AND day < (SELECT edge.day FROM edge)
+    FROM public.usage_sums_window
+    WHERE (SELECT edge.has_window FROM edge)
+        AND edge = :'since'::timestamptz
+        AND account_id = ANY(ARRAY(SELECT moved.account_id FROM moved))
     UNION ALL
-    -- without a cutoff: the totals of all summed days, minus the days after the window
     SELECT
         account_id,
         credits_deducted_cents,
         event_count
-    FROM public.usage_sums_total
-    WHERE :'since'::timestamptz = '-infinity'
+    FROM public.usage_sums
+    WHERE (SELECT NOT edge.has_window FROM edge)
+        AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
+        AND day < (SELECT edge.day FROM edge)
     UNION ALL
     SELECT
         account_id,
-        -credits_deducted_cents AS credits_deducted_cents,
-        -event_count AS event_count
-    FROM public.usage_sums
-    WHERE :'since'::timestamptz = '-infinity'
-        AND day BETWEEN (SELECT edge.day FROM edge) AND 'infinity'
-    UNION ALL
-    SELECT
-        usage_events.account_id,
-        usage_events.credits_deducted_cents::bigint AS credits_deducted_cents,
-        1::bigint AS event_count
+        (SELECT edge.sign FROM edge) * credits_deducted_cents::bigint AS credits_deducted_cents,
+        (SELECT edge.sign FROM edge)::bigint AS event_count
     FROM public.usage_events
-    -- as in credits_rollup.sql of the events, without a cutoff only accounts that exist
-    LEFT JOIN public.accounts ON accounts.id = usage_events.account_id AND :'since'::timestamptz = '-infinity'
-    -- BETWEEN, because for a lower bound alone that is unknown when it plans, the planner expects a third of the table
-    WHERE usage_events.created_at BETWEEN (SELECT edge.instant FROM edge) AND 'infinity'
-        AND (usage_events.created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
-        AND (accounts.id IS NOT NULL OR :'since'::timestamptz > '-infinity')
+    WHERE created_at BETWEEN (SELECT edge.instant FROM edge) AND (SELECT edge.last FROM edge)
+        -- as with the events as source, without a cutoff only accounts that exist
+        AND (
+            :'since'::timestamptz > '-infinity'
+            OR account_id IN (
+                SELECT accounts.id FROM public.accounts
+                WHERE accounts.id = ANY(ARRAY(SELECT moved.account_id FROM moved))
+            )
+        )
 ),
 
+-- The best of these and the best of the others are enough for a page.
 spend AS (
-    SELECT
-        account_id,
-        -- sum(bigint) returns numeric
-        sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
-        sum(event_count)::bigint AS event_count
-    FROM part
-    GROUP BY account_id
-    HAVING sum(event_count) > 0
+    (
+        SELECT
+            account_id,
+            -- sum(bigint) returns numeric
+            sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
+            sum(event_count)::bigint AS event_count
+        FROM part
+        GROUP BY account_id
+        HAVING sum(event_count) > 0
+        ORDER BY total_credits_deducted_cents DESC, account_id ASC
+        LIMIT least(:'limit'::bigint::numeric + :'offset'::bigint, 9223372036854775807)::bigint
+    )
+    UNION ALL
+    (
+        SELECT
+            account_id,
+            credits_deducted_cents AS total_credits_deducted_cents,
+            event_count
+        FROM public.usage_sums_window
+        WHERE (SELECT edge.has_window FROM edge)
+            AND edge = :'since'::timestamptz
+            AND account_id NOT IN (SELECT moved.account_id FROM moved)
+        ORDER BY credits_deducted_cents DESC, account_id ASC
+        LIMIT least(:'limit'::bigint::numeric + :'offset'::bigint, 9223372036854775807)::bigint
+    )
 ),
 
 page AS (
