@@ -4,5 +4,5 @@
 -- Columns: summed_until
 -- Order:   one row; -Infinity before the first refresh
 -- psql -X -v ON_ERROR_STOP=1 -f watermark.sql
-SELECT extract(EPOCH FROM day::timestamp AT TIME ZONE 'UTC')::float8 AS summed_until
+SELECT extract(EPOCH FROM instant)::float8 AS summed_until
 FROM public.usage_sums_watermark;
