@@ -15,10 +15,16 @@ CHECK_MS = 2_000  # less than Prometheus waits for an answer
 def metrics() -> Response:
     """Answer with the metrics of all workers and the checks of the database, in the text format of Prometheus."""
     readiness: Readiness = current_app.extensions["readiness"]
-    lines = ["# TYPE admin_credits_check gauge"]
+    lines = [
+        "# HELP admin_credits_check Whether a check of /health/ready passes.",
+        "# TYPE admin_credits_check gauge",
+    ]
     for name, ok in readiness.checks(Budget(CHECK_MS)).items():
         lines.append(f'admin_credits_check{{check="{name}"}} {int(ok)}')
     if readiness.summed_until is not None:
-        lines.append("# TYPE admin_credits_summed_until_seconds gauge")
-        lines.append(f"admin_credits_summed_until_seconds {readiness.summed_until}")
+        lines += [
+            "# HELP admin_credits_summed_until_seconds Time up to which events are summed.",
+            "# TYPE admin_credits_summed_until_seconds gauge",
+            f"admin_credits_summed_until_seconds {readiness.summed_until}",
+        ]
     return Response(exposition() + "\n".join([*lines, ""]).encode(), content_type=CONTENT_TYPE_LATEST)
