@@ -5,6 +5,7 @@ import hmac
 import logging
 import os
 import re
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -243,6 +244,20 @@ def in_snapshot(
             return work(snapshot)
 
     return database.run(on, budget)
+
+
+def self_signed(folder: Path, subject: str) -> tuple[Path, Path]:
+    """Make a certificate for a subject such as ``IP:127.0.0.1``; return the paths of it and its key."""
+    certificate, key = folder / "ca-certificates.crt", folder / "key"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=test"),
+            *("-addext", f"subjectAltName={subject}", "-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key
 
 
 def answered(client: FlaskClient, path: str, **arguments: Any) -> dict[str, Any]:

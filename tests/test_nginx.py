@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import ADMIN_KEY, NOVA, Tables
+from conftest import ADMIN_KEY, NOVA, Tables, self_signed
 from live import KEY, PATIENCE_S, ROLLUP_ALL, ROOT, Answer, Gunicorn, ask, eventually
 from service.config import Settings
 from service.embedded.postgres import free_port
@@ -72,15 +72,8 @@ def nginx(service: Gunicorn, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @contextmanager
 def nginx_before(service_port: int, tmp_path: Path) -> Iterator[Nginx]:
-    port, pem, key, log = free_port(), tmp_path / "pem", tmp_path / "key", tmp_path / "admin-credits.log"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=credits.example"),
-            *("-addext", "subjectAltName=DNS:credits.example", "-keyout", key, "-out", pem),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    port, log = free_port(), tmp_path / "admin-credits.log"
+    pem, key = self_signed(tmp_path, "DNS:credits.example")
     shipped = CONFIGURATION.read_text()
     for named, ours in [
         ("127.0.0.1:8000", f"127.0.0.1:{service_port}"),
@@ -175,9 +168,7 @@ def test_a_client_that_does_not_read_blocks_no_thread_and_the_log_does_not_name_
     )
     eventually(lambda: [line for line in service.access_lines() if line["path"] == path.split("?")[0]], "the answer")
     eventually(lambda: connected(service) == 0, "the service to have sent it")
-    received = b""
-    while block := lazy.recv(1_048_576):
-        received += block
+    received = b"".join(iter(lambda: lazy.recv(1_048_576), b""))
     lazy.close()
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 ")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import self_signed
 from live import ROOT
 from service.embedded.postgres import PostgresServer
 
@@ -33,15 +34,7 @@ def certificates(server_folder: Path) -> Path:
     """A folder that can stand for /etc/ssl/certs, with the certificate that the server uses."""
     folder = server_folder / "certificates"
     folder.mkdir()
-    key = folder / "key"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=test"),
-            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", folder / "ca-certificates.crt"),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    _, key = self_signed(folder, "IP:127.0.0.1")
     os.chown(key, pwd.getpwnam("nobody").pw_uid, -1)
     subprocess.run(["openssl", "rehash", folder], check=True)
     return folder
