@@ -126,13 +126,6 @@ def test_a_second_server_on_a_folder_is_refused(folder: Path, monkeypatch: pytes
         assert answer(server, "SELECT 1") == "1"
 
 
-def test_a_setting_that_the_server_refuses_is_an_error_that_quotes_it(folder: Path) -> None:
-    server = PostgresServer(folder, options={"work_mem": "plenty"})
-    with pytest.raises(EmbeddedPostgresError, match='invalid value for parameter "work_mem": "plenty"'):
-        server.start()
-    assert processes_of(folder) == []
-
-
 @needs_root
 def test_as_root_a_password_that_nobody_replaced_is_not_read(folder: Path) -> None:
     with PostgresServer(folder) as server:

@@ -257,17 +257,6 @@ def test_under_32_clients_a_database_that_restarts_or_crashes_gives_only_right_a
     assert outcome[False] > 0
 
 
-def test_the_crash_of_a_backend_gives_only_right_answers_and_503s(
-    service: Gunicorn, fragile: PostgresServer, database: Tables
-) -> None:
-    """PostgreSQL then ends all backends and restarts."""
-    with asked_by(4, service):
-        eventually(lambda: backends(database), "a connection")
-        os.kill(backends(database)[0], signal.SIGKILL)
-        eventually(lambda: lost(service), "the crash to be noticed")
-        eventually(lambda: is_whole(service.get()), "a complete answer")
-
-
 def test_a_statement_past_its_limit_is_cancelled_by_the_server_and_a_504(
     fragile: PostgresServer, database: Tables
 ) -> None:
