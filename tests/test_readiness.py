@@ -97,10 +97,7 @@ HIDING = [
         "ALTER TABLE public.usage_events RENAME credits_deducted_cents TO credits_deducted",
         "ALTER TABLE public.usage_events RENAME credits_deducted TO credits_deducted_cents",
         "privileges",
-        (
-            "if usage_events has credits_deducted instead of credits_deducted_cents: make adapt"
-            " CREDITS_COLUMN=credits_deducted"
-        ),
+        "make adapt CREDITS_COLUMN=credits_deducted",
     ),
     (
         "ALTER TABLE public.accounts RENAME TO elsewhere",
@@ -115,23 +112,20 @@ HIDING = [
         "table usage_events: columns not readable, policy present",
     ),
     (
-        (
-            "ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE numeric(20, 2),"
-            " ALTER created_at TYPE timestamp, ALTER input_tokens TYPE smallint"
-        ),
-        (
-            "ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE integer,"
-            " ALTER created_at TYPE timestamptz, ALTER input_tokens TYPE bigint"
-        ),
+        "ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE numeric(20, 2)",
+        "ALTER TABLE public.usage_events ALTER credits_deducted_cents TYPE integer",
         "privileges",
-        (
-            "table usage_events: wrong type: created_at timestamp without time zone,"
-            " credits_deducted_cents numeric(20,2), input_tokens smallint"
-        ),
+        "table usage_events: wrong type: credits_deducted_cents numeric(20,2)",
+    ),
+    (
+        "ALTER TABLE public.usage_events ALTER created_at TYPE timestamp",
+        "ALTER TABLE public.usage_events ALTER created_at TYPE timestamptz",
+        "privileges",
+        "table usage_events: wrong type: created_at timestamp without time zone",
     ),
     (
         (
-            "ALTER TABLE public.account_emails DROP CONSTRAINT IF EXISTS account_emails_account_id_fkey,"
+            "ALTER TABLE public.account_emails DROP CONSTRAINT account_emails_account_id_fkey,"
             " ALTER account_id TYPE text"
         ),
         "ALTER TABLE public.account_emails ALTER account_id TYPE uuid USING account_id::uuid",
@@ -325,7 +319,8 @@ def test_a_failure_of_the_server_is_retried_once_on_a_new_connection(
 
 # Each leaves the content as it was. A tuple is several transactions, between which the service may not be ready.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    *((change, undo) for change, undo, *_ in HIDING),
+    # The last one locks two tables, and a deadlock with a reader could end it.
+    *((change, undo) for change, undo, *_ in HIDING[:-1]),
     *(
         (f"ALTER TABLE public.{table} {REWRITE}", f"ALTER TABLE public.{table} DROP c")
         for table in ("account_api_keys", "account_emails")
