@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import product
 from statistics import median
@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 import psutil
 
 from clients import Client, Psql, load, pgbench
-from database import ACCOUNT, DAYS, Database, private_server, seed
+from database import ACCOUNT, CLOCK, DAYS, Database, private_server, seed, set_clock
 from live import ROOT, Gunicorn
 from service.embedded.demo import DEMO_SECRET, READER, SQL
 from service.embedded.postgres import PostgresServer
@@ -167,6 +167,42 @@ def sums(server: PostgresServer, database: Database) -> None:
             row(period, *map(cell, samples[:2]), faster, *map(cell, samples[2:]))
 
 
+def pages(server: PostgresServer, database: Database) -> None:
+    """Time pages of every period at the clock of the database, five minutes after a refresh of the sums."""
+    now = datetime.fromisoformat(server.psql("-At", "-c", "SELECT instant FROM clock.fixed", database="bench").strip())
+    server.psql("-f", SQL / "dba" / "sums.sql", database="bench")
+    for minutes in (6, 5):
+        set_clock(server, "bench", now - timedelta(minutes=minutes))
+        with closing(Psql(server.url("bench"))) as owner:
+            refreshed = owner.time(f"{CLOCK};\n\\i sql/dba/sums_refresh.sql")
+    set_clock(server, "bench", now)
+    server.psql("-c", "VACUUM ANALYZE", database="bench")
+    size = "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' AND relname ~ '^usage_{}'"
+    sums_size, events_size = (
+        int(server.psql("-At", "-c", size.format(name), database="bench")) / 1e6 for name in ("sums", "events$")
+    )
+    say(
+        f"## Pages at {now:%H:%M} UTC",
+        "Pages of 100 accounts with their count, five minutes after a refresh: medians in milliseconds, in parentheses "
+        f"the 95th percentile. *Pinned*: `as_of` is twenty minutes ago. The refresh of one minute took "
+        f"{figure(refreshed)} ms. The sums take {figure(sums_size)} MB, the events {figure(events_size)} MB.",
+    )
+    table("request", "endpoint, sums", "psql, sums", "endpoint, events")
+    summed = Database(database.url, "sums")
+    with serve(database) as plain, serve(summed, SPEND_SOURCE="sums") as fast, closing(Psql(summed.url)) as psql:
+        slow, quick = Client(plain), Client(fast)
+        pins: dict[str, dict[str, str]] = {"": {}, ", pinned": {"as_of": f"{now - timedelta(minutes=20):%FT%TZ}"}}
+        for period, (label, pin) in product(PERIODS, pins.items()):
+            paths = {f"rollup {period}, page {page}": api("rollup", period, page=page, **pin) for page in (1, 50)}
+            if period == "monthly":
+                paths["days monthly"] = api("days", "monthly", **pin)
+            for name, path in paths.items():
+                times = compare(
+                    partial(quick.time, path), partial(psql.time, summed.sql(path)), partial(slow.time, path)
+                )
+                row(name + label, *map(cell, times))
+
+
 SECTIONS: dict[str, Callable[[PostgresServer, Database], None]] = {"latency": latency, "load": rates, "sums": sums}
 
 
@@ -176,9 +212,17 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--accounts", type=int, default=20_000)
     parser.add_argument("--only", action="append", choices=SECTIONS, help="may be repeated")
+    parser.add_argument(
+        "--clock", help="time today, such as 23:59: a month of 100 million events a year, and only pages"
+    )
     arguments = parser.parse_args()
+    days, now, sections, name = DAYS, None, arguments.only or SECTIONS, f"bench-{arguments.events}-events"
+    if arguments.clock:
+        days, sections, arguments.events = 31, ["pages"], 100_000_000 * 31 // 365
+        now = datetime.fromisoformat(f"{datetime.now(UTC):%F}T{arguments.clock}Z")
+        name = f"bench-{arguments.accounts}-accounts-{now:%H%M}"
     with private_server(OPTIONS) as server:
-        database = Database(seed(server, "bench", arguments.events, arguments.accounts))
+        database = Database(seed(server, "bench", arguments.events, arguments.accounts, days, now))
         say(
             f"# Bench: {arguments.events:,} events of {arguments.accounts:,} accounts",
             f"`make bench`, {datetime.now(UTC):%-d %B %Y, %H:%M} UTC: {os.cpu_count()} processors, "
@@ -186,11 +230,11 @@ def main() -> None:
             f"{platform.release()}, PostgreSQL {server.psql('-At', '-c', 'SHOW server_version').split()[0]}, Python "
             f"{platform.python_version()}. Clients, service and database share the machine. Settings that are not the "
             f"default: `{PATIENT | OPTIONS}`; the database is not durable.",
-            f"Data: events spread evenly over the {DAYS} days before now. The k-th account has a share of about 1 / k.",
+            f"Data: events spread evenly over the {days} days before now. The k-th account has a share of about 1 / k.",
         )
-        for section in arguments.only or SECTIONS:
-            SECTIONS[section](server, database)
-    output = ROOT / "docs" / f"bench-{arguments.events}-events.md"
+        for section in sections:
+            {**SECTIONS, "pages": pages}[section](server, database)
+    output = ROOT / "docs" / f"{name}.md"
     output.write_text("\n".join(report).lstrip() + "\n")
     progress(f"wrote {output}")
 

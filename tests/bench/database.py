@@ -4,6 +4,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from service.embedded.demo import ADMIN, ADMIN_KEY, DEMO_SECRET, ORGANIZATION, R
 from service.embedded.postgres import PostgresServer
 
 DAYS = 365
+CLOCK = "SET search_path = clock, pg_catalog, public"  # ignored where there is no such schema
 # The first account of seed.sql, which has the most events.
 ACCOUNT = UUID(hashlib.md5(b"account 1").hexdigest())  # noqa: S324 - as in seed.sql
 
@@ -32,17 +34,32 @@ def private_server(options: Mapping[str, str] | None = None) -> Iterator[Postgre
             yield server
 
 
-def seed(server: PostgresServer, name: str, events: int, accounts: int) -> str:
-    """Make a database with the tables, role and indexes of production, and return the URI of the role."""
+def seed(
+    server: PostgresServer, name: str, events: int, accounts: int, days: int = DAYS, now: datetime | None = None
+) -> str:
+    """Make a database with the tables, role and indexes of production, and return the URI of the role.
+
+    With ``now`` its clock stands still, as that of the tests.
+    """
     server.psql("-c", f"CREATE DATABASE {name}")
-    variables = {"events": events, "accounts": accounts, "days": DAYS, "admin": ADMIN, "organization": ORGANIZATION}
+    variables = {"events": events, "accounts": accounts, "days": days, "admin": ADMIN, "organization": ORGANIZATION}
     options = [f"--set={key}={value}" for key, value in (variables | {"key_hash": key_hash(ADMIN_KEY)}).items()]
     scripts = [*sorted((SQL / "schema").glob("*.sql")), SQL / "dba" / "reader_role.sql"]
-    for script in (*scripts, Path(__file__).with_name("seed.sql"), SQL / "dba" / "indexes.sql"):
-        server.psql(*options, "-f", script, database=name)
+    if now:
+        scripts.append(Path(__file__).parent.parent / "data" / "clock.sql")
+    for script in scripts:
+        server.psql("-f", script, database=name)
+    if now:
+        set_clock(server, name, now)
+    server.psql(*options, "-c", CLOCK, "-f", Path(__file__).with_name("seed.sql"), database=name)
+    server.psql("-f", SQL / "dba" / "indexes.sql", database=name)
     server.psql("-c", f"ALTER ROLE {READER} PASSWORD '{server.password}'")
     server.psql("-c", "VACUUM ANALYZE", database=name)
     return server.url(name, user=READER)
+
+
+def set_clock(server: PostgresServer, name: str, now: datetime) -> None:
+    server.psql("-c", f"DELETE FROM clock.fixed; INSERT INTO clock.fixed VALUES ('{now}')", database=name)
 
 
 class RecordingCursor(cursor):
