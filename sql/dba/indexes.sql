@@ -79,8 +79,10 @@ ON public.account_organization_ids (account_id, organization_id);
 -- The events of one account and the count of accounts without a cutoff use indexes that the tables already have:
 -- (account_id, created_at) on usage_events and (account_id, created_at DESC) on credit_grants.
 
--- The search of the rollup reads every name and every address. If that takes too long, add indexes of the extension
--- pg_trgm. They serve texts of three characters and more, and slow every write of a name or an address:
+-- The search of the rollup reads every name and every address: with a million accounts and two million addresses, 0.7 s
+-- for a text that none contains, on a machine with other work. If that takes too long, add indexes of the extension
+-- pg_trgm. They serve texts of three characters and more, need 124 and 221 MB, and slow every write of a name or an
+-- address; the same search then took 9 ms:
 --     CREATE EXTENSION pg_trgm;
 --     CREATE INDEX CONCURRENTLY ON public.accounts USING gin (lower(name) gin_trgm_ops);
 --     CREATE INDEX CONCURRENTLY ON public.account_emails USING gin (lower(email) gin_trgm_ops);
