@@ -36,7 +36,13 @@ QUERY_NAMES = (
     "replayed",
     "watermark",
 )
-SUMS_QUERY_NAMES = ("credits_days", "credits_events_count", "credits_rollup", "credits_rollup_count")
+SUMS_QUERY_NAMES = (
+    "credits_days",
+    "credits_events_count",
+    "credits_rollup",
+    "credits_rollup_count",
+    "credits_rollup_previous",
+)
 
 
 class QueryFileError(Exception):
