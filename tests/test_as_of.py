@@ -44,7 +44,7 @@ def test_another_format_than_rfc_3339_is_a_400(admin: FlaskClient, november: Tab
         {
             "status": "error",
             "error": "Bad parameters: as_of must be an RFC 3339 date-time such as 2026-11-22T10:15:00Z, "
-            "from 1970 to 9998.",
+            "or a date, from 1970 to 9998.",
             "missing_fields": ["as_of"],
         },
     )

@@ -60,16 +60,14 @@ class Instant(fields.Field[datetime]):
     ``first_year`` is the earliest year in UTC; the last is 9998.
     """
 
-    default_error_messages = {  # noqa: RUF012 - as marshmallow declares it
-        "invalid": "must be an RFC 3339 date-time such as 2026-11-22T10:15:00Z, from 1970 to 9998"
-    }
     PATTERN = re.compile(
         r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
         r"([Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9]))?"
     )
 
     def __init__(self, first_year: int, **options: Any) -> None:
-        super().__init__(**options)
+        sentence = f"must be an RFC 3339 date-time such as 2026-11-22T10:15:00Z, or a date, from {first_year} to 9998"
+        super().__init__(error_messages={"invalid": sentence}, **options)
         self._first_year = first_year
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> datetime:  # noqa: ARG002 - marshmallow's signature
@@ -117,9 +115,6 @@ class WindowArguments(Schema):
     since = Instant(
         # The previous window of one since 1970 can be asked for too.
         first_year=1900,
-        error_messages={
-            "invalid": "must be an RFC 3339 date-time such as 2026-11-22T10:15:00Z, or a date, from 1900 to 9998"
-        },
         metadata={
             "description": "The start of the window, inclusive, instead of a period: an instant, or a date for its "
             "00:00 UTC. It is before the end of the window.",
