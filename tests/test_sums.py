@@ -603,7 +603,9 @@ def test_sums_sql_takes_over_the_tables_of_an_earlier_version(ledger: Ledger) ->
         "CREATE TABLE public.usage_sums_total (account_id uuid);"
         "CREATE TABLE public.usage_sums_watermark (day date NOT NULL CHECK (day < 'infinity'), is_only_row boolean"
         " PRIMARY KEY DEFAULT true CHECK (is_only_row));"
-        "INSERT INTO public.usage_sums_watermark VALUES ('2024-11-19')"
+        "INSERT INTO public.usage_sums_watermark VALUES ('2024-11-19');"
+        "DROP FUNCTION public.usage_sums_refresh;"
+        "CREATE FUNCTION public.usage_sums_refresh(date, interval, OUT first_day date) LANGUAGE sql AS 'SELECT $1'"
     )
     ledger.server.psql("-f", SQL / "dba" / "sums.sql", database=NAME)
     assert ledger.execute("SELECT to_regclass('public.usage_sums_total')") == [(None,)]

@@ -86,7 +86,8 @@ SELECT
     'ALTER TABLE public.usage_sums_watermark ALTER day TYPE timestamptz USING day::timestamp AT TIME ZONE ''UTC'''
         AS type,
     'ALTER TABLE public.usage_sums_watermark RENAME day TO instant' AS name,
-    'DROP TABLE public.usage_sums_total' AS total
+    'DROP TABLE public.usage_sums_total' AS total,
+    'DROP FUNCTION public.usage_sums_refresh(date, interval)' AS function
 FROM pg_catalog.pg_attribute
 WHERE attrelid = to_regclass('public.usage_sums_watermark') AND attname = 'day'
 \gexec
@@ -119,8 +120,7 @@ ALTER TABLE public.usage_sums_watermark ENABLE ROW LEVEL SECURITY;
 -- The start of a prepared transaction, or of one in a session with track_activities off, is unknown: while there is one,
 -- the watermark stays. "margin" covers the time between the start of a transaction and its appearance in
 -- pg_stat_activity, and a system clock that is set back.
-DROP FUNCTION IF EXISTS public.usage_sums_refresh(date, interval);
-CREATE FUNCTION public.usage_sums_refresh(since date DEFAULT NULL, margin interval DEFAULT '5 minutes')
+CREATE OR REPLACE FUNCTION public.usage_sums_refresh(since date DEFAULT NULL, margin interval DEFAULT '5 minutes')
 RETURNS TABLE (summed_from timestamptz, watermark timestamptz, held_back_by text)
 LANGUAGE plpgsql
 -- Raise an error if row-level security would hide events.
