@@ -11,7 +11,6 @@ from service import create_app
 from service.config import Settings
 from service.database import Database
 from service.embedded.postgres import PostgresServer
-from service.errors import QueryFailed
 from service.queries import Query, load_queries
 from service.snapshot import BEGIN, DECLARE, FETCH, ROLLBACK, Row, Snapshot
 
@@ -36,13 +35,17 @@ def test_the_instant_of_a_request_is_not_before_an_event_that_it_reads(database:
     assert event["created_at"] < now
 
 
-def test_a_request_cannot_write(database: Database, tables: Tables) -> None:
-    query = Query("writes", "DELETE FROM public.usage_events", {}, ())
+def test_all_queries_of_a_request_read_one_moment(database: Database, tables: Tables) -> None:
+    """Another connection commits between two queries."""
     tables.account(NOVA)
-    tables.event(NOVA, 1, "2026-11-22 00:00:00+00")
-    with pytest.raises(QueryFailed):
-        in_snapshot(database, lambda snapshot: snapshot.rows("writes"), {"writes": query})
-    assert tables.execute("SELECT count(*) FROM public.usage_events") == [(1,)]
+
+    def work(snapshot: Snapshot) -> list[Row]:
+        counted = snapshot.rows("credits_rollup_count", **ALL)
+        tables.event(NOVA, 1, "2026-11-22 00:00:00+00")
+        return counted + snapshot.rows("credits_rollup_count", **ALL)
+
+    assert in_snapshot(database, work) == [{"total_count": 0}] * 2
+    assert in_snapshot(database, work) == [{"total_count": 1}] * 2
 
 
 def test_an_export_is_planned_for_all_rows_not_for_the_first_ones(database: Database) -> None:
