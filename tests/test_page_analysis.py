@@ -75,6 +75,7 @@ def enter(page: Page, fragment: str = "") -> None:
 def cells(page: Page, table: str) -> list[list[str]]:
     rows = page.get_by_role("table", name=table).locator("tbody tr:not(.ghosts)")
     expect(rows.first).to_be_visible()
+    expect(rows.get_by_text("not loaded yet")).to_have_count(0)
     texts: list[list[str]] = rows.evaluate_all(
         "rows => rows.map((row) => [...row.cells].map((cell) => cell.innerText))"
     )
