@@ -3,7 +3,9 @@
 import argparse
 import http.client
 import random
+import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -244,6 +246,8 @@ def mixed(server: PostgresServer, minutes: float) -> None:
 parser = argparse.ArgumentParser()
 parser.add_argument("--minutes", type=float, help="disturb the service for so long, instead of the rest")
 minutes = parser.parse_args().minutes
+# Stop the services too.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 with private_server() as server:
     if minutes:
         mixed(server, minutes)
