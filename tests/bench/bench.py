@@ -213,13 +213,15 @@ def main() -> None:
     parser.add_argument("--accounts", type=int, default=20_000)
     parser.add_argument("--only", action="append", choices=SECTIONS, help="may be repeated")
     parser.add_argument(
-        "--clock", help="time today, such as 23:59: a month of 100 million events a year, and only pages"
+        "--clock", help="UTC time, such as 23:59: a month of 100 million events a year, and only pages"
     )
     arguments = parser.parse_args()
     days, now, sections, name = DAYS, None, arguments.only or SECTIONS, f"bench-{arguments.events}-events"
     if arguments.clock:
         days, sections, arguments.events = 31, ["pages"], 100_000_000 * 31 // 365
         now = datetime.fromisoformat(f"{datetime.now(UTC):%F}T{arguments.clock}Z")
+        # not in the future: the watermark is never later than the start of the refresh by the clock of the server
+        now -= timedelta(days=now > datetime.now(UTC))
         name = f"bench-{arguments.accounts}-accounts-{now:%H%M}"
     with private_server(OPTIONS) as server:
         database = Database(seed(server, "bench", arguments.events, arguments.accounts, days, now))
