@@ -212,9 +212,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--accounts", type=int, default=20_000)
     parser.add_argument("--only", action="append", choices=SECTIONS, help="may be repeated")
-    parser.add_argument(
-        "--clock", help="UTC time, such as 23:59: a month of 100 million events a year, and only pages"
-    )
+    parser.add_argument("--clock", help="UTC time, such as 23:59: a month of 100 million events a year, and only pages")
     arguments = parser.parse_args()
     days, now, sections, name = DAYS, None, arguments.only or SECTIONS, f"bench-{arguments.events}-events"
     if arguments.clock:
