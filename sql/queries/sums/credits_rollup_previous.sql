@@ -15,11 +15,13 @@ WITH edge AS (
         greatest(
             :'previous_since'::timestamptz,
             -- the last UTC midnight of the window that is not after the watermark
-            date_trunc('day', least(coalesce(max(instant), '-infinity'), :'previous_until'::timestamptz), 'UTC')
+            (
+                least(coalesce(max(instant), '-infinity'), :'previous_until'::timestamptz) AT TIME ZONE 'UTC'
+            )::date::timestamp AT TIME ZONE 'UTC'
         ) AS instant
     FROM public.usage_sums_watermark
     -- for a window that does not start at a UTC midnight, nothing is read from the sums
-    WHERE date_trunc('day', :'previous_since'::timestamptz, 'UTC') = :'previous_since'::timestamptz
+    WHERE (:'previous_since'::timestamptz AT TIME ZONE 'UTC')::date = :'previous_since'::timestamptz AT TIME ZONE 'UTC'
 ),
 
 part AS (
