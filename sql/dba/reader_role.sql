@@ -142,13 +142,14 @@ GRANT SELECT (instant, edges) ON public.usage_sums_watermark TO credits_reader;
 
 COMMIT;
 
--- DROP and CREATE are one query string, hence one transaction.
+-- \gexec runs each column as a statement. Citus refuses several statements in one.
 SELECT
+    'BEGIN' AS statement_1,
+    format('DROP POLICY IF EXISTS credits_reader ON public.%I', relation.relname) AS statement_2,
     format(
-        'DROP POLICY IF EXISTS credits_reader ON public.%1$I; '
-        'CREATE POLICY credits_reader ON public.%1$I FOR SELECT TO credits_reader USING (true)',
-        relation.relname
-    )
+        'CREATE POLICY credits_reader ON public.%I FOR SELECT TO credits_reader USING (true)', relation.relname
+    ) AS statement_3,
+    'COMMIT' AS statement_4
 FROM pg_catalog.pg_class AS relation
 LEFT JOIN pg_catalog.pg_policies AS policy
     ON policy.schemaname = 'public' AND policy.tablename = relation.relname AND policy.policyname = 'credits_reader'
