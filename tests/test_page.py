@@ -274,6 +274,9 @@ def test_a_row_opens_its_events_grants_and_days(opened: Open) -> None:
     ]
     assert events(page).first.locator("time").get_attribute("title") == "2026-11-22 10:15:00.250000 UTC"
     grants = page.get_by_role("table", name="Balances set by hand").locator("tbody tr")
+    # The names are asked for when the grants are there.
+    expect(grants.get_by_text(BOLD_NAME)).to_be_visible()
+    expect(grants.get_by_text("Ada Admin")).to_be_visible()
     assert cells(grants) == [
         ["20 Nov 2026, 04:00:00", "sorry for the <outage>", BOLD_NAME, "1,000", "2,500"],
         ["10 Nov 2026, 04:00:00", "welcome", "Ada Admin", "– no balance before", "1,000"],
