@@ -57,8 +57,9 @@ PREVIOUS = {
 ACCEPT = {
     "in": "header",
     "name": "Accept",
-    "schema": {"type": "string", "enum": [JSON, CSV], "default": JSON},
-    "description": "The media type of the answer.",
+    # no enum: a list of types with qualities is valid too
+    "schema": {"type": "string", "default": JSON, "examples": [JSON, CSV]},
+    "description": f"The media type of the answer, {JSON} or {CSV}.",
 }
 IF_NONE_MATCH = {
     "in": "header",
