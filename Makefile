@@ -32,7 +32,7 @@ format: $(VENV)/dev.stamp ## Format the Python files.
 psql: $(VENV)/embedded.stamp ## Run a query file on DATABASE_URL with the parameters of the service: make psql Q=credits_rollup PERIOD=weekly
 	@$(RUN) -m service.psql $(ARGS)
 
-soak: $(VENV)/dev.stamp ## Run the long tests, which take three minutes; with ARGS='--minutes 60' disturb the service for so long.
+soak: $(VENV)/dev.stamp ## Run the long tests, which take three to six minutes; with ARGS='--minutes 60' disturb the service for so long.
 	@PYTHONPATH=.:tests $(RUN) tests/bench/soak.py $(ARGS)
 	@[ -n "$(ARGS)" ] || FUZZ_EXAMPLES=10000 CUTS=1000 $(RUN) -m pytest -s tests/test_fuzz.py tests/test_live_faults.py tests/test_live_overload.py
 
