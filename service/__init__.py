@@ -24,7 +24,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     settings = settings or Settings.from_environment(os.environ)
     find_certificates()
-    queries = load_queries(source=settings.spend_source)
+    loaded = {source: load_queries(source=source) for source in SPEND_SOURCES}
+    queries = loaded[settings.spend_source]
     database = Database(settings)
     app = Flask(__name__, static_folder=None)
     app.json = json = DefaultJSONProvider(app)
@@ -34,8 +35,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.extensions["settings"] = settings
     app.extensions["queries"] = queries
-    loaded = [query for source in SPEND_SOURCES for query in load_queries(source=source).values()]
-    app.extensions["scripts"] = {query.file: query.script for query in loaded}
+    app.extensions["scripts"] = {query.file: query.script for files in loaded.values() for query in files.values()}
     app.extensions["database"] = database
     app.extensions["readiness"] = Readiness(settings, queries, database)
     register_error_handlers(app)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any, TypeVar
 
 from flask import Response, current_app, g, request
@@ -29,7 +29,7 @@ class Question:
     window: Window
     as_csv: bool
 
-    @property
+    @cached_property
     def parameters(self) -> dict[str, Any]:
         """The values of the parameters of query files, and other arguments, which psycopg2 ignores."""
         return {"account_id": "", **self.arguments, **self.window.parameters()}

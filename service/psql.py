@@ -73,9 +73,12 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
             "sslrootcert": ssl.get_default_verify_paths().cafile or DEBIAN_CERTIFICATES,
             "sslmode": "verify-full",
         }
-    psql = shutil.which("psql") or str(find_binaries() / "psql")
-    if encrypted and not shutil.which("psql"):
-        raise NothingToRun("the connection is encrypted, and psql is not installed: that of make run has no TLS")
+    installed = shutil.which("psql")
+    if encrypted and installed is None:
+        raise NothingToRun(
+            "the connection is encrypted, but psql is not installed, and the psql of make run has no TLS"
+        )
+    psql = installed or str(find_binaries() / "psql")
     variables = [f"{name}={value}" for name, value in parameters_of(query, environ, now).items()]
     command = [psql, "-X", "-v", "ON_ERROR_STOP=1", "-d", make_dsn(**address)]
     command += [part for variable in variables for part in ("-v", variable)]

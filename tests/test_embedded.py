@@ -96,7 +96,7 @@ def test_a_stopped_or_killed_server_starts_again_with_its_port_its_password_and_
         assert processes_of(folder) == []
         server.start()
         os.kill(server.pid, signal.SIGKILL)
-        server.process.wait()  # type: ignore[union-attr]
+        server.process.wait()
         server.start()
         assert server.url() == first
         assert answer(server, "SELECT number FROM kept") == "1"

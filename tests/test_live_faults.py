@@ -177,7 +177,7 @@ def test_a_request_that_loses_its_connection_is_run_again_once_in_a_new_snapshot
         asking = Asking(service)
         eventually(lambda: backends(database, waiting=True), "the snapshot to be taken")
         database.execute("INSERT INTO public.accounts (id) VALUES (%s) ON CONFLICT DO NOTHING", (str(NOVA),))
-        database.event(str(NOVA), 1_000, "2026-11-22 00:00:00+00")  # type: ignore[arg-type]
+        database.event(str(NOVA), 1_000, "2026-11-22 00:00:00+00")
         lose()
         eventually(lambda: backends(database, waiting=True), "the request to wait again")
         release()

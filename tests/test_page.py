@@ -63,7 +63,7 @@ def spending(owner: Tables) -> Iterator[Tables]:
     owner.insert("accounts", "id, name", [(account, f"Small {account.int}") for account in SMALL])
     owner.key(USER_KEY, NOVA)
     tokens = {"provider": "anthropic", "model_id": "claude-sonnet", "source": "api", "agent_type": "subagent"}
-    tokens |= {"input_tokens": 1200, "cached_input_tokens": 800, "output_tokens": 45, "tool_call_count": 3}  # type: ignore[dict-item]
+    tokens |= {"input_tokens": 1200, "cached_input_tokens": 800, "output_tokens": 45, "tool_call_count": 3}
     owner.event(NOVA, 500, "2026-11-22 10:15:00.25+00", id="nova-1", **tokens)
     owner.event(NOVA, 100, "2026-11-22 03:00:00+00", id="nova-2")
     owner.event(NOVA, 200, "2026-11-19 12:00:00+00", id="nova-3")
@@ -571,7 +571,7 @@ def test_the_chart_has_its_numbers_as_text(opened: Open) -> None:
     assert chart.locator("rect").evaluate_all("bars => bars.map((bar) => parseFloat(bar.getAttribute('height')))") == [
         0, 0, 0, 20, 0, 0, 100,
     ]  # fmt: skip
-    chart.hover(position={"x": 0.5 * chart.bounding_box()["width"], "y": 5})  # type: ignore[index]
+    chart.hover(position={"x": 0.5 * chart.bounding_box()["width"], "y": 5})
     expect(page.locator(".readout")).to_have_text("19 Nov 2026: 200 credits, $2.00, 1 event")
     page.get_by_text("Numbers by day").click()
     days = page.get_by_role("table", name="Credits by day").locator("tbody tr")

@@ -289,8 +289,10 @@ function hideNames(hide) {
   hiding.set(hide);
   at("hide-names").ariaChecked = String(hide);
   if (!shown) return;
-  for (const list of [all.lists.spenders, all.lists.changes]) if (list.count !== null) list.draw();
-  for (const list of [all.lists.spenders, all.lists.changes]) if (list.whole !== null) list.drawShares(list.whole);
+  for (const list of [all.lists.spenders, all.lists.changes]) {
+    if (list.count !== null) list.draw();
+    if (list.whole !== null) list.drawShares(list.whole);
+  }
   one.lists.events.drawGrants();
   drawHeader();
 }
