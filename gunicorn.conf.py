@@ -83,5 +83,5 @@ logconfig_dict = {
 
 
 def child_exit(_server: object, worker: Any) -> None:
-    """Forget what a worker that has ended had in use."""
+    """Remove the gauges of a worker that has ended."""
     mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # the library has no type for it

@@ -133,7 +133,7 @@ class Settings:
 def find_certificates() -> None:
     """Tell OpenSSL where the certificates of this machine are, for ``sslrootcert=system``.
 
-    The OpenSSL in psycopg2-binary looks where its wheel was built; that of Python knows.
+    The OpenSSL in psycopg2-binary looks for them where its wheel was built. Python's ssl module knows their place.
     """
     paths = ssl.get_default_verify_paths()
     if not {paths.openssl_cafile_env, paths.openssl_capath_env} & os.environ.keys():

@@ -57,9 +57,10 @@ log = logging.getLogger(__name__)
 
 
 def in_rfc_3339(instant: Any, _cursor: object) -> Any:
-    """Spell a timestamptz as RFC 3339 with six fractional digits; leave as it is what is not of the years 1 to 9999.
+    """Spell a timestamptz as RFC 3339 with six fractional digits.
 
-    ``instant`` is PostgreSQL's text, in UTC. Python has no datetime for some of them.
+    ``instant`` is PostgreSQL's text, in UTC. It is returned unchanged outside the years 1 to 9999, for which Python has
+    no datetime.
     """
     if not instant or instant[4] != "-" or not instant.endswith("+00"):
         return instant

@@ -45,14 +45,14 @@ HEADERS = {
     "Window-Start": "Start of the window, inclusive; absent when unbounded.",
     "Window-End": "End of the window, exclusive; absent when unbounded.",
     "ETag": "A strong validator, different for each representation and caller.",
-    "Link": "describedby: each query file that the answer came from, that of the list first. first, prev, next, last: "
-    "other pages as of the same instant (RFC 8288).",
+    "Link": "The query files of the answer, as describedby; the first is the file of the list. Also the first, prev, "
+    "next and last page as of the same instant (RFC 8288).",
     "Server-Timing": "Milliseconds: db and total.",
     "X-Request-Id": "The id of the request, as in the access log.",
 }
 PREVIOUS = {
-    "Previous-Start": "Start of the previous window, inclusive; absent without compare.",
-    "Previous-End": "End of the previous window, exclusive; present with compare.",
+    "Previous-Start": "Start of the previous window, inclusive; absent without a comparison.",
+    "Previous-End": "End of the previous window, exclusive; absent without a comparison.",
 }
 ACCEPT = {
     "in": "header",

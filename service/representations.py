@@ -52,8 +52,8 @@ class Page:
 class Answer:
     """The content of a 200: a body for JSON or a file of CSV, its window, and its page where there are others.
 
-    ``previous`` are the edges of the window that it is compared with. ``files`` are the query files that it came
-    from, below sql/queries, that of the list first.
+    ``previous`` holds the edges of the window that it is compared with. ``files`` are the paths of its query files
+    below sql/queries; the first is the file of the list.
     """
 
     content: dict[str, Any] | IO[bytes]

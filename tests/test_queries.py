@@ -121,3 +121,15 @@ def test_a_comparison_has_the_columns_of_its_response_schema_in_order() -> None:
     assert tuple(RollupRow().fields)[-2:] == COMPARED
     assert queries["credits_breakdown_compared"].columns == tuple(BreakdownRow().fields)
     assert queries["credits_changes"].columns == tuple(ChangesRow().fields)
+
+
+@pytest.mark.parametrize(
+    ("names", "start"),
+    [
+        (("credits_rollup", "credits_rollup_search", "credits_changes"), "identity AS MATERIALIZED ("),
+        (("credits_rollup_search", "credits_rollup_search_count"), "WITH found AS ("),
+    ],
+)
+def test_queries_look_accounts_up_with_the_same_sql(names: tuple[str, ...], start: str) -> None:
+    queries = load_queries()
+    assert len({queries[name].text.split(start)[1].partition("\n)")[0] for name in names}) == 1

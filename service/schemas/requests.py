@@ -145,15 +145,16 @@ class ComparedArguments(PageArguments):
     compare = fields.String(
         validate=OneOf(["previous"], error="must be previous"),
         metadata={
-            "description": "Add to each row the sums of the previous window: the same span, as many days earlier as "
-            "the period has, or, with since, just before it. Not with period=all.",
+            "description": "Add to each row the sums of the previous window. It begins and ends 1, 7 or 30 days "
+            "earlier, the length of the period. With since, it has the length of the window and ends at since. Not "
+            "with period=all.",
             "example": "previous",
         },
     )
 
 
 class RollupArguments(ComparedArguments):
-    """Query string of the rollup. ``search``: named q in a request, because ``make psql`` has another Q."""
+    """Query string of the rollup. ``search`` is ``q`` in a request; ``make psql`` uses Q for the query."""
 
     search = fields.String(
         data_key="q",
@@ -228,7 +229,7 @@ def load_arguments(schema: Schema, query: MultiDict[str, str], now: datetime) ->
 
 
 def _conflicts(arguments: Mapping[str, Any], given: Container[str], now: datetime) -> dict[str, str]:
-    """Return what is wrong between parameters that are each well-formed."""
+    """Return the problems of well-formed parameters that do not fit together."""
     problems = {}
     end = arguments.get("as_of", now)
     if end > now:

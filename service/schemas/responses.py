@@ -23,8 +23,8 @@ class Timestamp(fields.Field[str]):
 class Rows(fields.List[Any]):
     """Rows of a query file, of one schema.
 
-    A row has the columns of the schema in its order, with values as JSON spells them: tests check this for every query
-    file. So rows are not dumped, which takes eight times as long.
+    A query file returns the columns of the schema in its order, and the values as JSON spells them; tests check this
+    for each file. So the rows are not dumped, which would take eight times as long.
     """
 
     def __init__(self, schema: type[Schema]) -> None:

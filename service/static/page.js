@@ -15,7 +15,7 @@ const MALFORMED_KEY = "This is not a key. A key consists of Latin letters, digit
 const at = (id) => document.getElementById(id);
 const periodButtons = [...document.querySelectorAll("[data-period]")];
 
-/** The two halves of the page. Each has a summary, its lists by what a view shows, and the instant of a view of them. */
+/** The two halves of the page. Each has a summary, its lists by name, and the view and the instant that are loaded. */
 const all = halfOf("accounts", { spenders: new Spenders("spenders"), changes: new Changes("changes") }, "breakdown");
 const one = halfOf("account", { events: new Events("events") }, "account-breakdown");
 /** What is shown; null before the first view. */
@@ -75,7 +75,7 @@ function showProblem() {
   at("wrong-address").querySelector("a").focus();
 }
 
-/** Load what is missing of what is shown; all of it again if `fresh`. */
+/** Load the parts of the view that are missing, or all parts if `fresh`. */
 async function load(fresh = false) {
   const { view, half, list } = shown;
   requests.abort();

@@ -42,7 +42,7 @@ export class Summary {
     return this.days !== null && this.isOf(view) && this.asOf === asOf;
   }
 
-  /** Forget what is shown unless it is of this view, and show that it is loading. */
+  /** Show that a view is loading, and remove the sums of another view. */
   start(view) {
     if (!this.isOf(view)) this.clear();
     this.view = view;

@@ -44,7 +44,7 @@ page AS (
     LIMIT :'limit'::bigint OFFSET :'offset'::bigint
 ),
 
--- Look up only the accounts of the page: with = ANY(ARRAY(...)) the planner uses the indexes whatever it estimates.
+-- Look up only the accounts of the page. With = ANY(ARRAY(...)) the planner uses the indexes even if it expects many.
 -- Without a limit, read both tables once instead.
 identity AS MATERIALIZED (
     SELECT

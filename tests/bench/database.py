@@ -39,7 +39,7 @@ def seed(
 ) -> str:
     """Make a database with the tables, role and indexes of production, and return the URI of the role.
 
-    With ``now`` its clock stands still, as that of the tests.
+    With ``now`` its clock is stopped at that instant, as in the tests.
     """
     server.psql("-c", f"CREATE DATABASE {name}")
     variables = {"events": events, "accounts": accounts, "days": days, "admin": ADMIN, "organization": ORGANIZATION}
