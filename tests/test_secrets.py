@@ -124,12 +124,15 @@ def test_no_log_or_error_quotes_a_secret(
             assert re.match(rb"HTTP/1.1 (4\d\d|501) ", raw(service, refused.encode()))
         service.stop()
         logged = service.out() + service.err()
-    url = server.url(DATABASE, user="credits_reader", password=WRONG_PASSWORD)
-    with Gunicorn(url, LOG_LEVEL="DEBUG") as misconfigured:
-        answers.append(misconfigured.get(ROLLUP_ALL, headers))
-        answers.append(misconfigured.get("/health/ready", headers))
-        logged += misconfigured.out() + misconfigured.err()
-    assert answers[-2].status == answers[-1].status == 503
+    for url in (
+        server.url(DATABASE, user="credits_reader", password=WRONG_PASSWORD),
+        f"{reader_url}&options=-cTimeZone%3D{WRONG_PASSWORD}",
+    ):
+        with Gunicorn(url, LOG_LEVEL="DEBUG") as misconfigured:
+            answers.append(misconfigured.get(ROLLUP_ALL, headers))
+            answers.append(misconfigured.get("/health/ready", headers))
+            logged += misconfigured.out() + misconfigured.err()
+        assert answers[-2].status == answers[-1].status == 503
 
     assert not leaks(logged)
     assert not [answer for answer in answers if leaks(answer.body.decode() + str(answer.headers))]
@@ -140,6 +143,7 @@ def test_no_log_or_error_quotes_a_secret(
         r"QueryCanceled, SQLSTATE 57014, in query credits_rollup: ",
         r"OperationalError, SQLSTATE None, in query credits_rollup: ",
         r"OperationalError while connecting: password authentication failed",
+        r"OperationalError while connecting: unknown reason",
         r"Refused a request: Invalid HTTP [Hh]eader",
     ):
         assert re.search(fact, logged), fact
