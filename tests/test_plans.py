@@ -90,11 +90,12 @@ def transaction(year: Tables, server: PostgresServer) -> Iterator[connection]:
 
 
 class Plan:
-    """The rows that a query read of each table, in all scans, and the pairs that its joins rejected."""
+    """The rows that a query read of each table and CTE, in all scans, and the pairs that its joins rejected."""
 
     def __init__(self, root: dict[str, Any]) -> None:
         self.answered = round(root["Actual Rows"])
         self.rows: Counter[str] = Counter()
+        self.cte_rows: Counter[str] = Counter()
         self.mismatches = 0
         self._add(root)
 
@@ -104,6 +105,8 @@ class Plan:
             removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
             # EXPLAIN rounds the average of several loops
             self.rows[node["Relation Name"]] += round((node["Actual Rows"] + removed) * loops)
+        if "CTE Name" in node:
+            self.cte_rows[node["CTE Name"]] += round(node["Actual Rows"] * loops)
         self.mismatches += round(node.get("Rows Removed by Join Filter", 0) * loops)
         for child in node.get("Plans", []):
             self._add(child)
@@ -305,6 +308,26 @@ def test_a_pinned_rollup_reads_the_events_between_its_end_and_the_watermark_or_t
     found = plan(transaction, "credits_rollup", source="sums", **pinned, limit=1, offset=0)
     assert found.rows["usage_sums"] == summed
     assert counted <= found.rows["usage_events"] <= 2 * counted
+
+
+def test_a_page_from_the_sums_looks_each_account_up_once_however_many_events_are_expected(
+    transaction: connection,
+) -> None:
+    with transaction.cursor() as cursor:
+        # as with two thousand million events; the same as more accounts
+        cursor.execute(
+            "UPDATE pg_catalog.pg_class SET reltuples = reltuples * 20000 WHERE oid = 'public.usage_events'::regclass;"
+            "SET LOCAL work_mem = '64kB'; SET LOCAL hash_mem_multiplier = 1"
+        )
+        cursor.execute(
+            "SELECT count(DISTINCT account_id) FROM public.usage_events"
+            " WHERE created_at >= (SELECT instant FROM public.usage_sums_watermark) - interval '23 hours'"
+            " AND created_at < (SELECT instant FROM public.usage_sums_watermark)"
+        )
+        ((moved,),) = cursor.fetchall()
+    pinned = window_of("monthly", NOW, NOW - timedelta(hours=23)).parameters()
+    found = plan(transaction, "credits_rollup", source="sums", **pinned, limit=100, offset=0)
+    assert 0 < found.cte_rows["moved"] <= 3 * moved
 
 
 def test_grants_of_one_account_read_only_its_rows(transaction: connection) -> None:

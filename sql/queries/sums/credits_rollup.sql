@@ -44,7 +44,7 @@ WITH edge AS (
     ) AS summed
 ),
 
--- Accounts with an event that the sums lack, or have too much.
+-- Accounts with an event between the watermark and the end of the window: their sums are corrected.
 moved AS (
     SELECT account_id
     FROM public.usage_events
@@ -53,7 +53,7 @@ moved AS (
     GROUP BY account_id
 ),
 
--- Their sums, or without a window those of all accounts.
+-- Their sums, or those of all accounts if usage_sums_window is not read, and the events.
 part AS (
     SELECT
         account_id,
@@ -89,7 +89,7 @@ part AS (
         )
 ),
 
--- The best of these and the best of the others are enough for a page.
+-- The top rows of these accounts and of the others are enough for a page.
 spend AS (
     (
         SELECT
@@ -112,7 +112,8 @@ spend AS (
         FROM public.usage_sums_window
         WHERE (SELECT edge.has_window FROM edge)
             AND edge = :'since'::timestamptz
-            AND account_id NOT IN (SELECT moved.account_id FROM moved)
+            -- With unnest(ARRAY(...)) the planner hashes the list, however long it expects "moved" to be.
+            AND account_id NOT IN (SELECT unnest(ARRAY(SELECT moved.account_id FROM moved)))
         ORDER BY credits_deducted_cents DESC, account_id ASC
         LIMIT least(:'limit'::bigint::numeric + :'offset'::bigint, 9223372036854775807)::bigint
     )

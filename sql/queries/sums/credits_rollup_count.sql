@@ -42,7 +42,7 @@ WITH edge AS (
     ) AS summed
 ),
 
--- Accounts with an event that the sums lack, or have too much.
+-- Accounts with an event between the watermark and the end of the window: their sums are corrected.
 moved AS (
     SELECT account_id
     FROM public.usage_events
@@ -51,7 +51,7 @@ moved AS (
     GROUP BY account_id
 ),
 
--- Accounts of the window that ends at the watermark, corrected for those that have moved; or of days and events.
+-- Their rows of usage_sums_window, which the count below includes, or if that is not read all days; and the events.
 part AS (
     SELECT
         account_id,
