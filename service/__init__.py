@@ -35,7 +35,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.extensions["settings"] = settings
     app.extensions["queries"] = queries
-    app.extensions["scripts"] = {query.file: query.script for files in loaded.values() for query in files.values()}
+    app.extensions["query_files"] = {query.file: query.script for files in loaded.values() for query in files.values()}
     app.extensions["database"] = database
     app.extensions["readiness"] = Readiness(settings, queries, database)
     register_error_handlers(app)

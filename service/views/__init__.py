@@ -1,12 +1,12 @@
 """Flask views: bind, query, dump."""
 
-from service.views import credits, health, metrics, page, reference, scripts  # noqa: A004 - a view is named after its resource
+from service.views import credits, health, metrics, page, queries, reference  # noqa: A004 - a view is named after its resource
 
 BLUEPRINTS = (
     credits.blueprint,
     health.blueprint,
     metrics.blueprint,
     page.blueprint,
+    queries.blueprint,
     reference.blueprint,
-    scripts.blueprint,
 )

@@ -12,7 +12,7 @@ blueprint = Blueprint("health", __name__, url_prefix="/health")
 
 
 @blueprint.get("/live")
-@documented(Liveness(), {200: "It does."})
+@documented(Liveness(), {200: "The process accepts requests."})
 def live() -> dict[str, Any]:
     """Tell whether the process accepts requests; the database is not asked."""
     return {"status": "success"}
