@@ -2,7 +2,7 @@
 --
 -- It needs Citus 13.1 or newer: older versions do not propagate column privileges to the shards. Run it on the
 -- coordinator as a superuser, while nobody writes, after reader_role.sql, indexes.sql and, if used, sums.sql. It may be
--- run again, and must be after sums.sql has made new tables. sql/README.md tells what was tried on Citus: try it on a copy.
+-- run again; run it again after sums.sql has created tables. sql/README.md tells what was tried on Citus: try it on a copy.
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f citus.sql
 --
 -- accounts is distributed by id; account_emails, usage_events, usage_sums and usage_sums_window are distributed by
@@ -16,12 +16,12 @@
 --     memberships and grants refer to existing accounts.
 -- REPEATABLE READ is no snapshot across nodes: a list and its total can be from two moments.
 --
--- So the sums are different: the watermark is the midnight (UTC) before, it is published by the refresh after the one
--- that made the sums, and there are no windows. Lists cost what the days and today's events cost. A request made while a
+-- So the sums are different: they end at a UTC midnight, there are no stored windows, and the watermark is moved one
+-- refresh later. A list reads the days, and the events after the watermark. A request made while a
 -- repair (sums_refresh.sql with since) commits can be wrong. The refresh locks accounts in SHARE mode: their writers wait.
 --
 -- The refresh sees only transactions that began on the coordinator. If events are written through other nodes, run
--- sums_refresh.sql with -v margin='1 day'. Do not call the function without BEGIN: its lock would not last. The
+-- sums_refresh.sql with -v margin='1 day'. Do not call the function without BEGIN, as pg_cron would: its lock would not last. The
 -- connection limit of the role applies on each node, and one session of the service opens up to 16 connections to each:
 -- give reader_role.sql a connection_limit of 200.
 \set ON_ERROR_STOP on

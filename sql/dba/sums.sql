@@ -9,13 +9,14 @@
 -- What is kept
 --   usage_sums            one row per account and UTC day with an event
 --   usage_sums_window     one row per account with an event and window: the sum from an edge on. The edges are those of
---                         the service's periods (no cutoff; today, six and 29 days ago) and what these were yesterday
---                         and will be tomorrow
+--                         the service's periods (no cutoff; today, six and 29 days ago), and the same of yesterday
+--                         and tomorrow
 --   usage_sums_watermark  one row: the instant up to which events are summed, and the edges whose windows are complete
--- A query reads events before the watermark from the sums and the rest from usage_events, in one snapshot. A window that
--- begins at an edge is read from usage_sums_window: a page needs only its own rows, and those of the accounts that have
--- an event after the watermark. If the window ends before the watermark, as on a later page of a pinned walk, the events
--- between the two are subtracted. Other windows are added up from days.
+-- A query reads events before the watermark from the sums and the rest from usage_events, in one snapshot. If the window
+-- starts at an edge, a page is read from usage_sums_window: only its own rows, and those of the accounts that have an
+-- event between the watermark and the end of the window. These events are added, or subtracted if the window ends before
+-- the watermark. Windows that start on another day, or end more than a day before the watermark, are added up from days.
+-- Windows that do not start at a UTC midnight are read from usage_events.
 --
 -- Why it is right
 --   The watermark is never later than the start of the oldest open transaction, so no event before it can still appear:
@@ -30,17 +31,18 @@
 --   usage_sums: 130 bytes for each account and day with an event, 190 MB. usage_sums_window: 1.5 kB for each account that
 --   was active in the last month, 150 MB.
 --   The first refresh took 40 s, one with 30,000 new events 0.5 s, the first one of a day, which makes the windows of the
---   next day, 3 s. Until it commits, deleting an account waits.
+--   next day, 3 s. Deleting an account waits until these have committed.
 --   A refresh leaves a dead row in usage_sums and up to nine in usage_sums_window for each account with a new event;
 --   autovacuum removes them.
 --
--- The sums do not notice changes of events before the watermark. Each refresh compares a random sample, a hundred rows of
--- usage_sums, with their events, and fails if one differs. So it detects that all events were changed, such as a column
--- converted to another unit, but hardly ever a change of a few events: run sums_check.sql for that. Until the refresh
--- fails and the sums are repaired, answers are wrong. After changing many events, run
+-- The sums do not notice changes of events before the watermark. Each refresh compares a sample, a hundred rows of
+-- usage_sums from a random account on, with their events. If one differs, it deletes all sums: answers are read from the events until the next
+-- refresh has summed all of them again. This detects that all events were changed, such as a column converted to another
+-- unit, but hardly ever a change of a few events: run sums_check.sql for that. Until a change is detected or repaired,
+-- answers are wrong. After changing many events, run
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -v since=-infinity -f sums_refresh.sql
 --
--- On Citus, which has no snapshot across nodes, it is otherwise: see citus.sql.
+-- On Citus, which has no snapshot across nodes, the sums are different: see citus.sql.
 \set ON_ERROR_STOP on
 
 SET client_min_messages = warning;
@@ -112,11 +114,12 @@ ALTER TABLE public.usage_sums ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.usage_sums_window ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.usage_sums_watermark ENABLE ROW LEVEL SECURITY;
 
--- Sum the events from the watermark to the instant that is safe now, in the caller's transaction. With "since", also sum
--- the days from that day on again. Return the first instant and the end of what was summed, and why the end is earlier
--- than the margin demands.
+-- Sum the events from the watermark to the latest safe instant, in the caller's transaction. With "since", also sum the
+-- days from that day on again. If a sample of the sums differs from its events, delete all sums instead. Return the
+-- instants from and up to which events were summed, and why the second is earlier than now() - margin.
 --
--- The end is the start of the oldest transaction in this database: created_at defaults to the start of the transaction.
+-- The latest safe instant is now() - margin, or the start of the oldest transaction in this database if that is earlier:
+-- created_at defaults to the start of the transaction.
 -- The start of a prepared transaction, or of one in a session with track_activities off, is unknown: while there is one,
 -- the watermark stays. "margin" covers the time between the start of a transaction and its appearance in
 -- pg_stat_activity, and a system clock that is set back.
@@ -213,9 +216,12 @@ BEGIN
     EXCEPTION WHEN feature_not_supported THEN
         -- Citus does not support this: there, run sums_check.sql.
     END;
+    -- If one differs, delete all sums: until the next refresh the answers come from the events.
     IF changed_day IS NOT NULL THEN
-        RAISE EXCEPTION 'the sums of % differ from its events', changed_day
-            USING HINT = 'Run sums_refresh.sql with since=-infinity, or first sums_check.sql, which lists the days.';
+        summed_from := '-infinity';
+        watermark := '-infinity';
+        held_back_by := format('the sums of %s differed from its events: all sums were deleted', changed_day);
+        RAISE WARNING '%', held_back_by;
     END IF;
 
     FOR attempt IN 1..10 LOOP

@@ -10,12 +10,13 @@
 -- default 5 minutes. Use -v margin='1 day' if events arrive by logical replication or through other Citus nodes.
 --
 -- The refresh is one transaction: if it is interrupted, nothing has changed. A second refresh waits for the first and
--- finds little to do. It takes only an ACCESS SHARE lock on usage_events; deleting an account with an event since the
+-- finds little to do. If a sample of the sums differs from its events, it deletes all sums, and the next refresh makes
+-- them again. It takes only an ACCESS SHARE lock on usage_events; deleting an account with an event since the
 -- last refresh waits until it commits, and once a day, or with "since", deleting any account.
 -- The function is defined in sums.sql.
 --
 -- Columns: summed_from (instant from which events were summed), watermark (instant up to which they are summed),
---   held_back_by (why the watermark is earlier than the margin demands; empty otherwise)
+--   held_back_by (why the watermark is earlier than now() - margin, or that all sums were deleted; empty otherwise)
 \set ON_ERROR_STOP on
 \if :{?since}
 \else
