@@ -56,8 +56,9 @@ Result = TypeVar("Result", Answer, Response)
 def endpoint(arguments: Schema, envelope: Envelope) -> Callable[[View], Callable[[], Response]]:
     """Serve a view to admins; ``arguments`` loads the query string, ``envelope`` dumps the body.
 
-    All that is read for an answer is read in one snapshot. When its connection is lost, everything is read once more
-    in another. The reference describes the endpoint from the two schemas and the docstring of the view.
+    All that is read for an answer is read in one snapshot. When it is lost, or the database was changed meanwhile,
+    everything is read once more in another. The reference describes the endpoint from the two schemas and the docstring
+    of the view.
     """
 
     def decorate(view: View) -> Callable[[], Response]:

@@ -101,7 +101,7 @@ class DatabaseChanged(SnapshotLost):
 
 
 class DatabaseNotReady(DatabaseUnavailable):
-    """The role lacks a privilege or a policy: queries would be refused, or find no rows."""
+    """A table, column, privilege or policy is missing or of a wrong type: queries would fail, or find no rows."""
 
     sentence = "The database does not let this service read what it needs."
 

@@ -22,7 +22,7 @@ CONNECTIONS_IN_USE = Gauge(
 REQUESTS_WAITING = Gauge(
     "admin_credits_requests_waiting", "Requests that wait for a connection.", multiprocess_mode="livesum"
 )
-REFUSALS = Counter("admin_credits_refusals", "Requests refused because the pool and its queue were full.")
+REFUSALS = Counter("admin_credits_refusals", "Requests refused because no connection came free in time.")
 
 
 def exposition() -> bytes:

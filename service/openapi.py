@@ -94,7 +94,6 @@ def openapi_document(app: Flask) -> Json:
         ("DaysEnvelope", "account_id"),
         ("DaysEnvelope", "account"),
         ("ReadinessReport", "error"),
-        ("ReadinessReport", "checks"),
         ("BreakdownEnvelope", "account_id"),
         *product(["RollupRow", "BreakdownRow"], COMPARED),
     }

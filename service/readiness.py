@@ -53,7 +53,7 @@ class Readiness:
     def snapshot(self, connection: Connection, budget: Budget) -> Iterator[Snapshot]:
         """Open a snapshot, and after it make sure that what was read in it is right.
 
-        A failure in the block, such as a key that is not found, is only believed of an unchanged database too.
+        A failure in the block, such as an unknown key, is also reported only if the database has not changed.
 
         Raises:
             DatabaseNotReady: when the check fails.

@@ -133,3 +133,11 @@ def test_a_comparison_has_the_columns_of_its_response_schema_in_order() -> None:
 def test_queries_look_accounts_up_with_the_same_sql(names: tuple[str, ...], start: str) -> None:
     queries = load_queries()
     assert len({queries[name].text.split(start)[1].partition("\n)")[0] for name in names}) == 1
+
+
+def test_the_fingerprint_covers_every_table_that_a_query_reads() -> None:
+    texts = {path.stem: path.read_text() for path in (SQL / "queries").rglob("*.sql")}
+    listed = re.search(r"relname IN \(([^)]+)\)", texts["fingerprint"])
+    assert listed
+    read = {table for text in texts.values() for table in re.findall(r"\bpublic\.(\w+)", text)}
+    assert set(re.findall(r"\w+", listed[1])) == read

@@ -1,1 +1,1 @@
-"""`make run` without a database: a private PostgreSQL and demo data. Nothing of the service imports it."""
+"""`make run` without a database: a private PostgreSQL and demo data. Of the service only ``psql.py`` imports it."""

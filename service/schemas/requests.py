@@ -13,7 +13,7 @@ from service.errors import BadParameters
 from service.periods import CUSTOM, PERIOD_DAYS
 
 MAX_LIMIT = 500
-# The largest page whose offset is a bigint at the largest limit.
+# At the largest limit, limit + offset of this page is a bigint.
 MAX_PAGE = 18_446_744_073_709_551
 
 BREAKDOWN_KEYS = ("model", "provider", "source", "agent_type")

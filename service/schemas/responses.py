@@ -9,9 +9,8 @@ from marshmallow import Schema, fields
 from marshmallow.validate import OneOf
 
 from service.periods import CUSTOM, PERIOD_DAYS
-from service.schemas.requests import BREAKDOWN_KEYS
+from service.schemas.requests import ACCOUNT_ID, BREAKDOWN_KEYS
 
-ACCOUNT_ID = "3c90c3cc-0d44-4b50-8888-8dd25736052a"
 # The columns that compare=previous adds to a row.
 COMPARED = ("previous_credits_deducted_cents", "previous_event_count")
 
@@ -53,7 +52,7 @@ class Envelope(Schema):
 
 
 def _account_id() -> fields.UUID:
-    return fields.UUID(metadata={"example": ACCOUNT_ID})
+    return fields.UUID(metadata={"example": ACCOUNT_ID["example"]})
 
 
 def _period() -> fields.String:
@@ -115,7 +114,7 @@ class ChangesRow(RollupRow):
 
 
 class ChangesEnvelope(Envelope):
-    """The body of a 200; ``total_count`` is the number of accounts in both windows, ``rows`` are one page of them."""
+    """The body of a 200; ``total_count`` counts the accounts with an event in either window, ``rows`` are one page."""
 
     period = _period()
     page = fields.Integer()
