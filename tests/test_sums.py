@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -344,7 +345,7 @@ def test_the_watermark_is_not_later_than_the_start_of_the_oldest_transaction(led
         ledger.fix_now(datetime.now(UTC) + timedelta(days=2))
         (row,) = ledger.script(REFRESH)
         assert row["held_back_by"].startswith("a transaction that began")
-        assert ledger.watermark() == began
+        assert ledger.watermark() == began - MARGIN
         writer.execute(LATE_EVENT)  # dated at the start of its transaction
         writer.execute("COMMIT")
         ledger.compare_all()
@@ -359,6 +360,9 @@ def test_the_watermark_is_not_later_than_the_start_of_the_oldest_transaction(led
             f"BEGIN; {LATE_EVENT}; PREPARE TRANSACTION 'late'", "COMMIT PREPARED 'late'", id="prepared transaction"
         ),
         pytest.param(f"SET track_activities = off; BEGIN; {LATE_EVENT}", "COMMIT", id="track_activities off"),
+        pytest.param(
+            f"SET track_activities = off; BEGIN; {LATE_EVENT}; SET track_activities = on", "COMMIT", id="and on again"
+        ),
     ],
 )
 def test_the_watermark_stays_while_the_start_of_a_transaction_is_unknown(
@@ -367,7 +371,8 @@ def test_the_watermark_stays_while_the_start_of_a_transaction_is_unknown(
     ledger.refresh()
     with closing(psycopg2.connect(ledger.server.url(NAME))) as raw, raw.cursor() as writer:
         raw.autocommit = True
-        writer.execute(beginning)
+        for statement in beginning.split("; "):
+            writer.execute(statement)
         ledger.fix_now(datetime.now(UTC) + timedelta(days=2))
         try:
             (row,) = ledger.script(REFRESH)
@@ -405,17 +410,23 @@ def test_refreshes_wait_for_the_deletion_of_an_account(ledger: Ledger, ending: s
     ledger.check()
 
 
-def test_an_account_can_be_deleted_while_a_repair_waits(ledger: Ledger) -> None:
+@pytest.mark.parametrize("accounts", [(NOVA, ORBIT), (ORBIT, NOVA)])
+@pytest.mark.parametrize("since", [None, "2024-01-01"])
+def test_a_transaction_can_delete_several_accounts_during_a_refresh(
+    ledger: Ledger, accounts: tuple[UUID, ...], since: str | None
+) -> None:
     ledger.refresh()
+    for account in accounts:
+        ledger.event(account, 1, NOW)
+    ledger.fix_now(NOW + timedelta(hours=1))
+    delete = "DELETE FROM public.accounts WHERE id = '{}'"
     with (
-        transaction(ledger, f"SELECT FROM public.accounts WHERE id = '{NOVA}' FOR UPDATE") as locker,
-        transaction(ledger) as remover,
-        blocked_refreshes(ledger, since="2024-01-01"),
+        transaction(ledger, delete.format(accounts[0])) as remover,
+        blocked_refreshes(ledger, since=since),
     ):
-        remover.execute("SET lock_timeout = '10s'; DELETE FROM public.accounts WHERE id = %s", (ORBIT,))
+        remover.execute(delete.format(accounts[1]))
         remover.execute("COMMIT")
-        locker.execute("ROLLBACK")
-    assert ledger.execute("SELECT DISTINCT account_id FROM public.usage_sums") == [(NOVA,)]
+    assert ledger.execute("SELECT FROM public.usage_sums") == []
     ledger.check()
 
 
@@ -539,9 +550,11 @@ def test_changes_before_the_watermark_are_listed_and_repaired(ledger: Ledger) ->
 def test_a_refresh_deletes_all_sums_if_their_events_have_changed(ledger: Ledger, since: str) -> None:
     ledger.refresh()
     ledger.execute("UPDATE public.usage_events SET credits_deducted_cents = credits_deducted_cents * 10000")
+    # the sample consists of ten pages: without dead rows it is the whole table
+    ledger.execute("VACUUM FULL public.usage_sums")
     (row,) = ledger.script(REFRESH, since=since)
-    deleted = "the sums of 2023-10-17 differed from its events: all sums were deleted"
-    assert tuple(row.values()) == ("-infinity", "-infinity", deleted)
+    assert tuple(row.values())[:2] == ("-infinity", "-infinity")
+    assert re.fullmatch("the sums of .* differed from its events: all sums were deleted", row["held_back_by"])
     ledger.check()
     (row,) = ledger.script(REFRESH)
     assert tuple(row.values()) == ("-infinity", "2024-11-20 10:10:00+00", "")

@@ -11,12 +11,11 @@
 --
 -- The refresh is one transaction: if it is interrupted, nothing has changed. A second refresh waits for the first and
 -- finds little to do. If a sample of the sums differs from its events, it deletes all sums, and the next refresh makes
--- them again. It takes only an ACCESS SHARE lock on usage_events; deleting an account with an event since the
--- last refresh waits until it commits, and once a day, or with "since", deleting any account.
--- The function is defined in sums.sql.
+-- them again. If a transaction keeps an account locked for several seconds, the refresh fails, and the next one does its
+-- work. The function is defined in sums.sql.
 --
 -- Columns: summed_from (instant from which events were summed), watermark (instant up to which they are summed),
---   held_back_by (why the watermark is earlier than now() - margin, or that all sums were deleted; empty otherwise)
+--   held_back_by (an old transaction that holds the watermark back, or that all sums were deleted; otherwise empty)
 \set ON_ERROR_STOP on
 \if :{?since}
 \else
