@@ -330,6 +330,18 @@ def test_a_page_from_the_sums_looks_each_account_up_once_however_many_events_are
     assert 0 < found.cte_rows["moved"] <= 3 * moved
 
 
+def test_an_edge_newer_than_the_statistics_is_read_by_the_account(year: Tables, transaction: connection) -> None:
+    with transaction.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO public.usage_sums_window SELECT account_id, '2026-11-01', 1, 1 FROM public.usage_sums"
+            " WHERE day >= '2026-11-01' GROUP BY account_id"
+        )
+        cursor.execute("UPDATE public.usage_sums_watermark SET edges = edges || timestamptz '2026-11-01'")
+    since = {"since": "2026-11-01 00:00:00+00", "until": NOW}
+    found = plan(transaction, "credits_rollup", source="sums", **since, limit=1, offset=0)
+    assert found.rows["usage_sums_window"] < 100
+
+
 def test_grants_of_one_account_read_only_its_rows(transaction: connection) -> None:
     found = plan(transaction, "credits_grants", **window("monthly"), account_id=str(HEAVY))
     assert (found.answered, found.rows) == (1, Counter(credit_grants=1))
