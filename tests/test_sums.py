@@ -279,6 +279,14 @@ def test_both_sources_return_the_same_rows_for_any_window(
     assert found == expected
 
 
+@pytest.mark.parametrize("window", [{"period": "daily"}, {"period": "all"}, {"since": "2024-11-17"}])
+def test_the_smallest_bigint_is_subtracted(ledger: Ledger, window: dict[str, str]) -> None:
+    ledger.event(NOVA, -(2**63), NOW - timedelta(hours=1))
+    ledger.refresh()
+    for name in ("rollup", "days"):
+        ledger.compare(name, as_of=(NOW - timedelta(hours=2)).isoformat(), **window)
+
+
 @pytest.mark.parametrize("name", SUMS_QUERY_NAMES)
 def test_psql_and_the_service_read_the_same_rows_from_sums(ledger: Ledger, name: str) -> None:
     ledger.refresh()

@@ -11,9 +11,9 @@
 --
 -- Events before the watermark are read from the sums that sql/dba/sums.sql defines, later ones from usage_events.
 WITH edge AS (
-    -- Sums are read of the days before "day", and events from "instant" to "last". Up to the watermark the sums are
-    -- complete: the events between it and the end of the window are added, or subtracted if the end is earlier. If it is
-    -- more than a day earlier, the days before its UTC midnight and the later events are read.
+    -- Read the sums of the days before "day", and the events from "instant" to "last". The sums contain all events before
+    -- the watermark. If the window ends later, the events between the two are added; if it ends up to a day earlier, they
+    -- are subtracted. If it ends still earlier, read the days before the one in which it ends, and the events of that day.
     SELECT
         CASE
             WHEN summed.is_near THEN ((summed.watermark - interval '1 microsecond') AT TIME ZONE 'UTC')::date + 1
@@ -41,16 +41,16 @@ WITH edge AS (
     ) AS summed
 )
 
-SELECT (summed.event_count + late.event_count)::bigint AS total_count
+SELECT (days.event_count + late.event_count)::bigint AS total_count
 FROM (
     SELECT coalesce(sum(event_count), 0) AS event_count
     FROM public.usage_sums
     WHERE account_id = :'account_id'::uuid
         AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
         AND day < (SELECT edge.day FROM edge)
-) AS summed
+) AS days
 CROSS JOIN (
-    SELECT (SELECT edge.sign FROM edge) * count(*) AS event_count
+    SELECT coalesce(sum((SELECT edge.sign FROM edge)), 0) AS event_count
     FROM public.usage_events
     WHERE account_id = :'account_id'::uuid
         AND created_at BETWEEN (SELECT edge.instant FROM edge) AND (SELECT edge.last FROM edge)

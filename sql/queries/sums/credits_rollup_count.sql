@@ -9,9 +9,9 @@
 --
 -- Events before the watermark are read from the sums that sql/dba/sums.sql defines, later ones from usage_events.
 WITH edge AS (
-    -- Sums are read of the days before "day", and events from "instant" to "last". Up to the watermark the sums are
-    -- complete: the events between it and the end of the window are added, or subtracted if the end is earlier. If it is
-    -- more than a day earlier, the days before its UTC midnight and the later events are read.
+    -- Read the sums of the days before "day", and the events from "instant" to "last". The sums contain all events before
+    -- the watermark. If the window ends later, the events between the two are added; if it ends up to a day earlier, they
+    -- are subtracted. If it ends still earlier, read the days before the one in which it ends, and the events of that day.
     -- A window that begins at an edge is read from usage_sums_window instead of the days.
     SELECT
         summed.is_near AND summed.has_edge AS has_window,
