@@ -70,6 +70,7 @@ part AS (
 spend AS (
     SELECT
         day,
+        -- Events with a negative count are subtracted.
         (
             sum(credits_deducted_cents) FILTER (WHERE event_count > 0)
             - coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count < 0), 0)

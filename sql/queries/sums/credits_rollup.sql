@@ -94,7 +94,7 @@ spend AS (
     (
         SELECT
             account_id,
-            -- sum(bigint) returns numeric
+            -- Events with a negative count are subtracted. sum(bigint) returns numeric.
             (
                 sum(credits_deducted_cents) FILTER (WHERE event_count > 0)
                 - coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count < 0), 0)
