@@ -42,6 +42,9 @@ CONNECT_FAILURES = (
     "the database system is shutting down",
     "the database system is in recovery mode",
     "the database system is not accepting connections",
+    "session is read-only",
+    "server is in hot standby mode",
+    "server is not in hot standby mode",
     "too many clients already",
     "too many connections",
     "remaining connection slots are reserved",
@@ -85,6 +88,8 @@ class Connection:
 
     def __init__(self, parameters: Mapping[str, Any], address_timeout_ms: float, timeout_ms: float) -> None:
         self.opened = time.monotonic()
+        # The fingerprint of readiness.py before the last check that passed; None before it, and after a change.
+        self.checked: Any = None
         self._raw = psycopg2.connect(**parameters, async_=True)
         for type_ in TYPES:
             register_type(type_, self._raw)

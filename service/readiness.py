@@ -18,7 +18,7 @@ from service.errors import (
     SnapshotLost,
 )
 from service.queries import Query
-from service.snapshot import Fingerprint, Row, Snapshot
+from service.snapshot import Row, Snapshot
 
 # The checks of each SPEND_SOURCE.
 CHECKS = {
@@ -36,7 +36,8 @@ class Readiness:
 
     Without a policy, row-level security makes a table look empty; so does, in a snapshot, a table that was rewritten
     after it was taken. So a snapshot is trusted when tables, privileges and policies were checked before it, and the
-    fingerprint of the database after it is the one from before that check.
+    fingerprint of the database after it is the one from before that check. Each connection has its own check, because
+    two connections can lead to two standbys.
     """
 
     def __init__(self, settings: Settings, queries: Mapping[str, Query], database: Database) -> None:
@@ -44,8 +45,6 @@ class Readiness:
         self._queries = queries
         self._database = database
         self._lock = threading.Lock()
-        # Read before the last check that passed; None before the first, and after a change.
-        self._fingerprint: Fingerprint | None = None
         # Read by the last checks that passed, in seconds since 1970; None with SPEND_SOURCE=events.
         self.summed_until: float | None = None
 
@@ -59,10 +58,10 @@ class Readiness:
             DatabaseNotReady: when the check fails.
             DatabaseChanged: when the database changed since the check.
         """
-        # Compared with this value, because another thread may replace the attribute at any time.
-        before = self._fingerprint or self._require(connection, budget)
+        if connection.checked is None and not all(self._check(connection, budget).values()):
+            raise DatabaseNotReady
         snapshot = self._snapshot_on(connection, budget)
-        if before.is_standby:
+        if connection.checked.is_standby:
             snapshot.read_replayed()
         try:
             with snapshot:
@@ -70,9 +69,9 @@ class Readiness:
         except (DatabaseTimeout, DatabaseUnavailable):
             raise
         except Exception:
-            self._compare(before, snapshot)
+            self._compare(connection, snapshot)
             raise
-        self._compare(before, snapshot)
+        self._compare(connection, snapshot)
 
     def checks(self, budget: Budget) -> dict[str, bool]:
         """Check the database now and return whether each check passes: those of CHECKS.
@@ -85,7 +84,7 @@ class Readiness:
             return failed
         try:
             with closing(self._database.connect(budget)) as connection:
-                checks, _ = self._check(connection, budget)
+                checks = self._check(connection, budget)
                 if all(checks.values()):
                     # The catalogs do not tell whether a node of Citus is lost, or the table is locked.
                     with self._snapshot_on(connection, budget) as snapshot:
@@ -102,22 +101,15 @@ class Readiness:
     def _snapshot_on(self, connection: Connection, budget: Budget) -> Snapshot:
         return Snapshot(connection, self._queries, self._settings.statement_timeout_ms, budget)
 
-    def _compare(self, before: Fingerprint, snapshot: Snapshot) -> None:
+    def _compare(self, connection: Connection, snapshot: Snapshot) -> None:
         if snapshot.fingerprint_after is None:
             raise SnapshotLost
-        if snapshot.fingerprint_after != before:
-            if self._fingerprint == before:
-                self._fingerprint = None
+        if snapshot.fingerprint_after != connection.checked:
+            connection.checked = None
             raise DatabaseChanged
 
-    def _require(self, connection: Connection, budget: Budget) -> Fingerprint:
-        checks, fingerprint = self._check(connection, budget)
-        if not all(checks.values()):
-            raise DatabaseNotReady
-        return fingerprint
-
-    def _check(self, connection: Connection, budget: Budget) -> tuple[dict[str, bool], Fingerprint]:
-        """Return the checks and the fingerprint from before them."""
+    def _check(self, connection: Connection, budget: Budget) -> dict[str, bool]:
+        """Return the checks; if they pass, the connection keeps the fingerprint from before them."""
         snapshot = self._snapshot_on(connection, budget)
         fingerprint = snapshot.fingerprint()
         with snapshot:
@@ -131,8 +123,8 @@ class Readiness:
             rows = [row for row in rows if row["is_present"]]
         checks["privileges"] = all(row["can_read"] and not row["wrong_types"] for row in rows)
         checks["policies"] = all(row["can_see_rows"] for row in rows)
-        self._fingerprint = fingerprint if all(checks.values()) else None
-        return checks, fingerprint
+        connection.checked = fingerprint if all(checks.values()) else None
+        return checks
 
 
 def _log_what_is_missing(row: Row) -> None:
@@ -142,7 +134,7 @@ def _log_what_is_missing(row: Row) -> None:
             if row["table_name"] == "usage_events" and f"{absent} absent" in row["wrong_types"]:
                 log.error("if usage_events has %s instead of %s: make adapt CREDITS_COLUMN=%s", other, absent, other)
     if not row["is_present"]:
-        log.error("table %s: absent", row["table_name"])
+        log.error("table %s: absent, or not a table", row["table_name"])
     elif not (row["can_read"] and row["can_see_rows"]):
         log.error(
             "table %s: columns %s, policy %s",
