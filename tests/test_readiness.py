@@ -103,7 +103,7 @@ HIDING = [
         "ALTER TABLE public.accounts RENAME TO elsewhere",
         "ALTER TABLE public.elsewhere RENAME TO accounts",
         "privileges, policies",
-        "table accounts: absent",
+        "table accounts: absent, or not a table",
     ),
     (
         "REVOKE USAGE ON SCHEMA public FROM public, credits_reader",
@@ -122,6 +122,22 @@ HIDING = [
         "ALTER TABLE public.usage_events ALTER created_at TYPE timestamptz",
         "privileges",
         "table usage_events: wrong type: created_at timestamp without time zone",
+    ),
+    (
+        "ALTER TABLE public.usage_events ALTER model_id TYPE integer USING NULL",
+        "ALTER TABLE public.usage_events ALTER model_id TYPE varchar",
+        "privileges",
+        "table usage_events: wrong type: model_id integer",
+    ),
+    (
+        (
+            "ALTER TABLE public.usage_events RENAME TO below;"
+            "CREATE VIEW public.usage_events AS SELECT * FROM public.below;"
+            "GRANT SELECT ON public.usage_events TO credits_reader"
+        ),
+        "DROP VIEW public.usage_events; ALTER TABLE public.below RENAME TO usage_events",
+        "privileges, policies",
+        "table usage_events: absent, or not a table",
     ),
     (
         (

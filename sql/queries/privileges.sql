@@ -8,9 +8,11 @@
 --
 -- can_see_rows is false if row-level security applies and no permissive policy for SELECT covers this role: queries
 -- would return no rows and no error. A policy that hides only some rows, restrictive or not, is not detected.
--- wrong_types lists, with their types, numbers that are neither integer nor bigint, times that are not timestamptz, and
--- references to accounts that are not uuid, and columns that are absent; null if there are none. The types of other
--- columns are not checked.
+-- is_present is false for a view or a foreign table too: it has no policies, and its rows can change without a change of
+-- the catalogs.
+-- wrong_types lists, with their types, numbers that are neither integer nor bigint, times that are not timestamptz,
+-- references to accounts that are not uuid, texts that are not text or varchar, and columns that are absent; null if
+-- there are none. The types of other columns are not checked.
 WITH needed (table_name, columns) AS (
     VALUES
     ('account_api_keys', ARRAY['account', 'key_hash', 'expires_at']),
@@ -84,6 +86,12 @@ SELECT
                     THEN pg_attribute.atttypid <> 'timestamptz'::regtype
                 WHEN pg_attribute.attname IN ('account', 'account_id', 'organization_id', 'granted_by')
                     THEN pg_attribute.atttypid <> 'uuid'::regtype
+                WHEN pg_attribute.attname IN (
+                    'name', 'email', 'key_hash', 'reason', 'source', 'agent_type', 'provider', 'model_id'
+                )
+                    THEN pg_attribute.atttypid NOT IN ('text'::regtype, 'varchar'::regtype)
+                WHEN pg_attribute.attname = 'id' AND needed.table_name = 'usage_events'
+                    THEN pg_attribute.atttypid NOT IN ('text'::regtype, 'varchar'::regtype)
                 WHEN pg_attribute.attname ~ '^(credits_deducted_cents|.*_credits|.*_tokens|.*_count)$'
                     THEN pg_attribute.atttypid NOT IN ('integer'::regtype, 'bigint'::regtype)
             END
@@ -91,6 +99,6 @@ SELECT
 FROM needed
 LEFT JOIN pg_catalog.pg_namespace AS schema ON schema.nspname = 'public'
 LEFT JOIN pg_catalog.pg_class AS relation
-    ON relation.relname = needed.table_name AND relation.relnamespace = schema.oid
+    ON relation.relname = needed.table_name AND relation.relnamespace = schema.oid AND relation.relkind IN ('r', 'p')
 WHERE :'spend_source'::text = 'sums' OR NOT starts_with(needed.table_name, 'usage_sums')
 ORDER BY needed.table_name ASC;
