@@ -117,7 +117,7 @@ def documented(envelope: Schema, statuses: Mapping[int, str]) -> Callable[[Funct
 def _question(schema: Schema, now: datetime, snapshot: Snapshot) -> Question:
     arguments = load_arguments(schema, request.args, now)
     window = window_of(arguments["period"], now, arguments.get("as_of"), arguments.get("since"))
-    if snapshot.is_standby and window.until is None:
+    if snapshot.is_standby:
         window = window.on_standby(snapshot.replayed)
     return Question(arguments, window, wants_csv())
 

@@ -42,8 +42,11 @@ class Window:
         return self.since - shift, self.end - shift
 
     def on_standby(self, replayed: datetime | None) -> Self:
-        """Return the window as of an instant up to which a standby has replayed all commits; later pages then agree."""
-        if replayed is None or (self.since and replayed <= self.since):
+        """Return the window as of an instant up to which a standby has replayed all commits; later pages then agree.
+
+        A window that ends later, or has not begun then, is not repeatable.
+        """
+        if replayed is None or (self.until and replayed < self.until) or (self.since and replayed <= self.since):
             return replace(self, is_repeatable=False)
         return replace(self, end=min(self.end, replayed))
 

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -97,11 +98,15 @@ def test_the_pages_of_a_walk_agree_while_a_standby_catches_up(admin: FlaskClient
     try:
         owner.event(UUID(int=1), 9, owner.execute("SELECT pg_catalog.now()")[0][0])
         first = admin.get(f"{ROLLUP}?period=all&limit=2")
+        later = admin.get(ROLLUP, query_string={"limit": "2", "as_of": datetime.now(UTC).isoformat()})
     finally:
         replica.execute("SELECT pg_wal_replay_resume()")
     wait_for_replay(owner, replica)
     second = admin.get(f"{ROLLUP}?period=all&limit=2&page=2&as_of={first.headers['As-Of']}")
     assert credits(first) + credits(second) == [3, 2, 1]
+    assert "As-Of" in second.headers
+    # as of an instant that the standby had not reached
+    assert ("As-Of" in later.headers, links(later).keys()) == (False, {"describedby"})
 
 
 def test_a_window_that_a_standby_has_not_reached_has_no_instant(
