@@ -49,6 +49,10 @@ SELECT format('ALTER ROLE credits_reader IN DATABASE %I RESET ALL', current_data
 ALTER ROLE credits_reader SET statement_timeout = '60s';
 ALTER ROLE credits_reader SET idle_in_transaction_session_timeout = '60s';
 ALTER ROLE credits_reader SET default_transaction_read_only = on;
+-- What the queries depend on, if the database has other defaults.
+ALTER ROLE credits_reader SET default_transaction_isolation = 'read committed';
+ALTER ROLE credits_reader SET default_transaction_deferrable = off;
+ALTER ROLE credits_reader SET standard_conforming_strings = on;
 -- When the network to a client is cut, its backend stays and counts against the connection limit until the server gives
 -- the connection up, by default after two hours. With these settings that takes about six seconds: keepalives detect it
 -- on an idle connection, the user timeout on one with data on the way. They do nothing on Unix sockets.

@@ -44,8 +44,13 @@ SELECT
             FROM pg_catalog.pg_inherits
             WHERE (SELECT bool_or(relation.relhassubclass) FROM relation)
         ),
-        -- memberships of roles, the rights in the schema, and whether policies apply to this role
-        ARRAY(SELECT xmin FROM pg_catalog.pg_auth_members),
+        -- memberships of this role and of the roles that it is a member of, the rights in the schema, and whether
+        -- policies apply to this role
+        ARRAY(
+            SELECT xmin
+            FROM pg_catalog.pg_auth_members
+            WHERE pg_has_role(member, 'MEMBER')
+        ),
         (
             SELECT xmin
             FROM pg_catalog.pg_namespace

@@ -86,9 +86,7 @@ SELECT
                     THEN pg_attribute.atttypid <> 'timestamptz'::regtype
                 WHEN pg_attribute.attname IN ('account', 'account_id', 'organization_id', 'granted_by')
                     THEN pg_attribute.atttypid <> 'uuid'::regtype
-                WHEN pg_attribute.attname IN (
-                    'name', 'email', 'key_hash', 'reason', 'source', 'agent_type', 'provider', 'model_id'
-                )
+                WHEN pg_attribute.attname ~ '^(name|email|key_hash|reason|source|agent_type|provider|model_id)$'
                     THEN pg_attribute.atttypid NOT IN ('text'::regtype, 'varchar'::regtype)
                 WHEN pg_attribute.attname = 'id' AND needed.table_name = 'usage_events'
                     THEN pg_attribute.atttypid NOT IN ('text'::regtype, 'varchar'::regtype)
