@@ -11,7 +11,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg2
@@ -72,6 +72,23 @@ def in_rfc_3339(instant: Any, _cursor: object) -> Any:
 
 # Instants and days are text. By default psycopg2 makes datetimes of them, which takes longer and fails for some.
 TYPES = (new_type((1184,), "INSTANT", in_rfc_3339), new_type((1082,), "DAY", UNICODE))
+
+
+def with_addresses(dsn: dict[str, str]) -> dict[str, str]:
+    """Look up the host names of a DSN. libpq would do it with the GIL held, so that no thread could go on meanwhile."""
+    hosts, ports = dsn.get("host", "").split(","), dsn.get("port", "").split(",")
+    is_socket = any(host.startswith(("/", "@")) for host in hosts)
+    if "hostaddr" in dsn or "" in hosts or is_socket or len(ports) not in (1, len(hosts)):
+        return dsn
+    found = []
+    for host, port in zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=True):
+        with suppress(socket.gaierror):
+            # bytes, because Python refuses some names that resolvers know
+            looked_up = socket.getaddrinfo(host.encode(), None, type=socket.SOCK_STREAM)
+            found += [(host, str(address[0]), port) for *_, address in looked_up]
+    if not found:
+        raise psycopg2.OperationalError("could not translate host name")
+    return dsn | dict(zip(("host", "hostaddr", "port"), map(",".join, zip(*found, strict=True)), strict=True))
 
 
 class NoAnswer(psycopg2.OperationalError):
@@ -191,7 +208,6 @@ class Database:
             DatabaseUnavailable: when that fails or takes too long.
             DatabaseTimeout: when the time of the request is over.
         """
-        address = parse_dsn(self._settings.database_url)
         timeout_s = self._settings.connect_timeout_s
         parameters = {
             "fallback_application_name": APPLICATION_NAME,
@@ -199,11 +215,10 @@ class Database:
             "tcp_user_timeout": timeout_s * 1_000,
             "keepalives_idle": timeout_s,
             "keepalives_interval": 1,
-            **address,
-            "client_encoding": "UTF8",
         }
         try:
             with budget.database_time():
+                parameters |= with_addresses(parse_dsn(self._settings.database_url)) | {"client_encoding": "UTF8"}
                 return Connection(parameters, (timeout_s + GRACE_S) * 1_000, budget.left_ms())
         except psycopg2.Error as error:
             reason = next((words for words in CONNECT_FAILURES if words in str(error)), "unknown reason")

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +69,7 @@ class Gunicorn:
     """The service under gunicorn on a free port, with one worker unless WEB_CONCURRENCY says otherwise.
 
     ``flags`` are gunicorn's, ``settings`` environment variables. A ``listener`` is passed on as systemd passes on the
-    socket of a socket unit.
+    socket of a socket unit. A ``launcher`` is a command that executes the rest of its arguments.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Gunicorn:
         database_url: str,
         *flags: str,
         listener: socket.socket | None = None,
+        launcher: Sequence[str | Path] = (),
         **settings: int | str,
     ) -> None:
         self.port = listener.getsockname()[1] if listener else free_port()
@@ -93,7 +94,7 @@ class Gunicorn:
         self._workers = int(environment["WEB_CONCURRENCY"])
         activate = ("sh", "-c", 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3<&0 0</dev/null', "sh") if listener else ()
         self.process = subprocess.Popen(
-            [*activate, sys.executable, "-W", "error", "-m", "gunicorn", *flags, "wsgi:app"],
+            [*activate, *launcher, sys.executable, "-W", "error", "-m", "gunicorn", *flags, "wsgi:app"],
             cwd=ROOT,
             env=environment,
             stdin=listener or subprocess.DEVNULL,

@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import socket
+import struct
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -367,6 +369,30 @@ def test_the_next_address_is_tried_when_one_swallows_packets(
     settings = Settings(database_url=url.format(**names), api_key_secret=SECRET, connect_timeout_s=2)
     with cable.swallowing(), closing(Database(settings).connect(Budget(60_000))) as connection:
         assert connection.execute("SELECT current_user::text", {}, 60_000) == [("credits_reader",)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
+def test_other_requests_do_not_wait_for_a_slow_name_server(
+    fragile: PostgresServer, database: Tables, tmp_path: Path
+) -> None:
+    """In a mount namespace of its own, where resolv.conf has the name server of this test."""
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.77\noptions timeout:30 attempts:1\n")
+    bind = 'mount --bind "$0" "$(realpath /etc/resolv.conf)" && exec "$@"'
+    url = reader(fragile, fragile.port, "slow.example")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as names:
+        names.bind(("127.0.0.77", 53))
+        names.settimeout(PATIENCE_S)
+        with Gunicorn(url, launcher=("unshare", "-m", "sh", "-c", bind, tmp_path / "resolv.conf")) as service:
+            asking = Asking(service)
+            asked = [names.recvfrom(512)]
+            assert service.get("/health/live").status == 200
+            asked.append(names.recvfrom(512))  # for the other family of addresses
+            for query, resolver in asked:
+                is_ipv4 = query[-4:-2] == b"\x00\x01"
+                address = b"\xc0\x0c" + struct.pack("!HHIH4s", 1, 1, 0, 4, socket.inet_aton("127.0.0.1"))
+                head = query[:2] + struct.pack("!HHHHH", 0x8180, 1, is_ipv4, 0, 0)
+                names.sendto(head + query[12:] + address * is_ipv4, resolver)
+            assert asking.one().status == 200
 
 
 @needs_cable
