@@ -37,6 +37,8 @@ class DiscreetFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Replace the messages that quote a request."""
         if record.name == "gunicorn.error":
+            if isinstance(record.args, tuple):
+                record.args = tuple(type(arg).__name__ if isinstance(arg, Exception) else arg for arg in record.args)
             if record.getMessage().startswith("Invalid request from ip="):
                 reason = record.getMessage().split(": ")[1]
                 record.msg, record.args = f"Refused a request: {reason}", ()
