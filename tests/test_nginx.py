@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
+from uuid import UUID
 
 import psutil
 import pytest
@@ -81,6 +83,7 @@ def nginx_before(service_port: int, tmp_path: Path) -> Iterator[Nginx]:
         ("/etc/ssl/certs/credits.example.pem", str(pem)),
         ("/etc/ssl/private/credits.example.key", str(key)),
         ("/var/log/nginx/admin-credits.log", str(log)),
+        ("/var/log/nginx/admin-credits.error.log", str(tmp_path / "error.log")),
     ]:
         assert named in shipped
         shipped = shipped.replace(named, ours)
@@ -121,12 +124,18 @@ def connected(service: Gunicorn) -> int:
 
 @needs_nginx
 def test_an_answer_passes_unchanged(nginx: Nginx, service: Gunicorn, tables: Tables) -> None:
+    name = "\N{MONEY BAG}" * 200
+    for number in range(3):
+        tables.account(UUID(int=number), name)
+        tables.event(UUID(int=number), 1, "2026-11-22 00:00:00+00")
     for path, key in (
         (ROLLUP_ALL, KEY),
         (ROLLUP_ALL, {"Authorization": f"Bearer {ADMIN_KEY}"}),
         (f"{ROLLUP_ALL}&limit=0", KEY),
         ("/nowhere", {}),
         ("/health/ready", {}),  # allowed from this machine
+        # The longest headers: Link repeats the text for each of four pages.
+        (f"{ROLLUP_ALL}&limit=1&page=2&q={quote(name)}", KEY),
     ):
         direct, proxied = (sent.get(path, {**key, "X-Request-Id": "mine"}) for sent in (service, nginx))
         for own in ("date", "server", "connection", "server-timing", "as-of", "etag", "link"):
@@ -193,6 +202,7 @@ def test_without_the_service_clients_get_the_envelope(nginx: Nginx, service: Gun
     page = nginx.get("/", {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
     assert (page.status, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
     assert b"<p>Try again shortly.</p>" in page.body
+    assert "period=all" not in nginx.log.with_name("error.log").read_text()
 
 
 @needs_nginx
