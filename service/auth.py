@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,9 +32,10 @@ def key_of(headers: Headers) -> str:
 def key_hash(secret: str, key: str) -> str:
     """Return the hash that the database stores of a key: hex(HMAC-SHA256(secret, key)).
 
-    The key is a WSGI header value, whose latin-1 characters stand for the bytes that were sent (PEP 3333).
+    The key is a WSGI header value, whose latin-1 characters stand for the bytes that were sent (PEP 3333). The secret
+    is from the environment; os.fsencode() returns the bytes that were set.
     """
-    return hmac.new(secret.encode(), key.encode("latin-1"), hashlib.sha256).hexdigest()
+    return hmac.new(os.fsencode(secret), key.encode("latin-1"), hashlib.sha256).hexdigest()
 
 
 def require_admin(caller: Mapping[str, Any]) -> None:

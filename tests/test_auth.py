@@ -1,11 +1,17 @@
 """Who may ask: the contract's table, case by case."""
 
+import hashlib
+import hmac
+import os
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
 
 from conftest import ADMIN, ADMIN_KEY, ORGANIZATION, ROLLUP, Tables, key_hash
+from service import create_app
+from service.config import Settings
 
 MEMBER_OF_ANOTHER = UUID("bbbbbbbb-0000-4000-8000-000000000002")
 OTHER_ORGANIZATION = UUID("cccccccc-0000-4000-8000-000000000003")
@@ -125,6 +131,14 @@ def test_a_removed_key_is_out_at_once(admin: FlaskClient, keys: Tables) -> None:
     assert admin.get(ROLLUP).status_code == 200
     keys.execute("DELETE FROM public.account_api_keys WHERE key_hash = %s", (key_hash(ADMIN_KEY),))
     assert admin.get(ROLLUP).status_code == 401
+
+
+def test_the_secret_is_the_bytes_of_the_environment(settings: Settings, keys: Tables) -> None:
+    secret = b"no UTF-8: \xff"
+    stored = hmac.new(secret, b"a key", hashlib.sha256).hexdigest()
+    keys.insert("account_api_keys", "name, account, key_hash", [("key", ADMIN, stored)])
+    client = create_app(replace(settings, api_key_secret=os.fsdecode(secret))).test_client()
+    assert client.get(ROLLUP, headers=api_key("a key")).status_code == 200
 
 
 def test_options_needs_no_key(client: FlaskClient) -> None:
