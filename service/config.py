@@ -86,7 +86,8 @@ class Settings:
     port: int = _setting(_integer(1, 65_535), default=8_000)
     web_concurrency: int = _setting(_integer(1, 256), default=2)
     pool_size: int = _setting(_integer(1, 256), default=4)
-    queue_size: int = _setting(_integer(0, 1_000), default=20)
+    # Less than the 1,000 connections that a worker of gunicorn accepts: the rest is for health checks.
+    queue_size: int = _setting(_integer(0, 500), default=20)
     queue_timeout_ms: int = _setting(_integer(1, 60_000), default=500)
     statement_timeout_ms: int = _setting(_integer(1, 600_000), default=10_000)
     request_timeout_ms: int = _setting(_integer(1, 600_000), default=15_000)

@@ -37,6 +37,7 @@ NO_URI = "DATABASE_URL must be a libpq URI, postgresql://user@host/database"
         pytest.param("DATABASE_URL", "postgresql://u:hunter2@h/d?no_such=1", NO_URI, id="unknown option"),
         ("PORT", "65536", "PORT must be an integer from 1 to 65535"),
         ("POOL_SIZE", "1_0", "POOL_SIZE must be an integer from 1 to 256"),
+        pytest.param("QUEUE_SIZE", "501", "QUEUE_SIZE must be an integer from 0 to 500", id="health checks would wait"),
         ("ADMIN_ORGANIZATION_ID", "admins", "ADMIN_ORGANIZATION_ID must be a UUID in its hyphenated form"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR"),
     ],
