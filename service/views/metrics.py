@@ -5,10 +5,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.budget import Budget
 from service.metrics import exposition
-from service.readiness import Readiness
+from service.readiness import CHECK_MS, Readiness
 
 blueprint = Blueprint("metrics", __name__)
-CHECK_MS = 2_000  # less than Prometheus waits for an answer
 
 
 @blueprint.get("/metrics")
