@@ -112,6 +112,12 @@ class AnswerTooLarge(DatabaseUnavailable):
     sentence = "The answer is too large; ask for fewer rows, a shorter period, or CSV."
 
 
+class NoSpaceLeft(DatabaseUnavailable):
+    """The disk is full on which a long CSV is stored until it is sent."""
+
+    sentence = "The server has no space left for this CSV; ask for fewer rows."
+
+
 class Overloaded(DatabaseUnavailable):
     """The queue for a connection is full, or the wait in it was too long."""
 

@@ -1,10 +1,13 @@
 """The representations of an answer, JSON and CSV, and the headers that describe it."""
 
 import csv
+import errno
 import hashlib
+import logging
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import TextIOWrapper
@@ -16,7 +19,7 @@ from flask import Response, g, request
 from marshmallow import fields
 from werkzeug.wsgi import FileWrapper
 
-from service.errors import NotAcceptable
+from service.errors import NoSpaceLeft, NotAcceptable
 from service.periods import Window
 
 JSON = "application/json"
@@ -26,6 +29,8 @@ CSV = "text/csv"
 FORMULA = re.compile(r'(?<![^,;|"\t\r\n])(?=[=+@＝＋－＠-])|\A(?=[\t\r\n])')  # noqa: RUF001 - the wide ones
 SPOOLED_IN_MEMORY = 2**20
 BLOCK = 2**16
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,9 @@ def csv_file(columns: Mapping[str, fields.Field[Any]], rows: Iterable[tuple[Any,
     """Write rows, in the order of their columns, to a temporary file; return it, rewound, and their number.
 
     In text an apostrophe is put before each formula.
+
+    Raises:
+        NoSpaceLeft: when the disk is full.
     """
     spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=SPOOLED_IN_MEMORY)  # noqa: SIM115 - the response closes it
     text = TextIOWrapper(spool, encoding="utf-8", newline="", write_through=True)
@@ -164,10 +172,15 @@ def csv_file(columns: Mapping[str, fields.Field[Any]], rows: Iterable[tuple[Any,
                 for is_text, cell in zip(are_text, row, strict=True)
             )
             row_count += 1
-    except BaseException:
-        text.close()
+        text.detach()
+    except BaseException as error:
+        # Closing the file writes what it still buffers.
+        with suppress(OSError):
+            spool.close()
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            log.warning("no space left in %s", tempfile.gettempdir())
+            raise NoSpaceLeft from None
         raise
-    text.detach()
     spool.seek(0)
     return spool, row_count
 

@@ -3,6 +3,8 @@
 import csv
 import io
 import socket
+import tempfile
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
@@ -204,6 +206,21 @@ def test_without_limit_and_page_the_csv_is_every_row(admin: FlaskClient, tables:
     ] == list(range(4500, 0, -1))
     for cut, rows in ({"limit": "7"}, 7), ({"page": "2"}, 100), ({"page": "9", "limit": "500"}, 500):
         assert len(read_csv(admin.get(EVENTS, query_string=query | cut, headers=CSV))) == rows
+
+
+def test_a_csv_that_fills_the_disk_is_a_503(
+    admin: FlaskClient, five: Tables, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The kernel refuses every byte for /dev/full."""
+    five.execute("UPDATE public.accounts SET name = repeat('x', 300000)")
+    with Path("/dev/full").open("w+b") as full:
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
+        response = admin.get(ROLLUP, headers=CSV)
+    assert (response.status_code, response.get_json()) == (
+        503,
+        {"status": "error", "error": "The server has no space left for this CSV; ask for fewer rows."},
+    )
+    assert f"no space left in {tempfile.gettempdir()}" in caplog.text
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/csv"])
