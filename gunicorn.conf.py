@@ -9,9 +9,11 @@ import tempfile
 from types import TracebackType
 from typing import Any
 
-# Each worker counts in a file of this folder. A reload runs this file again.
+# Each worker counts in files of this folder, which it maps into its memory: on a full disk it would end with SIGBUS. A
+# reload runs this file again.
 if "prometheus_client" not in sys.modules:
-    _folder = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="admin-credits-")
+    _memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - mkdtemp() makes a folder of its own
+    _folder = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="admin-credits-", dir=_memory)
 
     @atexit.register
     def _remove(master: int = os.getpid()) -> None:
