@@ -298,6 +298,23 @@ def test_a_second_press_of_load_more_waits_for_the_first(opened: Open) -> None:
     expect(more).to_be_hidden()
 
 
+def test_a_page_of_a_replaced_list_is_not_added(opened: Open) -> None:
+    page = opened()
+    expect(page.locator(".chart svg:visible")).to_be_visible()
+    held: dict[str, Route] = {}
+    page.route("**/rollup?*", lambda route: held.update({"page" if "page=2" in route.request.url else "list": route}))
+    with page.expect_request("**/rollup?*limit=100"):
+        page.get_by_role("button", name="Refresh").click()
+    with page.expect_request("**/rollup?*page=2"):
+        page.get_by_role("button", name="Load more").click()
+    for name in ("list", "page"):
+        with page.expect_request_finished():
+            held[name].continue_()
+        expect(page.get_by_role("status")).to_have_text("100 of 205 accounts")
+    page.evaluate("() => new Promise((done) => setTimeout(done))")
+    expect(rows(page)).to_have_count(100)
+
+
 def test_a_link_opens_an_account_once_the_key_is_entered(opened: Open) -> None:
     page = opened(f"#period=weekly&account={str(NOVA).upper()}")
     expect(page.get_by_role("heading", name="Nova Records")).to_be_visible()
@@ -346,6 +363,8 @@ def test_back_restores_rows_scroll_and_focus(opened: Open) -> None:
     expect(link).to_be_focused()
     expect(rows(page)).to_have_count(200)
     assert page.evaluate("scrollY") == scrolled
+    page.get_by_role("button", name="Load more").click()
+    expect(rows(page)).to_have_count(205)
 
 
 def test_back_and_forward_walk_through_the_views(opened: Open) -> None:
@@ -530,15 +549,28 @@ def test_the_csv_file_has_every_row_of_the_window(
 def test_refresh_loads_again_and_keeps_the_focus(opened: Open, spending: Tables) -> None:
     page = opened("#period=daily")
     expect(page.get_by_text("3 of 3 accounts")).to_have_count(2)
+    open_account(page, "Nova Records")
+    page.go_back()
     refresh = page.get_by_role("button", name="Refresh")
     try:
         spending.event(BUSY, 7, NOW, id="later")
         spending.fix_now(NOW + timedelta(minutes=30))
-        refresh.press("Enter")
+        page.route("**/rollup?*", lambda route: route.abort())
+        refresh.click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        page.unroute("**/rollup?*")
+        page.get_by_role("button", name="Try again").click()
         expect(page.get_by_text("4 of 4 accounts")).to_have_count(2)
         expect(page.locator(".window")).to_contain_text("as of 10:30")
-        expect(refresh).to_be_focused()
         expect_figures(page, ["Credits 1,007 $10.07 · new", "Events 5 new", "Accounts 4"])
+        # An account is as of the instant of its row.
+        open_account(page, "Busy Bees")
+        expect(events(page)).to_have_count(1)
+        page.go_back()
+        spending.fix_now(NOW + timedelta(minutes=45))
+        refresh.press("Enter")
+        expect(page.locator(".window")).to_contain_text("as of 10:45")
+        expect(refresh).to_be_focused()
     finally:
         spending.fix_now(NOW)
         spending.execute("DELETE FROM public.usage_events WHERE id = 'later'")

@@ -24,6 +24,8 @@ export class List {
   whole = null;
   /** The addresses of the SQL files that the answer came from. */
   sources = [];
+  /** Whether the list is to be loaded again, as of now. */
+  expired = false;
   #page = 0n;
   #body = null;
   #signal = null;
@@ -42,9 +44,13 @@ export class List {
     });
   }
 
-  /** Return whether a view is loaded, as of an instant if one is given. */
-  has(view, asOf) {
-    return this.count !== null && this.#isOf(view) && (!asOf || asOf === this.asOf);
+  /** Show what is loaded, if it is a view as of an instant, or of any if that is null; return whether it is. */
+  resume(view, asOf, signal) {
+    this.#signal = signal;
+    if (this.expired || this.count === null || !this.#isOf(view) || (asOf && asOf !== this.asOf)) return false;
+    // An error of another search, or of an instant that is no longer asked for.
+    removeNotice(this.parts.notice);
+    return true;
   }
 
   #isOf(view) {
@@ -64,7 +70,6 @@ export class List {
       this.view = view;
       this.#drawTable(ghostRows(this.columns));
     }
-    this.#signal = signal;
     announce("Loading");
     return attempt(this.parts.notice, signal, async () => {
       const answer = await requestJson(this.resource, { ...this.queryOf(view), ...(asOf && { as_of: asOf }), limit: LIMIT }, signal);
@@ -77,19 +82,22 @@ export class List {
 
   /** Take the first page from an answer. */
   receive({ body, asOf, since, sources }) {
-    Object.assign(this, { asOf, since, sources, items: body[this.key], count: body.total_count, whole: null });
+    Object.assign(this, { asOf, since, sources, items: body[this.key], count: body.total_count, whole: null, expired: false });
     this.#page = body.page;
     this.parts.trouble.replaceChildren();
   }
 
   /** Load the next page. */
   async loadMore() {
+    const { items } = this;
     await attempt(this.parts.trouble, this.#signal, async () => {
       const page = { as_of: this.asOf, limit: LIMIT, page: this.#page + 1n };
       const { body } = await requestJson(this.resource, { ...this.queryOf(this.view), ...page }, this.#signal);
-      const before = this.items.length;
+      // The list was loaded again meanwhile: its pages are others.
+      if (items !== this.items) return;
+      const before = items.length;
       const focused = document.activeElement === this.more;
-      this.items.push(...body[this.key]);
+      items.push(...body[this.key]);
       this.#page = body.page;
       this.#body.append(...this.#rowsFrom(before));
       this.#drawFoot();
@@ -113,7 +121,7 @@ export class List {
   }
 
   clear() {
-    Object.assign(this, { view: null, asOf: null, since: null, items: [], count: null, whole: null, sources: [] });
+    Object.assign(this, { view: null, asOf: null, since: null, items: [], count: null, whole: null, sources: [], expired: false });
     for (const part of Object.values(this.parts)) part.replaceChildren();
     this.more.hidden = true;
   }

@@ -75,19 +75,17 @@ function showProblem() {
   at("wrong-address").querySelector("a").focus();
 }
 
-/** Load the parts of the view that are missing, or all parts if `fresh`. */
-async function load(fresh = false) {
+/** Load the parts of the view that are missing. */
+async function load() {
   const { view, half, list } = shown;
   requests.abort();
   requests = new AbortController();
   const { signal } = requests;
   const { summary } = half;
-  // The lists and the summary of one window show one instant.
-  const known = [half, all].find(({ instant }) => instant && sameWindow(instant.view, view));
-  const asOf = fresh ? null : (known?.instant.asOf ?? null);
+  const asOf = list.expired ? null : instantOf(view);
   half.section.ariaBusy = "true";
   summary.start(view);
-  if ((fresh || !list.has(view, asOf)) && !(await list.load(view, asOf, signal))) {
+  if (!list.resume(view, asOf, signal) && !(await list.load(view, asOf, signal))) {
     if (!signal.aborted && list.count === null) summary.place.hidden = true;
     return finish(half, signal);
   }
@@ -112,6 +110,13 @@ function ignoreFailure(error) {
 
 function finish(half, signal) {
   if (!signal.aborted) half.section.ariaBusy = null;
+}
+
+/** Return the instant of the window that is loaded, or null; for an account the later of both halves: not before its row. */
+function instantOf(view) {
+  const instants = (view.account ? [all, one] : [all]).map(({ instant }) => instant);
+  const known = instants.filter((instant) => instant?.asOf && sameWindow(instant.view, view));
+  return known.map(({ asOf }) => asOf).sort().at(-1) ?? null;
 }
 
 function sameWindow(view, other) {
@@ -370,7 +375,10 @@ at("search").addEventListener("input", () => {
   clearTimeout(typing);
   typing = setTimeout(search, 250);
 });
-onPress(at("refresh"), () => load(true));
+onPress(at("refresh"), () => {
+  shown.list.expired = true;
+  return load();
+});
 onPress(at("download"), download);
 onPress(at("sql"), () => showReceipt(shown.list.caption, shown.list.receipts));
 onPress(at("hide-names"), () => hideNames(!hiding.get()));
