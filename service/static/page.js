@@ -86,30 +86,28 @@ async function load() {
   half.section.ariaBusy = "true";
   summary.start(view);
   if (!list.resume(view, asOf, signal) && !(await list.load(view, asOf, signal))) {
-    if (!signal.aborted && list.count === null) summary.place.hidden = true;
-    return finish(half, signal);
+    if (signal.aborted) return;
+    half.section.ariaBusy = null;
+    if (list.count === null) summary.place.hidden = true;
+    return;
   }
   half.instant = { view, asOf: list.asOf };
-  if (half === all && view.show === "spenders" && !view.q) summary.accounts = list.count;
+  if (half === all && view.show === "spenders" && !view.q) summary.accounts = { count: list.count, asOf: list.asOf };
   drawHeader();
   const isNobody = () => half === one && accountOf(view.account) === null;
-  if (!isNobody() && !summary.has(view, list.asOf) && !(await summary.load(view, list.since, list.asOf, signal))) {
-    return finish(half, signal);
-  }
-  finish(half, signal);
+  const loaded = isNobody() || (await summary.load(view, list.since, list.asOf, signal));
+  if (signal.aborted) return;
+  half.section.ariaBusy = null;
   summary.place.hidden = isNobody();
-  if (!isNobody()) list.drawShares(summary.sums.credits);
   drawHeader();
+  if (!loaded) return;
+  if (!isNobody()) list.drawShares(summary.sums.credits);
   if (list === one.lists.events) await list.loadGranters(signal).catch(ignoreFailure);
 }
 
 function ignoreFailure(error) {
   // The ids stay.
   if (!(error instanceof ApiError) && error.name !== "AbortError") throw error;
-}
-
-function finish(half, signal) {
-  if (!signal.aborted) half.section.ariaBusy = null;
 }
 
 /** Return the instant of the window that is loaded, or null; for an account the later of both halves: not before its row. */

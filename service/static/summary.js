@@ -18,7 +18,7 @@ export class Summary {
   /** The sums of the window and of the previous one: `{credits, events}`, or null. */
   sums = null;
   before = null;
-  /** The number of accounts in the window; null while it is not known. */
+  /** The number of accounts in the window, and its instant: `{count, asOf}`; null before the first. */
   accounts = null;
   /** The account of the view as the API names it; null where there is none, undefined until it is known. */
   account = undefined;
@@ -38,10 +38,6 @@ export class Summary {
     return this.view !== null && this.view.account === view.account && same(windowOf(view), windowOf(this.view));
   }
 
-  has(view, asOf) {
-    return this.days !== null && this.isOf(view) && this.asOf === asOf;
-  }
-
   /** Show that a view is loading, and remove the sums of another view. */
   start(view) {
     if (!this.isOf(view)) this.clear();
@@ -51,25 +47,32 @@ export class Summary {
   }
 
   /**
-   * Load the days of a view, and the sums of the previous window.
+   * Load the days of a view, and the sums of the previous window, unless they are loaded.
    * @param {string|null} since the start of the window
    * @param {string|null} asOf its end
    * @returns {Promise<boolean>} whether they are shown
    */
   async load(view, since, asOf, signal) {
-    return attempt(this.parts.chart, signal, async () => {
-      const account = view.account && { account_id: view.account };
-      const previous = since && asOf ? previousWindow(view.period, since, asOf) : null;
-      const [now, before] = await Promise.all([
-        requestJson("days", { ...account, ...windowOf(view), ...(asOf && { as_of: asOf }) }, signal),
-        previous && requestJson("days", { ...account, ...previous }, signal),
-      ]);
-      Object.assign(this, { view, since, asOf: now.asOf, days: now.body.days, account: now.body.account });
-      Object.assign(this, { sums: sumsOf(now), before: before && sumsOf(before), sources: now.sources });
-      this.#previous = previous;
-      this.#drawFigures();
-      this.#drawChart();
-    });
+    const isLoaded = this.days !== null && this.asOf === asOf;
+    const loaded = isLoaded || (await attempt(this.parts.chart, signal, () => this.#request(view, since, asOf, signal)));
+    if (signal.aborted) return false;
+    // The sums of another instant do not go with the list.
+    if (!loaded) Object.assign(this, { asOf: null, days: null, sums: null, before: null });
+    this.#drawFigures();
+    return loaded;
+  }
+
+  async #request(view, since, asOf, signal) {
+    const account = view.account && { account_id: view.account };
+    const previous = since && asOf ? previousWindow(view.period, since, asOf) : null;
+    const [now, before] = await Promise.all([
+      requestJson("days", { ...account, ...windowOf(view), ...(asOf && { as_of: asOf }) }, signal),
+      previous && requestJson("days", { ...account, ...previous }, signal),
+    ]);
+    Object.assign(this, { view, since, asOf: now.asOf, days: now.body.days, account: now.body.account });
+    Object.assign(this, { sums: sumsOf(now), before: before && sumsOf(before), sources: now.sources });
+    this.#previous = previous;
+    this.#drawChart();
   }
 
   clear() {
@@ -91,7 +94,7 @@ export class Summary {
       figure("Credits", credits, before?.credits, credits === null ? "" : dollars(credits)),
       figure("Events", sums?.events ?? null, before?.events),
     ];
-    if (this.accounts !== null) figures.push(figure("Accounts", this.accounts));
+    if (this.accounts?.asOf === this.asOf) figures.push(figure("Accounts", this.accounts.count));
     this.parts.figures.replaceChildren(...figures);
     this.parts.note.textContent = before ? `Compared with ${this.#previousDays()}` : "";
   }
