@@ -5,7 +5,7 @@ import io
 import os
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -157,7 +157,7 @@ def test_the_key_can_be_forgotten_while_days_are_loading(page: Page) -> None:
     assert "Nova" not in page.content()
 
 
-def test_totals_and_rows_say_how_they_changed(page: Page) -> None:
+def test_totals_and_rows_say_how_they_changed(page: Page, owner: Tables) -> None:
     enter(page, "#period=weekly")
     # Seven days before: 9 to 15 November, until 15:00.
     expect(page.locator("#accounts .note")).to_have_text("Compared with 9 – 15 Nov 2026, until 15:00 UTC")
@@ -173,7 +173,26 @@ def test_totals_and_rows_say_how_they_changed(page: Page) -> None:
         ["Nova Records", "500", "501", "+1", "+$0.01", "+0.2%"],
     ]
     page.get_by_role("button", name="All", exact=True).click()
-    expect(page.get_by_text("There is nothing before “All” to compare with.")).to_be_visible()
+    nothing = page.get_by_text("There is nothing before “All” to compare with.")
+    expect(nothing).to_be_visible()
+    expect(page.get_by_role("button", name="Download CSV")).to_be_hidden()
+    page.get_by_role("link", name="Top spenders").click()
+    expect(page.locator("#accounts .figures")).to_contain_text("Accounts")
+    try:
+        owner.fix_now(NOW + timedelta(minutes=30))
+        page.get_by_role("link", name="Biggest changes").click()
+        expect(nothing).to_be_visible()
+        expect(page.locator("#accounts .figures")).to_contain_text("Accounts")
+        expect(page.locator("#accounts")).not_to_have_attribute("aria-busy", "true")
+        expect(page.locator(".window")).to_contain_text("as of 10:00")
+        # A Refresh there is one of the other lists too.
+        page.get_by_role("button", name="Refresh").click()
+        expect(page.locator(".window")).to_contain_text("as of 10:30")
+        page.get_by_role("link", name="Top spenders").click()
+        expect(page.locator("#accounts")).not_to_have_attribute("aria-busy", "true")
+        expect(page.locator(".window")).to_contain_text("as of 10:30")
+    finally:
+        owner.fix_now(NOW)
 
 
 def test_what_credits_were_spent_on_is_shown_for_all_and_for_one_account(page: Page) -> None:

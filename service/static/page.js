@@ -98,6 +98,8 @@ async function load() {
   const loaded = isNobody() || (await summary.load(view, list.since, list.asOf, signal));
   if (signal.aborted) return;
   half.section.ariaBusy = null;
+  // The list of changes of “All” asks for nothing, so it has no instant of its own.
+  half.instant.asOf ??= summary.asOf;
   summary.place.hidden = isNobody();
   drawHeader();
   if (!loaded) return;
@@ -159,6 +161,7 @@ function drawControls() {
   at("range-button").ariaPressed = String(view.period === null);
   at("from").value = view.from ?? "";
   at("to").value = view.to ?? "";
+  at("download").hidden = view.show === "changes" && view.period === "all";
   at("search-form").hidden = half !== all || view.show !== "spenders";
   if (document.activeElement !== at("search")) at("search").value = view.q ?? "";
   const byes = Object.hasOwn(BREAKDOWNS, view.show);

@@ -112,7 +112,7 @@ export class Changes extends Accounts {
   async load(view, asOf, signal) {
     if (view.period !== "all") return super.load(view, asOf, signal);
     this.clear();
-    Object.assign(this, { view, count: 0n });
+    Object.assign(this, { view, asOf, count: 0n });
     this.draw();
     return true;
   }
