@@ -141,6 +141,9 @@ def test_a_row_opens_in_another_tab_that_has_the_key(page: Page) -> None:
     expect(other.get_by_role("heading", name="Account 11111111")).to_be_visible()
     assert other.url.endswith(f"/#period=weekly&account={NOVA}")
     assert stranger.evaluate("sessionStorage.length") == 0
+    # The reference does not replace the page, to which the browser would return with the key.
+    with page.context.expect_page():
+        other.get_by_role("link", name="API reference").click()
     # One press forgets it everywhere.
     page.get_by_role("button", name="Forget key").click()
     expect(other.get_by_label("API key of an administrator")).to_be_visible()

@@ -68,14 +68,15 @@ tabs.addEventListener("message", ({ data: { asker, borrower, lent, hides, forget
  * @throws {ApiError}
  */
 export async function requestJson(resource, parameters, signal) {
-  const [{ headers }, text] = await request(addressOf(resource, parameters), "application/json", signal, "text");
+  const either = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
+  const [{ headers }, text] = await request(addressOf(resource, parameters), "application/json", either, "text");
   const sources = [...(headers.get("Link") ?? "").matchAll(/<([^>]*)>; rel="describedby"/g)].map(([, address]) => address);
   return { body: parse(text), asOf: headers.get("As-Of"), since: headers.get("Window-Start"), sources };
 }
 
 /** Request all rows as a CSV file. It may take longer than a page, so there is no timeout. */
-export async function requestCsv(resource, parameters) {
-  const [, file] = await request(addressOf(resource, parameters), "text/csv", null, "blob");
+export async function requestCsv(resource, parameters, signal) {
+  const [, file] = await request(addressOf(resource, parameters), "text/csv", signal, "blob");
   return file;
 }
 
@@ -92,9 +93,8 @@ function addressOf(resource, parameters) {
 /** Send a request to an address below the page's; `read` is the method that reads its body. A refused key is forgotten: this tab gets the event `key`. */
 async function request(address, accept, signal, read) {
   const used = key.get();
-  const either = signal && AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
   try {
-    const response = await fetch(address, { headers: { Accept: accept, "x-api-key": used }, signal: either });
+    const response = await fetch(address, { headers: { Accept: accept, "x-api-key": used }, signal });
     if (response.ok) return [response, await response[read]()];
     if (response.status in REFUSALS && key.get() === used) {
       key.forget();

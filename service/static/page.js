@@ -21,6 +21,8 @@ const one = halfOf("account", { events: new Events("events") }, "account-breakdo
 /** What is shown; null before the first view. */
 let shown = null;
 let requests = new AbortController();
+/** Aborts the files that are being downloaded, when the key is forgotten. */
+let downloads = new AbortController();
 let scrolledTo = 0;
 let typing = 0;
 
@@ -236,6 +238,11 @@ function askForKey(problem = "") {
 /** Forget all that was loaded with the key, which is forgotten already. */
 function leave(problem) {
   requests.abort();
+  downloads.abort();
+  downloads = new AbortController();
+  clearTimeout(typing);
+  // A search may be a name. After a refused key it stays, for the next key.
+  if (!problem && shown?.view.q) history.replaceState(history.state, "", addressOf({ ...shown.view, q: null }));
   for (const half of [all, one]) {
     half.section.ariaBusy = null;
     half.summary.clear();
@@ -255,7 +262,8 @@ async function download() {
   const place = at("download-notice");
   const { resource, asOf } = list;
   try {
-    const file = await requestCsv(resource, { ...list.queryOf(view), ...(asOf && { as_of: asOf }) });
+    const parameters = { ...list.queryOf(view), ...(asOf && { as_of: asOf }) };
+    const file = await requestCsv(resource, parameters, downloads.signal);
     const days = view.period ? [view.period, asOf?.slice(0, 10)] : [view.from, view.to ?? asOf?.slice(0, 10)];
     const by = Object.hasOwn(BREAKDOWNS, view.show) && view.show;
     const name = `${["credits", resource, by, view.account, ...days].filter(Boolean).join("-")}.csv`;
@@ -263,8 +271,8 @@ async function download() {
     place.replaceChildren();
     announce(`Downloaded ${name}`);
   } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
     if (key.get() === null) return;
+    if (!(error instanceof ApiError)) throw error;
     const words = element("p", {}, `The CSV file was not downloaded. ${error.message}`);
     const before = document.activeElement;
     const close = button("Close", () => {
@@ -324,7 +332,7 @@ function chooseRange(from, to) {
 function search() {
   const q = at("search").value.trim() || null;
   // The letters of one search are one entry of the history.
-  if (q !== shown?.view.q) goTo({ q }, shown.view.q !== null && q !== null);
+  if (q !== shown.view.q) goTo({ q }, shown.view.q !== null && q !== null);
 }
 
 at("key-form").addEventListener("submit", (event) => {
