@@ -281,6 +281,9 @@ def test_a_row_opens_its_events_grants_and_days(opened: Open) -> None:
         ["20 Nov 2026, 04:00:00", "sorry for the <outage>", BOLD_NAME, "1,000", "2,500"],
         ["10 Nov 2026, 04:00:00", "welcome", "Ada Admin", "– no balance before", "1,000"],
     ]
+    open_account(page, BOLD_NAME)
+    page.go_back()
+    expect(page.get_by_role("heading", name="Nova Records")).to_be_focused()
 
 
 def test_a_second_press_of_load_more_waits_for_the_first(opened: Open) -> None:

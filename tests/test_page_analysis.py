@@ -234,6 +234,8 @@ def test_a_search_finds_by_name_address_and_id_and_can_be_linked(page: Page) -> 
     expect(page.get_by_text("No account that spent credits in the last 30 days has “nobody”")).to_be_visible()
     page.go_back()
     expect(page.get_by_text("3 of 3 accounts")).to_have_count(2)
+    expect(page.get_by_label("Search accounts")).to_be_focused()
+    expect(page.get_by_label("Search accounts")).to_have_value("")
 
 
 def test_a_range_of_days_is_chosen_and_linked(page: Page) -> None:

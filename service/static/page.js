@@ -65,7 +65,7 @@ async function show() {
   drawControls();
   const loading = load();
   drawHeader();
-  if (before === null || before.half === half) return;
+  if (before === null || before.view.account === view.account) return;
   if (half === all) await returnTo(before.view.account, loading);
   else focusHeading();
 }
@@ -165,7 +165,8 @@ function drawControls() {
   at("to").value = view.to ?? "";
   at("download").hidden = view.show === "changes" && view.period === "all";
   at("search-form").hidden = half !== all || view.show !== "spenders";
-  if (document.activeElement !== at("search")) at("search").value = view.q ?? "";
+  // While the reader types, the field may have spaces that the search has not.
+  if (at("search").value.trim() !== (view.q ?? "")) at("search").value = view.q ?? "";
   const byes = Object.hasOwn(BREAKDOWNS, view.show);
   at("by").hidden = !byes;
   for (const link of document.querySelectorAll("[data-show]")) {
