@@ -238,7 +238,7 @@ def test_a_search_finds_by_name_address_and_id_and_can_be_linked(page: Page) -> 
     expect(page.get_by_label("Search accounts")).to_have_value("")
 
 
-def test_a_range_of_days_is_chosen_and_linked(page: Page) -> None:
+def test_a_range_of_days_is_chosen_and_linked(page: Page, owner: Tables) -> None:
     page.clock.set_fixed_time(NOW)
     enter(page)
     page.get_by_role("button", name="Dates…").click()
@@ -254,6 +254,23 @@ def test_a_range_of_days_is_chosen_and_linked(page: Page) -> None:
     # The month has not ended.
     expect(page.locator(".window")).to_contain_text("1 – 22 Nov 2026 UTC days, as of 10:00")
     assert page.url.endswith("/#from=2026-11-01&to=2026-11-30")
+    page.goto("/#from=2026-11-22&to=2026-11-22")
+    expect(page.locator("#accounts dl > div").first).to_contain_text("301")
+    try:
+        # Its last day ends, with an event that is not loaded yet.
+        owner.event(LEFT, 5, NOW + timedelta(hours=1), id="late")
+        owner.fix_now(NOW + timedelta(hours=10))
+        page.clock.set_fixed_time(NOW + timedelta(hours=10))
+        page.get_by_role("switch", name="Hide names").click()
+        expect(page.locator(".window")).to_have_text("22 Nov 2026 UTC days, as of 10:00 GMT-5")
+        page.get_by_role("link", name="On what").click()
+        expect(page.locator(".window")).to_have_text("22 Nov 2026 UTC days")
+        expect(page.locator("#accounts dl > div").first).to_contain_text("306")
+        page.get_by_role("link", name="Top spenders").click()
+        expect(page.get_by_text("2 of 2 accounts").first).to_be_visible()
+    finally:
+        owner.fix_now(NOW)
+        owner.execute("DELETE FROM public.usage_events WHERE id = 'late'")
 
 
 def test_a_receipt_pasted_into_psql_gives_the_numbers_on_the_screen(

@@ -17,8 +17,10 @@ export const BREAKDOWNS = { model: "model", provider: "provider", source: "sourc
 
 /**
  * A view: `period`, or the days `from` and `to` (null: until now); the id of an account, or null; what is shown, `spenders`,
- * `changes`, `events` or a key of BREAKDOWNS; and the text searched for, or null.
- * @typedef {{period: string|null, from: string|null, to: string|null, account: string|null, show: string, q: string|null}} View
+ * `changes`, `events` or a key of BREAKDOWNS; the text searched for, or null; and the window as the API names it. A range has
+ * an `as_of` if its last day had ended when the view was made.
+ * @typedef {{period: string|null, from: string|null, to: string|null, account: string|null, show: string, q: string|null,
+ *   window: {period: string}|{since: string, as_of?: string}}} View
  */
 
 /**
@@ -45,7 +47,8 @@ export function viewOf(fragment) {
   const { from = null, to = null, account = null, q = null } = wrong ? {} : given;
   const period = from ? null : ((wrong ? null : given.period) ?? "monthly");
   const show = (wrong ? null : given.show) ?? (account ? "events" : "spenders");
-  return { view: { period, from, to, account, show, q }, problem: wrong ? wrong.join("=") : null };
+  const window = period ? { period } : { since: from, ...(to && to < today() && { as_of: dayAfter(to) }) };
+  return { view: { period, from, to, account, show, q, window }, problem: wrong ? wrong.join("=") : null };
 }
 
 function isDay(text) {
@@ -57,12 +60,6 @@ export function addressOf({ period, from, to, account, show, q }) {
   const usual = account ? "events" : "spenders";
   const named = { period, from, to, account, show: show === usual ? null : show, q };
   return `#${new URLSearchParams(Object.entries(named).filter(([, value]) => value))}`;
-}
-
-/** Return the window of a view as the API names it. A range that has not ended yet ends now. */
-export function windowOf({ period, from, to }) {
-  if (period) return { period };
-  return { since: from, ...(to && to < today() && { as_of: dayAfter(to) }) };
 }
 
 /** Say the window of a view at the end of a sentence: "in the last 7 days". */

@@ -1,6 +1,6 @@
 /** The events of one account, newest first, and the balances that staff set by hand. */
 
-import { addressOf, said, windowOf } from "./address.js";
+import { addressOf, said } from "./address.js";
 import { requestJson } from "./api.js";
 import { element, isolated, nothing, rowOf, tableOf } from "./elements.js";
 import { dollars, integer, local, naming, utc, zone } from "./format.js";
@@ -50,7 +50,7 @@ export class Events extends List {
   }
 
   queryOf(view) {
-    return { account_id: view.account, ...windowOf(view) };
+    return { account_id: view.account, ...view.window };
   }
 
   get emptiness() {

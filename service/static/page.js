@@ -1,6 +1,6 @@
 /** The page: reacts to its controls, and shows the view that the fragment of the URL names. */
 
-import { BREAKDOWNS, addressOf, said, viewOf, windowOf } from "./address.js";
+import { BREAKDOWNS, addressOf, said, viewOf } from "./address.js";
 import { ApiError, askTabs, forgetEverywhere, key, lendKey, requestCsv } from "./api.js";
 import { button, element, isolated, onPress } from "./elements.js";
 import { Events } from "./events.js";
@@ -65,7 +65,7 @@ async function show() {
   drawControls();
   const loading = load();
   drawHeader();
-  if (before === null || before.view.account === view.account) return;
+  if (before === null || before.view.account === view.account) return loading;
   if (half === all) await returnTo(before.view.account, loading);
   else focusHeading();
 }
@@ -122,7 +122,7 @@ function instantOf(view) {
 }
 
 function sameWindow(view, other) {
-  return JSON.stringify(windowOf(view)) === JSON.stringify(windowOf(other));
+  return JSON.stringify(view.window) === JSON.stringify(other.window);
 }
 
 /** Show the list as it was when the reader left it. */
@@ -188,7 +188,7 @@ function drawHeader() {
   const last = summary.days?.at(-1)?.day ?? asOf?.slice(0, 10);
   at("window").textContent = !last ? "" : first ? days(first, last) : `until ${days(last)}`;
   // A window that has ended does not change.
-  const ended = windowOf(view).as_of !== undefined;
+  const ended = view.window.as_of !== undefined;
   const time = asOf && !ended && element("time", { datetime: asOf, title: utc(asOf) }, localTime(asOf));
   at("updated").replaceChildren(...(time ? ["UTC days, as of ", time] : last ? ["UTC days"] : []));
   at("sql").hidden = list.sources.length === 0;
@@ -376,7 +376,7 @@ all.section.addEventListener("click", (event) => {
 for (const press of ["click", "auxclick", "contextmenu"]) {
   addEventListener(press, ({ target }) => target.closest?.("a") && lendKey(), true);
 }
-for (const { section } of [all, one]) section.addEventListener("retry", () => load());
+for (const { section } of [all, one]) section.addEventListener("retry", show);
 at("search-form").addEventListener("submit", (event) => {
   event.preventDefault();
   search();
@@ -387,7 +387,7 @@ at("search").addEventListener("input", () => {
 });
 onPress(at("refresh"), () => {
   shown.list.expired = true;
-  return load();
+  return show();
 });
 onPress(at("download"), download);
 onPress(at("sql"), () => showReceipt(shown.list.caption, shown.list.receipts));

@@ -1,6 +1,6 @@
 /** The lists of credits spent: by account, what changed most, and on what they were spent. */
 
-import { BREAKDOWNS, addressOf, said, windowOf } from "./address.js";
+import { BREAKDOWNS, addressOf, said } from "./address.js";
 import { drawing, element, isolated, nothing } from "./elements.js";
 import { change, dollars, hiding, integer, naming, percent, ratio, signed } from "./format.js";
 import { List } from "./list.js";
@@ -25,7 +25,7 @@ const SHORTER = "Days begin at 00:00 UTC. A longer period may show more.";
 
 /** Return the parameters of a window, and of its comparison where it has a previous one. */
 function compared(view) {
-  return { ...windowOf(view), ...(view.period !== "all" && { compare: "previous" }) };
+  return { ...view.window, ...(view.period !== "all" && { compare: "previous" }) };
 }
 
 function barOf(size, largest, kind = null) {
@@ -105,7 +105,7 @@ export class Changes extends Accounts {
   caption = "Accounts by change of credits spent, largest first";
 
   queryOf(view) {
-    return windowOf(view);
+    return view.window;
   }
 
   /** A window without a start has no previous one. */

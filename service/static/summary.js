@@ -1,6 +1,5 @@
 /** The sums of a window, how they changed, and its days: the part of the page above the lists. */
 
-import { windowOf } from "./address.js";
 import { requestJson } from "./api.js";
 import { chartOf } from "./chart.js";
 import { button, element } from "./elements.js";
@@ -35,7 +34,7 @@ export class Summary {
   /** Return whether a view has the window that is shown or loading. */
   isOf(view) {
     const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
-    return this.view !== null && this.view.account === view.account && same(windowOf(view), windowOf(this.view));
+    return this.view !== null && this.view.account === view.account && same(view.window, this.view.window);
   }
 
   /** Show that a view is loading, and remove the sums of another view. */
@@ -66,7 +65,7 @@ export class Summary {
     const account = view.account && { account_id: view.account };
     const previous = since && asOf ? previousWindow(view.period, since, asOf) : null;
     const [now, before] = await Promise.all([
-      requestJson("days", { ...account, ...windowOf(view), ...(asOf && { as_of: asOf }) }, signal),
+      requestJson("days", { ...account, ...view.window, ...(asOf && { as_of: asOf }) }, signal),
       previous && requestJson("days", { ...account, ...previous }, signal),
     ]);
     Object.assign(this, { view, since, asOf: now.asOf, days: now.body.days, account: now.body.account });
