@@ -13,7 +13,7 @@ const LIMIT = 100;
 export class List {
   /** The view that is shown or loading; null before the first. */
   view = null;
-  /** The instant of the first answer. Later pages are asked for as of it, so that all show one instant. */
+  /** The instant of the first answer, if it had one: later pages are asked for as of it, so that all show one instant. */
   asOf = null;
   /** The start of the window; null when it has none. */
   since = null;
@@ -22,7 +22,7 @@ export class List {
   count = null;
   /** The credits of the window, of which the items have their shares; null until they are known. */
   whole = null;
-  /** The addresses of the SQL files that the answer came from. */
+  /** The addresses of the SQL files that the answer came from; none if it had no instant, which their parameters need. */
   sources = [];
   /** Whether the list is to be loaded again, as of now. */
   expired = false;
@@ -82,7 +82,8 @@ export class List {
 
   /** Take the first page from an answer. */
   receive({ body, asOf, since, sources }) {
-    Object.assign(this, { asOf, since, sources, items: body[this.key], count: body.total_count, whole: null, expired: false });
+    Object.assign(this, { asOf, since, sources: asOf ? sources : [], expired: false });
+    Object.assign(this, { items: body[this.key], count: body.total_count, whole: null });
     this.#page = body.page;
     this.parts.trouble.replaceChildren();
   }
@@ -166,7 +167,7 @@ export class List {
 
   #drawFoot() {
     this.parts.count.textContent = this.items.length ? this.counted() : "";
-    this.more.hidden = this.#page * BigInt(LIMIT) >= this.count;
+    this.more.hidden = !this.asOf || this.#page * BigInt(LIMIT) >= this.count;
   }
 
   /** Write how many items are shown. */
