@@ -273,6 +273,19 @@ def test_a_range_of_days_is_chosen_and_linked(page: Page, owner: Tables) -> None
         owner.execute("DELETE FROM public.usage_events WHERE id = 'late'")
 
 
+def test_a_range_may_begin_long_ago(page: Page, owner: Tables) -> None:
+    owner.fix_now(NOW.replace(microsecond=123456))
+    try:
+        enter(page, "#from=1990-01-01")
+        expect(page.locator("#accounts .note")).to_contain_text("Compared with 9 Feb 1953 – 31 Dec 1989")
+        expect(page.locator("#accounts dl > div").first).to_have_text("Credits651$6.51 · new")
+        page.goto("/#from=1969-12-31")
+        expect(page.locator("#accounts dl > div").first).to_have_text("Credits651$6.51")
+        expect(page.get_by_role("img", name="Credits by 28 days")).to_be_visible()
+    finally:
+        owner.fix_now(NOW)
+
+
 def test_a_receipt_pasted_into_psql_gives_the_numbers_on_the_screen(
     page: Page, service: Gunicorn, reader_url: str
 ) -> None:

@@ -131,8 +131,10 @@ function microseconds(instant) {
 }
 
 function instantOf(microseconds) {
-  const seconds = new Date(Number(microseconds / 1_000_000n) * 1000).toJSON().slice(0, 19);
-  return `${seconds}.${String(microseconds % 1_000_000n).padStart(6, "0")}Z`;
+  // Before 1970 the number is negative; the decimals are not.
+  const decimals = ((microseconds % 1_000_000n) + 1_000_000n) % 1_000_000n;
+  const seconds = new Date(Number((microseconds - decimals) / 1000n)).toJSON().slice(0, 19);
+  return `${seconds}.${String(decimals).padStart(6, "0")}Z`;
 }
 
 /** Write "2026-11-22T10:15:00.000000+00:00" in the reader's time zone, to the second; "infinity" stays as it is. */

@@ -63,7 +63,8 @@ export class Summary {
 
   async #request(view, since, asOf, signal) {
     const account = view.account && { account_id: view.account };
-    const previous = since && asOf ? previousWindow(view.period, since, asOf) : null;
+    // The API has no windows that end before 1970.
+    const previous = since >= "1970" && asOf ? previousWindow(view.period, since, asOf) : null;
     const [now, before] = await Promise.all([
       requestJson("days", { ...account, ...view.window, ...(asOf && { as_of: asOf }) }, signal),
       previous && requestJson("days", { ...account, ...previous }, signal),
