@@ -99,11 +99,11 @@ export class Summary {
     this.parts.note.textContent = before ? `Compared with ${this.#previousDays()}` : "";
   }
 
-  /** Say the previous window; its last day ends at the time of day at which this one does. */
+  /** Say the previous window. One of whole days earlier ends at a time of day, one before an open range begins at it. */
   #previousDays() {
     const { since, as_of: end } = this.#previous;
-    const time = end.slice(11, 16) === "00:00" ? "" : `, until ${end.slice(11, 16)} UTC`;
-    return `${days(since.slice(0, 10), lastDayBefore(end))}${time}`;
+    const time = (word, edge) => (edge.slice(11, 16) === "00:00" ? "" : `, ${word} ${edge.slice(11, 16)} UTC`);
+    return `${days(since.slice(0, 10), lastDayBefore(end))}${time("from", since)}${time("until", end)}`;
   }
 
   #drawChart() {
