@@ -792,3 +792,39 @@ def test_dollars_are_exact(opened: Open) -> None:
         [[rate, str(credits)] for rate, credits in cases],
     )
     assert dict(zip(cases, found, strict=True)) == cases
+    changes = page.evaluate(
+        """async () => {
+            document.body.dataset.creditsPerUsd = "1000000";
+            const { signedDollars } = await import("/assets/format.js?at-this-rate");
+            return [5n, 1500000n, 0n, -5n].map(signedDollars);
+        }"""
+    )
+    assert changes == ["< +$0.01", "+$1.50", "$0.00", "> −$0.01"]
+
+
+def test_a_change_is_rounded_once_and_never_says_more_than_happened(opened: Open) -> None:
+    page = opened(key=None)
+    cases = {
+        # 12.45 %
+        (11245, 10000): "+12%",
+        (1125, 1000): "+13%",
+        (1099, 1000): "+9.9%",
+        (10996, 10000): "+10%",
+        (1, 2**60): "> −100%",
+        (5, 1000): "> −100%",
+        (0, 1000): "−100%",
+        (10, 1000): "−99%",
+        (3000, 1000): "+200%",
+        (10001, 10000): "< +0.1%",
+        (9999, 10000): "> −0.1%",
+        (1000, 1000): "same",
+        (30, 0): "new",
+    }
+    found = page.evaluate(
+        """async (cases) => {
+            const { change } = await import("/assets/format.js");
+            return cases.map((numbers) => change(...numbers.map(BigInt)));
+        }""",
+        [[str(number) for number in case] for case in cases],
+    )
+    assert dict(zip(cases, found, strict=True)) == cases

@@ -65,14 +65,23 @@ export function change(now, before) {
   if (before === 0n) return "new";
   if (before < 0n || now < 0n) return signed(now - before);
   const [sign, size] = now < before ? ["−", before - now] : ["+", now - before];
+  // Each is rounded once, half up.
   const tenths = (size * 2000n + before) / (before * 2n);
-  if (tenths === 0n) return `< ${sign}0.1%`;
-  return tenths < 100n ? `${sign}${tenths / 10n}.${tenths % 10n}%` : `${sign}${INTEGER.format((tenths + 5n) / 10n)}%`;
+  const whole = (size * 200n + before) / (before * 2n);
+  if (tenths === 0n) return now < before ? "> −0.1%" : "< +0.1%";
+  if (tenths < 100n) return `${sign}${tenths / 10n}.${tenths % 10n}%`;
+  // Only what has stopped is down by all of it.
+  return now > 0n && now < before && whole === 100n ? "> −100%" : `${sign}${INTEGER.format(whole)}%`;
 }
 
 /** Write a difference with its sign. */
 export function signed(difference) {
   return difference > 0n ? `+${integer(difference)}` : integer(difference);
+}
+
+/** Write a difference in dollars with its sign. */
+export function signedDollars(difference) {
+  return difference > 0n ? dollars(difference).replace("$", "+$$") : dollars(difference);
 }
 
 /** Return part / whole as a Number from 0 to 1, for lengths of bars. */

@@ -2,7 +2,7 @@
 
 import { BREAKDOWNS, addressOf, said } from "./address.js";
 import { drawing, element, isolated, nothing } from "./elements.js";
-import { change, dollars, hiding, integer, naming, percent, ratio, signed } from "./format.js";
+import { change, dollars, hiding, integer, naming, percent, ratio, signed, signedDollars } from "./format.js";
 import { List } from "./list.js";
 
 const credits = (item) => item.total_credits_deducted_cents;
@@ -129,7 +129,7 @@ export class Changes extends Accounts {
       { label: "Before", kind: "number before", cell: (item) => integer(before(item)) },
       { label: "Now", kind: "number now", cell: (item) => integer(credits(item)) },
       { label: "Change", kind: "number credits", cell: (item) => signed(changed(item)) },
-      { label: "Dollars", kind: "number dollars", cell: (item) => `${changed(item) > 0n ? "+" : ""}${dollars(changed(item))}` },
+      { label: "Dollars", kind: "number dollars", cell: (item) => signedDollars(changed(item)) },
       { label: "Change in per cent", kind: "share", cell: bar },
     ];
   }
