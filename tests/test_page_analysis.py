@@ -286,6 +286,35 @@ def test_a_range_may_begin_long_ago(page: Page, owner: Tables) -> None:
         owner.fix_now(NOW)
 
 
+def test_a_receipt_that_was_closed_early_is_not_in_the_next_one(page: Page) -> None:
+    enter(page, "#period=weekly&q=Nova")
+    expect(page.locator("#accounts .note")).to_be_visible()
+    held: list[Route] = []
+    page.route("**/queries/credits_rollup*", lambda route: held.append(route))
+    page.locator("#sql").click()
+    expect(page.get_by_role("heading", name="SQL: Accounts")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.locator("#accounts .chart .sql").click()
+    commands = page.get_by_label("Command")
+    expect(commands).to_have_count(2)
+    for route in held:
+        route.continue_()
+        # None if the page has given the request up
+        if response := route.request.response():
+            response.finished()
+    page.evaluate("() => new Promise((done) => setTimeout(done))")
+    expect(commands).to_have_count(2)
+    page.keyboard.press("Escape")
+    # The same button can be pressed again.
+    page.unroute("**/queries/credits_rollup*")
+    page.locator("#sql").click()
+    expect(commands.first).to_contain_text("-v search=Nova")
+    # The reader is told to copy where the browser refuses to.
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error()); }")
+    page.get_by_role("button", name="Copy").first.click()
+    expect(page.get_by_role("button", name="Press Ctrl-C")).to_be_visible()
+
+
 def test_a_receipt_pasted_into_psql_gives_the_numbers_on_the_screen(
     page: Page, service: Gunicorn, reader_url: str
 ) -> None:

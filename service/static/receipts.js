@@ -5,6 +5,7 @@ import { button, element } from "./elements.js";
 import { lastDayBefore, today } from "./format.js";
 
 const dialog = document.getElementById("receipt");
+let requests = new AbortController();
 
 /**
  * Show the commands for some numbers.
@@ -16,11 +17,12 @@ export async function showReceipt(title, receipts) {
   dialog.querySelector("h2").textContent = `SQL: ${title}`;
   const place = dialog.querySelector("div");
   dialog.showModal();
+  const { signal } = requests;
   try {
-    const signal = AbortSignal.timeout(60_000);
     const scripts = await Promise.all(receipts.map(({ source }) => requestText(source, signal)));
     place.append(...scripts.map((script, index) => receiptOf(script, commandOf(script, receipts[index]))));
   } catch (error) {
+    if (signal.aborted) return;
     if (!(error instanceof ApiError)) throw error;
     place.append(element("p", { class: "alert", role: "alert" }, error.message));
   }
@@ -44,14 +46,18 @@ function quoted(word) {
 function receiptOf(script, command) {
   const code = element("pre", { tabindex: "0", "aria-label": "Command" }, command);
   const copy = button("Copy", async () => {
-    // The clipboard is not there without TLS: the reader copies what is selected.
+    // The clipboard is not there without TLS, and may be refused: the reader copies what is selected.
     getSelection().selectAllChildren(code);
-    await navigator.clipboard?.writeText(command);
-    copy.textContent = navigator.clipboard ? "Copied" : "Press Ctrl-C";
+    const copied = await navigator.clipboard?.writeText(command).then(() => true, () => false);
+    copy.textContent = copied ? "Copied" : "Press Ctrl-C";
   });
   const [first] = script.split("\n");
   return element("section", {}, element("p", {}, first.replace(/^-- /, "")), code, copy);
 }
 
 dialog.querySelector("button").addEventListener("click", () => dialog.close());
-dialog.addEventListener("close", () => dialog.querySelector("div").replaceChildren());
+dialog.addEventListener("close", () => {
+  requests.abort();
+  requests = new AbortController();
+  dialog.querySelector("div").replaceChildren();
+});
