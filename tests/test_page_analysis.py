@@ -272,6 +272,26 @@ def test_a_range_of_days_is_chosen_and_linked(page: Page, owner: Tables) -> None
         owner.fix_now(NOW)
         owner.execute("DELETE FROM public.usage_events WHERE id = 'late'")
 
+    page.get_by_role("button", name="Dates…").click()
+    page.get_by_role("button", name="October 2026").click()
+
+    def choose(**fields: str) -> None:
+        page.get_by_role("button", name="Dates…").click()
+        for label, day in fields.items():
+            page.get_by_label(label, exact=True).fill(day)
+        page.get_by_role("button", name="Show", exact=True).click()
+
+    choose(To="2026-10-05")
+    expect(page.locator(".window")).to_contain_text("1 – 5 Oct 2026")
+    # The browser refuses a start in the future, and an end before the start.
+    choose(From="2026-11-23", To="")
+    expect(page.locator("#range input:invalid")).to_have_id("from")
+    page.keyboard.press("Escape")
+    page.goto("/#from=2026-11-10")
+    expect(page.locator(".window")).to_contain_text("10 – 22 Nov 2026")
+    choose(To="2026-11-09")
+    expect(page.locator("#range input:invalid")).to_have_id("to")
+
 
 def test_a_range_may_begin_long_ago(page: Page, owner: Tables) -> None:
     owner.fix_now(NOW.replace(microsecond=123456))

@@ -164,6 +164,7 @@ function drawControls() {
   at("from").value = view.from ?? "";
   at("to").value = view.to ?? "";
   at("download").hidden = view.show === "changes" && view.period === "all";
+  boundRange();
   at("search-form").hidden = half !== all || view.show !== "spenders";
   // While the reader types, the field may have spaces that the search has not.
   if (at("search").value.trim() !== (view.q ?? "")) at("search").value = view.q ?? "";
@@ -324,6 +325,12 @@ function drawMonths() {
   at("months").replaceChildren(...buttons);
 }
 
+/** Bound the fields of the range: it does not begin in the future, nor end before it begins or before 1970. */
+function boundRange() {
+  at("from").max = today();
+  at("to").min = ["1970-01-01", at("from").value].sort().at(-1);
+}
+
 function chooseRange(from, to) {
   at("range").hidePopover();
   goTo({ period: null, from, to });
@@ -360,9 +367,7 @@ at("range").addEventListener("beforetoggle", ({ newState }) => {
   at("range").style.setProperty("--left", `${left}px`);
   at("range").style.setProperty("--top", `${bottom + 8}px`);
 });
-at("from").addEventListener("input", () => {
-  at("to").min = at("from").value;
-});
+at("from").addEventListener("input", boundRange);
 at("range-form").addEventListener("submit", (event) => {
   event.preventDefault();
   chooseRange(at("from").value, at("to").value || null);
