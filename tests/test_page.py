@@ -819,6 +819,11 @@ def test_a_change_is_rounded_once_and_never_says_more_than_happened(opened: Open
         (9999, 10000): "> −0.1%",
         (1000, 1000): "same",
         (30, 0): "new",
+        # There were two events before, which added up to 0.
+        (30, 0, 2): "+30",
+        (30, 0, 0): "new",
+        (-400, 0, 0): "−400",
+        (30, -50, 1): "+80",
     }
     found = page.evaluate(
         """async (cases) => {

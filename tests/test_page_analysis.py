@@ -35,6 +35,8 @@ def service(owner: Tables, reader_url: str) -> Iterator[Gunicorn]:
     | NOVA     | 300, 1  | 200       | 400        | 100        |
     | LEFT     |         |           |            | 50         |
     | REFUNDED |         | -400      |            |            |
+
+    And an event of NOVA on 1 October, with an empty model, that cost nothing.
     """
     owner.empty()
     owner.seed_admin()
@@ -49,6 +51,7 @@ def service(owner: Tables, reader_url: str) -> Iterator[Gunicorn]:
     owner.event(NOVA, 100, "2026-11-14 12:00:00+00")
     owner.event(LEFT, 50, "2026-11-14 12:00:00+00")
     owner.event(REFUNDED, -400, "2026-11-21 12:00:00+00")
+    owner.event(NOVA, 0, "2026-10-01 12:00:00+00", model_id="")
     with Gunicorn(reader_url) as gunicorn:
         yield gunicorn
     owner.empty()
@@ -122,7 +125,7 @@ def test_the_csv_file_has_no_hidden_names(page: Page) -> None:
         page.get_by_role("button", name="Download CSV").click()
     assert downloading.value.path().read_text().splitlines() == [
         "account_id,account_name,account_email,total_credits_deducted_cents,event_count",
-        f"{NOVA},,,1001,5",
+        f"{NOVA},,,1001,6",
         f"{LEFT},,,50,1",
         f"{REFUNDED},,,-400,1",
     ]
@@ -167,11 +170,12 @@ def test_totals_and_rows_say_how_they_changed(page: Page, owner: Tables) -> None
     expect(page.locator("#accounts dl > div").first).to_have_text("Credits101$1.01 · −82%")
     assert [(row[1], row[5]) for row in cells(page, "Accounts by credits spent")] == [
         ("Nova Records", "+0.2%"),
-        ("Refunded", "new"),
+        # There were no credits before, and less than none now.
+        ("Refunded", "−400"),
     ]
     page.get_by_role("link", name="Biggest changes").click()
     assert [[row[0], *row[2:]] for row in cells(page, "Accounts by change")] == [
-        ["Refunded", "0", "−400", "−400", "−$4.00", "new"],
+        ["Refunded", "0", "−400", "−400", "−$4.00", "– no per cent"],
         ['Left, "Ltd" of L', "50", "0", "−50", "−$0.50", "−100%"],
         ["Nova Records", "500", "501", "+1", "+$0.01", "+0.2%"],
     ]
@@ -217,6 +221,11 @@ def test_what_credits_were_spent_on_is_shown_for_all_and_for_one_account(page: P
     ]
     page.get_by_role("link", name="Agent").click()
     assert [row[:4] for row in cells(page, "Credits by agent type")] == [["main", "501", "$5.01", "+0.2%"]]
+    page.goto("/#from=2026-10-01&to=2026-10-01&show=model")
+    expect(page.get_by_text("1 of 1 model")).to_have_count(2)
+    assert [row[:5] for row in cells(page, "Credits by model")] == [
+        ["empty model", "0", "$0.00", "same", "– no share, as the sum is 0"],
+    ]
 
 
 def test_a_search_finds_by_name_address_and_id_and_can_be_linked(page: Page) -> None:

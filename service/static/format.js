@@ -56,14 +56,20 @@ export function percent(part, whole) {
 }
 
 /**
- * Write how a number changed: "+12%", "new", "same"; as a difference where there is no per cent of what was before.
+ * Write how a number changed, "+12%", "new" or "same"; as a difference where there is no per cent of what was before.
  * @param {bigint} now
  * @param {bigint} before
+ * @param {bigint} eventsBefore the number of events then: what they add up to may be 0
  */
-export function change(now, before) {
+export function change(now, before, eventsBefore = before) {
+  return relativeChange(now, before, eventsBefore) ?? signed(now - before);
+}
+
+/** The same; null where there is no per cent. */
+export function relativeChange(now, before, eventsBefore) {
   if (now === before) return "same";
-  if (before === 0n) return "new";
-  if (before < 0n || now < 0n) return signed(now - before);
+  if (eventsBefore === 0n && now > 0n) return "new";
+  if (before <= 0n || now < 0n) return null;
   const [sign, size] = now < before ? ["−", before - now] : ["+", now - before];
   // Each is rounded once, half up.
   const tenths = (size * 2000n + before) / (before * 2n);

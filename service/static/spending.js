@@ -2,18 +2,19 @@
 
 import { BREAKDOWNS, addressOf, said } from "./address.js";
 import { drawing, element, isolated, nothing } from "./elements.js";
-import { change, dollars, hiding, integer, naming, percent, ratio, signed, signedDollars } from "./format.js";
+import { change, dollars, hiding, integer, naming, percent, ratio, relativeChange, signed, signedDollars } from "./format.js";
 import { List } from "./list.js";
 
 const credits = (item) => item.total_credits_deducted_cents;
 const before = (item) => item.previous_credits_deducted_cents;
+const numbers = (item) => [credits(item), before(item), item.previous_event_count];
 
 const CREDITS = { label: "Credits", kind: "number credits", cell: (item) => integer(credits(item)) };
 const DOLLARS = { label: "Dollars", kind: "number dollars", cell: (item) => dollars(credits(item)) };
 const CHANGE = {
   label: "Change",
   kind: "number change",
-  cell: (item) => element("span", { title: `${integer(before(item))} before` }, change(credits(item), before(item))),
+  cell: (item) => element("span", { title: `${integer(before(item))} before` }, change(...numbers(item))),
 };
 const EVENTS = {
   label: "Events",
@@ -42,7 +43,8 @@ class Spending extends List {
       if (this.whole === null) return [nothing("not loaded yet")];
       const largest = credits(this.items[0]);
       const text = largest > this.whole ? null : percent(credits(item), this.whole);
-      const words = text === null ? nothing("no share, because of refunds") : element("span", {}, text);
+      const reason = this.whole === 0n ? "no share, as the sum is 0" : "no share, because of refunds";
+      const words = text === null ? nothing(reason) : element("span", {}, text);
       return [barOf(credits(item), largest), words];
     };
     return { label: "Share", kind: "share", cell };
@@ -120,10 +122,11 @@ export class Changes extends Accounts {
   get columns() {
     const changed = (item) => item.change_credits_deducted_cents;
     const size = (item) => (changed(item) < 0n ? -changed(item) : changed(item));
-    const bar = (item) => [
-      barOf(size(item), size(this.items[0]), changed(item) < 0n ? "below" : null),
-      element("span", {}, change(credits(item), before(item))),
-    ];
+    const bar = (item) => {
+      const text = relativeChange(...numbers(item));
+      const words = text === null ? nothing("no per cent") : element("span", {}, text);
+      return [barOf(size(item), size(this.items[0]), changed(item) < 0n ? "below" : null), words];
+    };
     return [
       ...this.account,
       { label: "Before", kind: "number before", cell: (item) => integer(before(item)) },
@@ -159,7 +162,7 @@ export class Breakdown extends Spending {
 
   get columns() {
     const { noun } = this;
-    const key = ({ key: text }) => (text === null ? element("span", { class: "hint" }, `no ${noun}`) : isolated(text));
+    const key = ({ key: text }) => (text ? isolated(text) : element("span", { class: "hint" }, `${text === null ? "no" : "empty"} ${noun}`));
     const sum = (label, kind, column) => ({ label, kind: `number ${kind}`, cell: (item) => integer(item[column]) });
     return [
       { label: `${noun[0].toUpperCase()}${noun.slice(1)}`, kind: "name", header: true, cell: key },

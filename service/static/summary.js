@@ -85,7 +85,8 @@ export class Summary {
   #drawFigures() {
     const { sums, before } = this;
     const figure = (term, value, previous, aside = "") => {
-      const changed = value !== null && previous != null ? element("span", { class: "change" }, change(value, previous)) : "";
+      const changed =
+        value !== null && previous != null ? element("span", { class: "change" }, change(value, previous, before.events)) : "";
       const hint = element("span", { class: "hint" }, aside, aside && changed ? " · " : "", changed);
       return element("div", {}, element("dt", {}, term), element("dd", {}, value === null ? "–" : integer(value), hint));
     };
