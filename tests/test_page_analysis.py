@@ -302,6 +302,27 @@ def test_a_range_of_days_is_chosen_and_linked(page: Page, owner: Tables) -> None
     expect(page.locator("#range input:invalid")).to_have_id("to")
 
 
+def test_the_dates_fit_a_small_window(page: Page) -> None:
+    enter(page)
+    expect(page.locator("#accounts .note")).to_be_visible()
+    page.emulate_media(forced_colors="active")
+    for width, height in [(320, 256), (640, 360), (641, 641), (1280, 800)]:
+        page.set_viewport_size({"width": width, "height": height})
+        page.get_by_role("button", name="Dates…").click()
+        box = page.get_by_role("dialog", name="Dates").bounding_box()
+        assert box
+        assert box["x"] >= 0 <= box["y"]
+        assert box["x"] + box["width"] <= width
+        assert box["y"] + box["height"] <= height
+        page.keyboard.press("Escape")
+    page.get_by_role("button", name="Dates…").click()
+    page.get_by_role("button", name="October 2026").click()
+    page.get_by_role("button", name="Dates…").click()
+    months = page.locator("#months button")
+    borders = months.evaluate_all("months => months.map((month) => getComputedStyle(month).borderColor)")
+    assert borders.count(borders[1]) == 1
+
+
 def test_a_range_may_begin_long_ago(page: Page, owner: Tables) -> None:
     owner.fix_now(NOW.replace(microsecond=123456))
     try:

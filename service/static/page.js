@@ -362,7 +362,7 @@ for (const period of periodButtons) {
 at("range").addEventListener("beforetoggle", ({ newState }) => {
   if (newState !== "open") return;
   drawMonths();
-  // Where the button is; on a narrow screen the style sheet centres it.
+  // Where the button is; on a small screen the style sheet centres it.
   const { left, bottom } = at("range-button").getBoundingClientRect();
   at("range").style.setProperty("--left", `${left}px`);
   at("range").style.setProperty("--top", `${bottom + 8}px`);
