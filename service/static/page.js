@@ -379,7 +379,9 @@ all.section.addEventListener("click", (event) => {
 });
 // The reader may be opening a link in another tab.
 for (const press of ["click", "auxclick", "contextmenu"]) {
-  addEventListener(press, ({ target }) => target.closest?.("a") && lendKey(), true);
+  addEventListener(press, ({ type, target, ctrlKey, metaKey, shiftKey }) => {
+    if (target.closest?.("a") && (type !== "click" || ctrlKey || metaKey || shiftKey)) lendKey();
+  }, true);
 }
 for (const { section } of [all, one]) section.addEventListener("retry", show);
 at("search-form").addEventListener("submit", (event) => {
