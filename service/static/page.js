@@ -412,13 +412,8 @@ addEventListener("key", ({ detail }) => {
 });
 addEventListener("keydown", (event) => {
   const editing = event.target.matches("input") || document.querySelector("dialog[open], :popover-open");
-  if (!shown || editing || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "Escape" && shown.half === one) back();
-  if (event.key === "/") {
-    event.preventDefault();
-    if (at("search-form").hidden) goTo({ account: null, show: null });
-    at("search").focus();
-  }
+  if (editing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "Escape" && shown?.half === one) back();
 });
 addEventListener("popstate", show);
 history.scrollRestoration = "manual";
