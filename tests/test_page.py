@@ -544,7 +544,7 @@ def test_hidden_names_are_nowhere_on_the_page(opened: Open) -> None:
 
 
 @pytest.mark.parametrize(
-    ("account", "query", "name", "shown"),
+    ("part", "query", "name", "shown"),
     [
         pytest.param(
             "",
@@ -560,12 +560,19 @@ def test_hidden_names_are_nowhere_on_the_page(opened: Open) -> None:
             "100 of 150 events",
             id="events",
         ),
+        pytest.param(
+            "&q=nova",
+            "rollup?compare=previous&q=nova&",
+            "credits-rollup-search-monthly-2026-11-22.csv",
+            "1 of 1 account",
+            id="search",
+        ),
     ],
 )
 def test_the_csv_file_has_every_row_of_the_window(
-    opened: Open, service: Gunicorn, account: str, query: str, name: str, shown: str
+    opened: Open, service: Gunicorn, part: str, query: str, name: str, shown: str
 ) -> None:
-    page = opened(f"#period=monthly{account}")
+    page = opened(f"#period=monthly{part}")
     expect(page.get_by_role("status")).to_have_text(shown)
     with page.expect_download() as downloading:
         page.get_by_role("button", name="Download CSV").click()

@@ -268,7 +268,7 @@ async function download() {
     const file = await requestCsv(resource, parameters, downloads.signal);
     const days = view.period ? [view.period, asOf?.slice(0, 10)] : [view.from, view.to ?? asOf?.slice(0, 10)];
     const by = Object.hasOwn(BREAKDOWNS, view.show) && view.show;
-    const name = `${["credits", resource, by, view.account, ...days].filter(Boolean).join("-")}.csv`;
+    const name = `${["credits", resource, by, view.q && "search", view.account, ...days].filter(Boolean).join("-")}.csv`;
     save(hiding.get() ? await withoutNames(file) : file, name);
     place.replaceChildren();
     announce(`Downloaded ${name}`);
