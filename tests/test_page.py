@@ -809,6 +809,18 @@ def test_dollars_are_exact(opened: Open) -> None:
     assert changes == ["< +$0.01", "+$1.50", "$0.00", "> −$0.01"]
 
 
+def test_marks_of_the_chart_are_named_as_they_are_drawn(opened: Open) -> None:
+    page = opened(key=None)
+    # Half of 25 in any power of ten is the longest.
+    names = page.evaluate(
+        """async () => {
+            const { compact } = await import("/assets/format.js");
+            return [2500n, 1250n, 1500n, 12500000n].map(compact);
+        }"""
+    )
+    assert names == ["2.5K", "1.25K", "1.5K", "12.5M"]
+
+
 def test_a_change_is_rounded_once_and_never_says_more_than_happened(opened: Open) -> None:
     page = opened(key=None)
     cases = {

@@ -85,14 +85,24 @@ def cells(page: Page, table: str) -> list[list[str]]:
     return [[" ".join(text.split()) for text in row] for row in texts]
 
 
-def test_a_touched_bar_says_its_numbers_and_today_is_partial(page: Page) -> None:
-    enter(page, "#period=weekly")
-    chart = page.get_by_role("img", name="Credits by day")
+@pytest.mark.parametrize(
+    ("fragment", "steps", "words"),
+    [
+        pytest.param("#period=weekly", "day", "22 Nov 2026, so far: 301 credits, $3.01, 2 events", id="days"),
+        # 326 days, of which the first four are left over.
+        pytest.param(
+            "#from=2026-01-01", "7 days", "16 – 22 Nov 2026, so far: 101 credits, $1.01, 4 events", id="weeks"
+        ),
+    ],
+)
+def test_a_touched_bar_says_its_numbers_and_today_is_partial(page: Page, fragment: str, steps: str, words: str) -> None:
+    enter(page, fragment)
+    chart = page.get_by_role("img", name=f"Credits by {steps}")
     expect(chart.locator("rect.partial")).to_have_count(1)
     box = chart.bounding_box()
     assert box
-    page.touchscreen.tap(box["x"] + box["width"] - 5, box["y"] + 5)
-    expect(page.locator(".readout")).to_have_text("22 Nov 2026, so far: 301 credits, $3.01, 2 events")
+    chart.tap(position={"x": box["width"] - 5, "y": 5})
+    expect(page.locator(".readout")).to_have_text(words)
 
 
 def test_refunds_give_no_share_of_more_than_all(page: Page) -> None:

@@ -65,14 +65,15 @@ function isPartial(day, asOf) {
   return asOf !== null && asOf > `${day}T00:00:00.000000Z` && asOf.startsWith(day);
 }
 
+/** The newest step is whole: one of a few days would look like a fall. */
 function inSteps(days, length, asOf) {
   const bars = [];
-  for (let start = 0; start < days.length; start += length) {
-    const part = days.slice(start, start + length);
+  for (let end = days.length; end > 0; end -= length) {
+    const part = days.slice(Math.max(0, end - length), end);
     const sum = (name) => part.reduce((total, day) => total + day[name], 0n);
     const [credits, events] = [sum("total_credits_deducted_cents"), sum("event_count")];
     const last = part.at(-1).day;
-    bars.push({ first: part[0].day, last, credits, events, partial: isPartial(last, asOf) });
+    bars.unshift({ first: part[0].day, last, credits, events, partial: isPartial(last, asOf) });
   }
   return bars;
 }

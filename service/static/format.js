@@ -2,7 +2,7 @@
 
 const STORED_AS = "credits-hide-names";
 const INTEGER = new Intl.NumberFormat("en");
-const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
 const MONTH = new Intl.DateTimeFormat("en-GB", { month: "long", year: "numeric", timeZone: "UTC" });
 const DAY_US = 86_400_000_000n;
@@ -18,7 +18,7 @@ export function integer(value) {
   return INTEGER.format(value).replace("-", "−");
 }
 
-/** 1234567n is "1.2M". */
+/** 1234567n is "1.23M". */
 export function compact(value) {
   return COMPACT.format(value).replace("-", "−");
 }
