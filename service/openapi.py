@@ -32,6 +32,7 @@ ERRORS = {
     401: "There is no key, more than one, or a malformed, unknown or expired one.",
     403: "The owner of the key is not an administrator.",
     406: "The client accepts neither JSON nor CSV.",
+    412: "The ETag of the answer is not in If-Match.",
     500: "An unexpected error.",
     503: "The database cannot be reached or is not ready, too many requests are waiting, or the answer is too large.",
     504: "A statement or the whole request exceeded its time limit.",

@@ -82,7 +82,7 @@ def test_the_headers_of_an_answer_are_the_documented_ones(
 
 def test_every_status_is_documented_and_both_ways_to_send_a_key() -> None:
     for _, operation in LISTS:
-        assert set(operation["responses"]) == {"200", "304", "400", "401", "403", "406", "500", "503", "504"}
+        assert set(operation["responses"]) == {"200", "304", "400", "401", "403", "406", "412", "500", "503", "504"}
     assert DOCUMENT["security"] == [{"apiKey": []}, {"bearer": []}]
     assert set(DOCUMENT["components"]["securitySchemes"]) == {"apiKey", "bearer"}
 
@@ -93,6 +93,11 @@ def test_the_bounds_are_the_contracts() -> None:
     assert (schemas["limit"]["minimum"], schemas["limit"]["maximum"], schemas["limit"]["default"]) == (1, 500, 100)
     assert (schemas["page"]["minimum"], schemas["page"]["maximum"]) == (1, 18446744073709551)
     assert schemas["period"]["enum"] == ["all", "daily", "weekly", "monthly"]
+    descriptions = {parameter["name"]: parameter.get("description") for parameter in rollup["parameters"]}
+    assert "not before 1900" in descriptions["since"]
+    assert "not before 1970" in descriptions["as_of"]
+    changes = DOCUMENT["components"]["schemas"]["ChangesEnvelope"]["properties"]
+    assert changes["period"]["enum"] == ["daily", "weekly", "monthly", "custom"]
     assert schemas["Accept"]["examples"] == ["application/json", "text/csv"]
 
 

@@ -117,15 +117,16 @@ class WindowArguments(Schema):
         first_year=1900,
         metadata={
             "description": "The start of the window, inclusive, instead of a period: an instant, or a date for its "
-            "00:00 UTC. It is before the end of the window.",
+            "00:00 UTC. It is not before 1900, and before the end of the window.",
             **INSTANT,
         },
     )
     as_of = Instant(
         first_year=1970,
         metadata={
-            "description": "The end of the window, exclusive; not in the future: an instant, or a date for its 00:00 "
-            "UTC. Send back the As-Of of an answer to read its other pages. Without it the window has no upper edge.",
+            "description": "The end of the window, exclusive; not before 1970 and not in the future: an instant, or a "
+            "date for its 00:00 UTC. Send back the As-Of of an answer to read its other pages. Without it the window "
+            "has no upper edge.",
             "example": "2026-11-01T00:00:00Z",
             **INSTANT,
         },

@@ -3,6 +3,7 @@
 The examples are those of the reference. Together they are one answer.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from marshmallow import Schema, fields
@@ -55,8 +56,8 @@ def _account_id() -> fields.UUID:
     return fields.UUID(metadata={"example": ACCOUNT_ID["example"]})
 
 
-def _period() -> fields.String:
-    return fields.String(validate=OneOf([*PERIOD_DAYS, CUSTOM]))
+def _period(names: Iterable[str] = PERIOD_DAYS) -> fields.String:
+    return fields.String(validate=OneOf([*names, CUSTOM]))
 
 
 def _total(column: str = "total", example: int = 1840) -> fields.Integer:
@@ -116,7 +117,7 @@ class ChangesRow(RollupRow):
 class ChangesEnvelope(Envelope):
     """The body of a 200; ``total_count`` counts the accounts with an event in either window, ``rows`` are one page."""
 
-    period = _period()
+    period = _period(name for name, days in PERIOD_DAYS.items() if days)
     page = fields.Integer()
     limit = fields.Integer()
     total_count = _count("Number of accounts on all pages.")
