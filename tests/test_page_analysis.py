@@ -385,26 +385,32 @@ def test_a_receipt_pasted_into_psql_gives_the_numbers_on_the_screen(
     enter(page, "#period=weekly&q=Nova")
     expect(page.locator("#accounts .note")).to_be_visible()
 
+    path = f"{find_binaries()}:{os.environ['PATH']}"
+    options = f"--csv -d '{reader_url}'"
+
     def pasted(button: Locator) -> list[list[list[str]]]:
-        """Return what each command prints, as the cells of its rows."""
         button.click()
+        return printed()
+
+    def printed() -> list[list[list[str]]]:
+        """Return what each command in the dialog prints, as the cells of its rows."""
         commands = page.locator("dialog pre")
         expect(commands.first).to_be_visible()
-        texts = commands.all_inner_texts()
+        texts = [text.replace("\n", f" {options}\n") for text in commands.all_inner_texts()]
         page.get_by_role("button", name="Close").click()
-        path = f"{find_binaries()}:{os.environ['PATH']}"
-        printed = [
+        outputs = [
             subprocess.run(
-                ["sh", "-c", f"{text} --csv -d '{reader_url}'"],
+                ["sh"],
+                input=f"{text} {options}",
                 cwd=ROOT,
                 env={"PATH": path},
-                capture_output=True,
+                stdout=subprocess.PIPE,
                 text=True,
                 check=True,
             ).stdout
             for text in texts
         ]
-        return [list(csv.reader(io.StringIO(text)))[1:] for text in printed]
+        return [list(csv.reader(io.StringIO(text)))[1:] for text in outputs]
 
     lists = page.locator("#sql")
     found, before = pasted(lists)
@@ -419,3 +425,14 @@ def test_a_receipt_pasted_into_psql_gives_the_numbers_on_the_screen(
     expect(page.get_by_role("table", name="Credits by model")).to_be_visible()
     (models,) = pasted(lists)
     assert [row[:2] for row in models] == [["large", "300"], ["small", "200"], ["", "1"]]
+    # A list of more ids than an argument can hold.
+    page.evaluate(
+        """async (account_ids) => {
+            const { showReceipt } = await import("/assets/receipts.js");
+            const values = { previous_since: "2026-11-01", previous_until: "2026-11-21", account_ids };
+            await showReceipt("A long list", [{ source: "/queries/credits_rollup_previous.sql", values }]);
+        }""",
+        [*(str(UUID(int=n)) for n in range(7_000)), str(NOVA)],
+    )
+    (rows,) = printed()
+    assert [row for row in rows if row[0] != "account_id"] == [[str(NOVA), "500", "2"]]

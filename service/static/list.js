@@ -111,10 +111,10 @@ export class List {
   /** The SQL files that the items came from, with their parameters for all items that are shown. */
   get receipts() {
     const { by, account_id = "", q } = this.queryOf(this.view);
-    const ids = this.items.map((item) => item.account_id);
+    const account_ids = this.items.map((item) => item.account_id);
     const previous = this.since && this.asOf ? previousWindow(this.view.period, this.since, this.asOf) : {};
     const values = {
-      ...{ since: this.since, until: this.asOf, account_id, by, search: q, account_ids: `{${ids.join(",")}}` },
+      ...{ since: this.since, until: this.asOf, account_id, by, search: q, account_ids },
       ...{ previous_since: previous.since, previous_until: previous.as_of },
       ...{ limit: this.#page * BigInt(LIMIT), offset: 0 },
     };

@@ -4,14 +4,17 @@ import { ApiError, requestText } from "./api.js";
 import { button, element } from "./elements.js";
 import { lastDayBefore, today } from "./format.js";
 
+// So many ids are less than the 128 KiB that Linux allows in an argument.
+const MOST_IDS = 3000;
+
 const dialog = document.getElementById("receipt");
 let requests = new AbortController();
 
 /**
  * Show the commands for some numbers.
  * @param {string} title of the numbers
- * @param {{source: string, values: Object<string, string|number|bigint|null>}[]} receipts the address of each file that they
- *   came from, and the values of its parameters; a window without an edge has null there
+ * @param {{source: string, values: Object<string, string|number|bigint|string[]|null>}[]} receipts the address of each file
+ *   that they came from, and the values of its parameters; a window without an edge has null there
  */
 export async function showReceipt(title, receipts) {
   dialog.querySelector("h2").textContent = `SQL: ${title}`;
@@ -28,14 +31,24 @@ export async function showReceipt(title, receipts) {
   }
 }
 
-/** The header of a file names its parameters: "--   :since   timestamptz  start of the window". */
+/**
+ * Return a command, or several for a long list of accounts. The header of a file names its parameters:
+ * "--   :since   timestamptz  start of the window".
+ */
 function commandOf(script, { source, values }) {
   const { since, until } = values;
   const all = { ...values, since: since ?? "-infinity", until: until ?? "infinity", last_day: until ? lastDayBefore(until) : today() };
   const header = script.slice(0, script.search(/^[^-]/m));
   const names = [...header.matchAll(/^-- {3}:(\w+) /gm)].map(([, name]) => name);
-  const variables = names.map((name) => `-v ${quoted(`${name}=${all[name]}`)}`);
-  return ["PGTZ=UTC psql -X -v ON_ERROR_STOP=1", ...variables, `-f sql${source}`].join(" ");
+  const commandFor = (account_ids) => {
+    const variables = names.map((name) => `-v ${quoted(`${name}=${{ ...all, account_ids }[name]}`)}`);
+    return ["PGTZ=UTC psql -X -v ON_ERROR_STOP=1", ...variables, `-f sql${source}`].join(" ");
+  };
+  const ids = names.includes("account_ids") ? [...values.account_ids] : [];
+  const commands = [];
+  do commands.push(commandFor(`{${ids.splice(0, MOST_IDS).join(",")}}`));
+  while (ids.length);
+  return commands.join("\n");
 }
 
 /** Quote a word for a shell, where it has to be. */
