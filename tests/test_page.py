@@ -532,7 +532,7 @@ def test_hidden_names_are_nowhere_on_the_page(opened: Open) -> None:
 
     expect_no_name()
     page.get_by_role("button", name="All accounts").click()
-    assert cells(rows(page))[0][:4] == ["1", "Account 11111111", "•••••• hidden", "800"]
+    assert cells(rows(page))[0] == ["1", "Account 11111111", "•••••• hidden", "800", "$8.00", "new", "47.0%", "3"]
     expect_no_name()
     # The setting is kept for the tab.
     page.reload()

@@ -138,6 +138,7 @@ export class List {
 
   /** Draw the shares, as the credits of the whole window are known now. */
   drawShares(whole) {
+    if (whole === this.whole) return;
     this.whole = whole;
     const share = this.columns.find(({ kind }) => kind === "share");
     if (!share) return;

@@ -305,10 +305,7 @@ function hideNames(hide) {
   hiding.set(hide);
   at("hide-names").ariaChecked = String(hide);
   if (!shown) return;
-  for (const list of [all.lists.spenders, all.lists.changes]) {
-    if (list.count !== null) list.draw();
-    if (list.whole !== null) list.drawShares(list.whole);
-  }
+  for (const list of [all.lists.spenders, all.lists.changes]) if (list.count !== null) list.draw();
   one.lists.events.drawGrants();
   drawHeader();
 }
