@@ -44,7 +44,7 @@ export class List {
     });
   }
 
-  /** Show what is loaded, if it is a view as of an instant, or of any if that is null; return whether it is. */
+  /** Return whether a view is loaded, as of an instant if one is given. Later pages are loaded until the signal. */
   resume(view, asOf, signal) {
     this.#signal = signal;
     if (this.expired || this.count === null || !this.#isOf(view) || (asOf && asOf !== this.asOf)) return false;
