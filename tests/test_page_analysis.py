@@ -293,6 +293,7 @@ def test_a_range_of_days_is_chosen_and_linked(page: Page, owner: Tables) -> None
         expect(page.get_by_text("2 of 2 accounts").first).to_be_visible()
     finally:
         owner.fix_now(NOW)
+        page.clock.set_fixed_time(NOW)
         owner.execute("DELETE FROM public.usage_events WHERE id = 'late'")
 
     page.get_by_role("button", name="Dates…").click()
