@@ -9,10 +9,10 @@ import tempfile
 from types import TracebackType
 from typing import Any
 
-# Each worker counts in files of this folder, which it maps into its memory: on a full disk it would end with SIGBUS. A
-# reload runs this file again.
+# Each worker counts in files of this folder, which it maps into its memory. A full disk would end it with SIGBUS, so
+# they are in /dev/shm where there is one. A reload runs this file again.
 if "prometheus_client" not in sys.modules:
-    _memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - mkdtemp() makes a folder of its own
+    _memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - mkdtemp() makes a new folder in it, for this user alone
     _folder = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="admin-credits-", dir=_memory)
 
     @atexit.register
@@ -39,6 +39,7 @@ class DiscreetFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Replace the messages that quote a request."""
         if record.name == "gunicorn.error":
+            # The text of gunicorn's exceptions quotes what it has read.
             if isinstance(record.args, tuple):
                 record.args = tuple(type(arg).__name__ if isinstance(arg, Exception) else arg for arg in record.args)
             if record.getMessage().startswith("Invalid request from ip="):

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import cycle
 from typing import Any, TypeVar
 
 import psycopg2
@@ -75,13 +76,19 @@ TYPES = (new_type((1184,), "INSTANT", in_rfc_3339), new_type((1082,), "DAY", UNI
 
 
 def with_addresses(dsn: dict[str, str]) -> dict[str, str]:
-    """Look up the host names of a DSN. libpq would do it with the GIL held, so that no thread could go on meanwhile."""
+    """Return a DSN with the addresses of its host names.
+
+    libpq would look them up while psycopg2 holds the GIL, so that no thread of the worker could run.
+
+    Raises:
+        psycopg2.OperationalError: when no name has an address.
+    """
     hosts, ports = dsn.get("host", "").split(","), dsn.get("port", "").split(",")
     is_socket = any(host.startswith(("/", "@")) for host in hosts)
     if "hostaddr" in dsn or "" in hosts or is_socket or len(ports) not in (1, len(hosts)):
         return dsn
     found = []
-    for host, port in zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=True):
+    for host, port in zip(hosts, cycle(ports), strict=False):
         with suppress(socket.gaierror):
             # bytes, because Python refuses some names that resolvers know
             looked_up = socket.getaddrinfo(host.encode(), None, type=socket.SOCK_STREAM)
@@ -196,7 +203,7 @@ class Database:
             try:
                 return self._attempt(work, self._idle_connection() or self.connect(budget))
             except SnapshotLost:
-                # The other idle connections were most likely lost with it.
+                # The other idle connections were most likely lost with it, or checked before the same change.
                 while idle := self._idle_connection():
                     idle.close()
                 return self._attempt(work, self.connect(budget))

@@ -86,9 +86,8 @@ SELECT
                     THEN pg_attribute.atttypid <> 'timestamptz'::regtype
                 WHEN pg_attribute.attname IN ('account', 'account_id', 'organization_id', 'granted_by')
                     THEN pg_attribute.atttypid <> 'uuid'::regtype
-                WHEN pg_attribute.attname ~ '^(name|email|key_hash|reason|source|agent_type|provider|model_id)$'
-                    THEN pg_attribute.atttypid NOT IN ('text'::regtype, 'varchar'::regtype)
-                WHEN pg_attribute.attname = 'id' AND needed.table_name = 'usage_events'
+                WHEN concat(needed.table_name, '.', pg_attribute.attname)
+                    ~ '[.](name|email|key_hash|reason|source|agent_type|provider|model_id)$|^usage_events[.]id$'
                     THEN pg_attribute.atttypid NOT IN ('text'::regtype, 'varchar'::regtype)
                 WHEN pg_attribute.attname ~ '^(credits_deducted_cents|.*_credits|.*_tokens|.*_count)$'
                     THEN pg_attribute.atttypid NOT IN ('integer'::regtype, 'bigint'::regtype)
