@@ -76,7 +76,7 @@ export function relativeChange(now, before, eventsBefore) {
   const whole = (size * 200n + before) / (before * 2n);
   if (tenths === 0n) return now < before ? "> −0.1%" : "< +0.1%";
   if (tenths < 100n) return `${sign}${tenths / 10n}.${tenths % 10n}%`;
-  // Only what has stopped is down by all of it.
+  // −100% would mean that nothing was spent.
   return now > 0n && now < before && whole === 100n ? "> −100%" : `${sign}${INTEGER.format(whole)}%`;
 }
 

@@ -17,13 +17,13 @@
 -- REPEATABLE READ is no snapshot across nodes: a list and its total can be from two moments.
 --
 -- So the sums are different: they end at a UTC midnight, there are no stored windows, and the watermark is moved one
--- refresh later. A list reads the days, and the events after the watermark. A request made while a
--- repair (sums_refresh.sql with since) commits can be wrong. The refresh locks accounts in SHARE mode: their writers wait.
+-- refresh later. A list reads the days, and the events after the watermark. A request made while a repair
+-- (sums_refresh.sql with since) commits can be wrong. The refresh locks accounts in SHARE mode: their writers wait.
 --
 -- The refresh sees only transactions that began on the coordinator. If events are written through other nodes, run
--- sums_refresh.sql with -v margin='1 day'. Do not call the function without BEGIN, as pg_cron would: its lock would not last. The
--- connection limit of the role applies on each node, and one session of the service opens up to 16 connections to each:
--- give reader_role.sql a connection_limit of 200.
+-- sums_refresh.sql with -v margin='1 day'. Do not call the function without BEGIN, as pg_cron would: its lock would not
+-- last. The connection limit of the role applies on each node, and one session of the service opens up to 16 connections
+-- to each: give reader_role.sql a connection_limit of 200.
 \set ON_ERROR_STOP on
 
 -- A row without the distribution column cannot be placed on a node.

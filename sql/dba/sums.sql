@@ -147,6 +147,7 @@ DECLARE
     old record;
     oldest_start timestamptz;
     is_unknown boolean;
+    -- ten pages of 8 kB
     sample_percent real := least(100, 100 * 10 * 8192.0 / greatest(1, pg_relation_size('public.usage_sums')));
     changed_day date;
 BEGIN
@@ -200,7 +201,7 @@ BEGIN
         ];
     END IF;
 
-    -- Compare a sample of the days that stay as they are with their events: twenty rows of some ten pages.
+    -- Compare a sample of the days that stay as they are with their events: twenty rows of about ten random pages.
     BEGIN
         SELECT min(sample.day)
         INTO changed_day
@@ -233,7 +234,7 @@ BEGIN
         RAISE WARNING '%', held_back_by;
     END IF;
 
-    -- The refresh waits for a deletion for less than deadlock_timeout, so that a deadlock never ends the deletion.
+    -- A lock wait ends before deadlock_timeout. Otherwise a deadlock could end the deletion instead of the refresh.
     IF NOT is_distributed THEN
         PERFORM set_config('lock_timeout', '250ms', true);
     END IF;
@@ -314,7 +315,7 @@ BEGIN
             ORDER BY wanted.edge, usage_sums.account_id;
             EXIT;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            -- The accounts are not locked any more: whoever waits for one can go on.
+            -- The error has released the locks on the accounts. Transactions that wait for one can continue meanwhile.
             IF attempt = 10 THEN
                 RAISE;
             END IF;

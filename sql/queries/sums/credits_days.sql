@@ -57,7 +57,7 @@ part AS (
         -- independent of the session's TimeZone
         (created_at AT TIME ZONE 'UTC')::date AS day,
         sum(credits_deducted_cents) AS credits_deducted_cents,
-        -- Citus runs no subquery beside an aggregate, but inside one.
+        -- Citus refuses a subquery outside of the aggregate.
         sum((SELECT edge.sign FROM edge)) AS event_count
     FROM public.usage_events
     WHERE created_at BETWEEN (SELECT edge.instant FROM edge) AND (SELECT edge.last FROM edge)
