@@ -46,9 +46,8 @@ def results(server: PostgresServer, name: str, sql: Path, examples: str) -> dict
     try:
         server.psql("-c", examples, "-c", "INSERT INTO clock.fixed VALUES ('2026-11-19')", database=name)
         scripts = ("indexes", "sums", "reader_role", "sums_refresh", "sums_check", "reconcile")
-        clock = ("-c", "SET search_path = clock, pg_catalog, public")
         found: dict[str, Any] = {
-            script: server.psql("--tuples-only", *clock, "-f", sql / "dba" / f"{script}.sql", database=name)
+            script: server.psql("--tuples-only", "-f", sql / "dba" / f"{script}.sql", database=name)
             for script in scripts
         }
         reader = server.url(name, user="credits_reader", password=READER_PASSWORD)

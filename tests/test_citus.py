@@ -116,7 +116,6 @@ def test_with_citus_the_watermark_is_a_midnight_and_published_one_refresh_late(s
     for day in (20, 21, 22, 23):
         spread.event(ADMIN, day, f"2026-11-{day} 00:00:00+00")
     spread.fix_now("2026-11-22 10:15:00+00")
-    spread.execute("SET search_path = clock, pg_catalog, public")
     # the first refresh is from before the tables were distributed
     spread.execute("ALTER TABLE public.pg_dist_partition RENAME TO hidden; SELECT public.usage_sums_refresh()")
     spread.execute("ALTER TABLE public.hidden RENAME TO pg_dist_partition")

@@ -74,7 +74,7 @@ def year(server: PostgresServer) -> Iterator[Tables]:
     for script in ("indexes.sql", "sums.sql"):
         server.psql("-f", SQL / "dba" / script, database=NAME)
     tables.fix_now(NOW)
-    tables.execute("SET search_path = clock, pg_catalog, public; SELECT public.usage_sums_refresh()")
+    tables.execute("SELECT public.usage_sums_refresh()")
     tables.execute("VACUUM ANALYZE")
     yield tables
     tables.connection.close()

@@ -201,8 +201,6 @@ def test_a_function_that_writes_is_refused_to_the_service_and_listed_with_all_th
         "ALTER DEFAULT PRIVILEGES for role postgres in schema public REVOKE ALL ON tables FROM PUBLIC;",
         "REVOKE ALL ON TABLE credits_usage FROM PUBLIC;",
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC;",
-        "REVOKE EXECUTE ON ROUTINE clock.now() FROM PUBLIC;",
-        "REVOKE EXECUTE ON ROUTINE clock.statement_timestamp() FROM PUBLIC;",
         "REVOKE EXECUTE ON ROUTINE refill() FROM PUBLIC;",
         "REVOKE SELECT ON LARGE OBJECT 4712 FROM PUBLIC;",
         f"REVOKE TEMPORARY ON DATABASE {NAME} FROM PUBLIC;",

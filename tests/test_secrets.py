@@ -46,17 +46,17 @@ def seeded(tables: Tables) -> Tables:
 @contextmanager
 def disturbed(tables: Tables, text: str) -> Iterator[None]:
     """Make PostgreSQL raise an error whose text, detail and hint quote a text."""
-    tables.execute("ALTER FUNCTION clock.statement_timestamp() RENAME TO undisturbed")
+    tables.execute("ALTER FUNCTION pg_catalog.statement_timestamp() RENAME TO undisturbed")
     try:
         tables.execute(
-            "CREATE FUNCTION clock.statement_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS"
+            "CREATE FUNCTION pg_catalog.statement_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS"
             f" $$ BEGIN RAISE 'value \"{text}\" is unknown' USING DETAIL = '{text}', HINT = '{text}'; END $$"
         )
         yield
     finally:
         tables.execute(
-            "DROP FUNCTION IF EXISTS clock.statement_timestamp();"
-            " ALTER FUNCTION clock.undisturbed() RENAME TO statement_timestamp"
+            "DROP FUNCTION IF EXISTS pg_catalog.statement_timestamp();"
+            " ALTER FUNCTION pg_catalog.undisturbed() RENAME TO statement_timestamp"
         )
 
 

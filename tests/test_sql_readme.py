@@ -29,7 +29,7 @@ def examples(server: PostgresServer) -> Iterator[dict[str, str]]:
     change = "UPDATE public.usage_events SET credits_deducted_cents = {} WHERE id = 'evt-2'"
     server.psql(
         *("-c", change.format(100), "-c", "INSERT INTO clock.fixed VALUES ('2026-11-19 00:10:00+00')"),
-        *("-c", "SET search_path = clock, pg_catalog", "-f", SQL / "dba" / "sums_refresh.sql"),
+        *("-f", SQL / "dba" / "sums_refresh.sql"),
         *("-c", change.format(120), "-c", "DELETE FROM clock.fixed"),
         database=NAME,
     )

@@ -96,7 +96,7 @@ def test_the_pages_of_a_walk_agree_while_a_standby_catches_up(admin: FlaskClient
     replica.execute("SELECT pg_wal_replay_pause()")
     eventually(lambda: replica.execute("SELECT pg_get_wal_replay_pause_state()") == [("paused",)], "replay to pause")
     try:
-        owner.event(UUID(int=1), 9, owner.execute("SELECT pg_catalog.now()")[0][0])
+        owner.event(UUID(int=1), 9, owner.execute("SELECT now()")[0][0])
         first = admin.get(f"{ROLLUP}?period=all&limit=2")
         later = admin.get(ROLLUP, query_string={"limit": "2", "as_of": datetime.now(UTC).isoformat()})
     finally:
@@ -114,7 +114,7 @@ def test_a_window_that_a_standby_has_not_reached_has_no_instant(
 ) -> None:
     owner, replica = pair
     # Transactions of today, asked for tomorrow.
-    owner.execute("INSERT INTO clock.fixed SELECT pg_catalog.now() + interval '1 day'")
+    owner.execute("INSERT INTO clock.fixed SELECT now() + interval '1 day'")
     wait_for_replay(owner, replica)
     response = admin.get(f"{ROLLUP}?period=daily")
     assert response.status_code == 200

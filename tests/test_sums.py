@@ -45,8 +45,6 @@ NAME = "sums"
 REFRESH = SQL / "dba" / "sums_refresh.sql"
 CHECK = SQL / "dba" / "sums_check.sql"
 EVENTS_QUERIES, SUMS_QUERIES = (load_queries(source=source) for source in ("events", "sums"))
-# Put clock.now() of the tests before now() of PostgreSQL, for the refresh as for the service's role.
-CLOCK = "SET search_path = clock, pg_catalog, public"
 NOW = datetime(2024, 11, 20, 10, 15, tzinfo=UTC)
 TODAY = NOW.date()
 NEVER = datetime(2, 1, 1, tzinfo=UTC)  # psycopg2 cannot return -infinity
@@ -60,7 +58,6 @@ class Ledger(Tables):
     def __init__(self, server: PostgresServer) -> None:
         super().__init__(server.url(NAME))
         self.server = server
-        self.execute(CLOCK)
         url = server.url(NAME, user="credits_reader", password=READER_PASSWORD)
         self.events, self.sums = (
             admin_client(create_app(Settings(database_url=url, api_key_secret=SECRET, spend_source=source)))
@@ -77,9 +74,9 @@ class Ledger(Tables):
         self.rewind()
 
     def script(self, path: Path, **variables: object) -> list[dict[str, str]]:
-        """Run a script in psql, with the tests' clock; return its rows."""
+        """Run a script in psql; return its rows."""
         given = [part for name, value in variables.items() for part in ("-v", f"{name}={value}")]
-        written = self.server.psql("--csv", "-c", CLOCK, *given, "-f", path, database=NAME)
+        written = self.server.psql("--csv", *given, "-f", path, database=NAME)
         return list(csv.DictReader(io.StringIO(written)))
 
     def refresh(self, since: date | None = None) -> None:
@@ -164,9 +161,7 @@ def blocked_refreshes(ledger: Ledger, count: int = 1, since: str | None = None) 
             raw.autocommit = True
             # a test terminates one of them
             with raw.cursor() as cursor, suppress(psycopg2.OperationalError):
-                cursor.execute(
-                    f"{CLOCK}; SET lock_timeout = '{PATIENCE_S}s'; SELECT public.usage_sums_refresh(%s)", (since,)
-                )
+                cursor.execute(f"SET lock_timeout = '{PATIENCE_S}s'; SELECT public.usage_sums_refresh(%s)", (since,))
 
     waiting = (
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'refresh' AND wait_event_type = 'Lock' ORDER BY pid"
@@ -348,7 +343,7 @@ def test_a_refresh_returns_what_it_summed_and_what_holds_it_back(ledger: Ledger)
 
 def test_the_watermark_is_not_later_than_the_start_of_the_oldest_transaction(ledger: Ledger) -> None:
     with transaction(ledger) as writer:
-        writer.execute("SELECT pg_catalog.now()")
+        writer.execute("SELECT system_now()")
         ((began,),) = writer.fetchall()
         ledger.fix_now(datetime.now(UTC) + timedelta(days=2))
         (row,) = ledger.script(REFRESH)

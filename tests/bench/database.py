@@ -20,7 +20,6 @@ from service.embedded.demo import ADMIN, ADMIN_KEY, DEMO_SECRET, ORGANIZATION, R
 from service.embedded.postgres import PostgresServer
 
 DAYS = 365
-CLOCK = "SET search_path = clock, pg_catalog, public"  # ignored where there is no such schema
 # The first account of seed.sql, which has the most events.
 ACCOUNT = UUID(hashlib.md5(b"account 1").hexdigest())  # noqa: S324 - as in seed.sql
 
@@ -51,7 +50,7 @@ def seed(
         server.psql("-f", script, database=name)
     if now:
         set_clock(server, name, now)
-    server.psql(*options, "-c", CLOCK, "-f", Path(__file__).with_name("seed.sql"), database=name)
+    server.psql(*options, "-f", Path(__file__).with_name("seed.sql"), database=name)
     server.psql("-f", SQL / "dba" / "indexes.sql", database=name)
     server.psql("-c", f"ALTER ROLE {READER} PASSWORD '{server.password}'")
     server.psql("-c", "VACUUM ANALYZE", database=name)

@@ -1,5 +1,5 @@
--- A clock that tests can set. The search_path of the service's role puts this schema before pg_catalog, so that the
--- queries find clock.statement_timestamp(), and the refresh of the sums clock.now().
+-- A clock that tests can set. Its functions take the place of PostgreSQL's now() and statement_timestamp() in a database,
+-- because queries and scripts look up functions in pg_catalog alone. Those of PostgreSQL get other names.
 
 CREATE SCHEMA clock;
 
@@ -7,18 +7,13 @@ CREATE TABLE clock.fixed (
     instant timestamptz NOT NULL
 );
 
-CREATE FUNCTION clock.now() RETURNS timestamptz
+ALTER FUNCTION pg_catalog.now() RENAME TO system_now;
+ALTER FUNCTION pg_catalog.statement_timestamp() RENAME TO system_statement_timestamp;
+
+CREATE FUNCTION pg_catalog.now() RETURNS timestamptz
 LANGUAGE sql STABLE SECURITY DEFINER
-AS 'SELECT coalesce((SELECT fixed.instant FROM clock.fixed), pg_catalog.now())';
+AS 'SELECT coalesce((SELECT fixed.instant FROM clock.fixed), pg_catalog.system_now())';
 
-CREATE FUNCTION clock.statement_timestamp() RETURNS timestamptz
+CREATE FUNCTION pg_catalog.statement_timestamp() RETURNS timestamptz
 LANGUAGE sql STABLE SECURITY DEFINER
-AS 'SELECT coalesce((SELECT fixed.instant FROM clock.fixed), pg_catalog.statement_timestamp())';
-
-GRANT USAGE ON SCHEMA clock TO credits_reader;
-
-SELECT
-    format(
-        'ALTER ROLE credits_reader IN DATABASE %I SET search_path = clock, pg_catalog, public', current_database()
-    )
-\gexec
+AS 'SELECT coalesce((SELECT fixed.instant FROM clock.fixed), pg_catalog.system_statement_timestamp())';
