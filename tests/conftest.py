@@ -161,9 +161,9 @@ def server(server_folder: Path) -> Iterator[PostgresServer]:
         yield server
 
 
-def create_database(server: PostgresServer, name: str, sql: Path = SQL) -> None:
+def create_database(server: PostgresServer, name: str, sql: Path = SQL, options: str = "") -> None:
     """Create a database with the tables, the policies and the role of production, and a clock that tests can set."""
-    server.psql("-c", f"CREATE DATABASE {name}", database="postgres")
+    server.psql("-c", f"CREATE DATABASE {name} {options}", database="postgres")
     scripts = [*sorted((sql / "schema").glob("*.sql")), sql / "dba" / "reader_role.sql"]
     scripts += [Path(__file__).parent / "data" / name for name in ("clock.sql", "collation.sql")]
     for script in scripts:

@@ -158,7 +158,7 @@ class PostgresServer:
         # A major version cannot read the cluster of another.
         kept = home / version.partition(".")[0]
         if not kept.exists():
-            self._make_cluster(programs, kept)
+            self._make_cluster(programs, kept, int(kept.name))
         owner = self._user.get("user", os.geteuid())
         if kept.stat().st_uid != owner:
             raise EmbeddedPostgresError(f"{kept} was made by another user: remove it, or start as that user.")
@@ -224,7 +224,7 @@ class PostgresServer:
             return False
         return done.returncode == 0
 
-    def _make_cluster(self, programs: Path, kept: Path) -> None:
+    def _make_cluster(self, programs: Path, kept: Path, version: int) -> None:
         """Create a cluster and its password; they get their name when they are complete."""
         partial = kept.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -235,10 +235,12 @@ class PostgresServer:
         if self._user:
             for path in (password, partial):
                 os.chown(path, self._user["user"], self._user["group"])
+        # It folds the case of all letters, and needs no locale of the machine.
+        folding = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if version >= 17 else []
         done = subprocess.run(  # noqa: S603 - a program of the server, no shell
             [
                 programs / "initdb", "-D", partial / "cluster", "--username=postgres", f"--pwfile={password}",
-                "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions",
+                "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", *folding, "--no-sync", "--no-instructions",
             ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
