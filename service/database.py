@@ -20,7 +20,7 @@ from psycopg2.extensions import POLL_OK, POLL_READ, UNICODE, new_type, parse_dsn
 
 from service.budget import Budget
 from service.config import Settings
-from service.errors import AnswerTooLarge, DatabaseUnavailable, Overloaded, SnapshotLost
+from service.errors import AnswerTooLarge, DatabaseNotReady, DatabaseUnavailable, Overloaded, SnapshotLost
 from service.metrics import CONNECTIONS_IN_USE, REFUSALS, REQUESTS_WAITING
 
 Result = TypeVar("Result")
@@ -71,8 +71,26 @@ def in_rfc_3339(instant: Any, _cursor: object) -> Any:
     return f"{instant[:10]}T{instant[11:19]}.{instant[20:-3]:0<6}+00:00"
 
 
+def exact(total: Any, _cursor: object) -> int | None:
+    """Read a numeric, which is a sum of bigint: an integer of any length."""
+    return int(total) if total else None
+
+
 # Instants and days are text. By default psycopg2 makes datetimes of them, which takes longer and fails for some.
-TYPES = (new_type((1184,), "INSTANT", in_rfc_3339), new_type((1082,), "DAY", UNICODE))
+TYPES = (
+    new_type((1184,), "INSTANT", in_rfc_3339),
+    new_type((1082,), "DAY", UNICODE),
+    new_type((1700,), "TOTAL", exact),
+)
+# Parameters of a session that make answers wrong or impossible.
+REFUSED = {
+    ("server_encoding", "SQL_ASCII"): "The encoding of the database is SQL_ASCII, in which bytes are no characters.",
+    # psycopg2 looks at it once and quotes accordingly, and each transaction switches it on.
+    (
+        "standard_conforming_strings",
+        "off",
+    ): "The role must have standard_conforming_strings on: run reader_role.sql again.",
+}
 
 
 def with_addresses(dsn: dict[str, str]) -> dict[str, str]:
@@ -118,6 +136,12 @@ class Connection:
         for type_ in TYPES:
             register_type(type_, self._raw)
         self._wait(address_timeout_ms, timeout_ms)
+        for (name, value), sentence in REFUSED.items():
+            if self._raw.get_parameter_status(name) == value:
+                self.close()
+                log.error("%s", sentence)
+                raise DatabaseNotReady(sentence)
+        self.is_utf8 = self._raw.get_parameter_status("server_encoding") == "UTF8"
 
     @property
     def closed(self) -> bool:

@@ -13,6 +13,7 @@ from marshmallow import Schema
 from service.auth import key_hash, key_of, require_admin
 from service.config import Settings
 from service.database import Connection, Database
+from service.errors import DatabaseBehind, UnknownCharacter
 from service.periods import Window, window_of
 from service.readiness import Readiness
 from service.representations import Answer, Page, csv_file, response_of, wants_csv
@@ -66,7 +67,10 @@ def endpoint(arguments: Schema, envelope: Envelope) -> Callable[[View], Callable
         def respond() -> Response:
             def answer(snapshot: Snapshot, now: datetime) -> Answer:
                 question = _question(arguments, now, snapshot)
-                return _answer(envelope, question, view(snapshot, question), snapshot)
+                try:
+                    return _answer(envelope, question, view(snapshot, question), snapshot)
+                except UnknownCharacter:
+                    return _answer(envelope, question, Found([], 0), snapshot)
 
             return response_of(for_admin(answer))
 
@@ -115,10 +119,13 @@ def documented(envelope: Schema, statuses: Mapping[int, str]) -> Callable[[Funct
 
 
 def _question(schema: Schema, now: datetime, snapshot: Snapshot) -> Question:
-    arguments = load_arguments(schema, request.args, now)
-    window = window_of(arguments["period"], now, arguments.get("as_of"), arguments.get("since"))
-    if snapshot.is_standby:
-        window = window.on_standby(snapshot.replayed)
+    # The clock of a standby may differ from that of its primary.
+    instant = snapshot.replayed or now
+    arguments = load_arguments(schema, request.args, max(now, instant))
+    as_of, since = arguments.get("as_of"), arguments.get("since")
+    if (as_of or since or instant) > instant:
+        raise DatabaseBehind
+    window = window_of(arguments["period"], instant, as_of, since)
     return Question(arguments, window, wants_csv())
 
 

@@ -100,6 +100,30 @@ class DatabaseChanged(SnapshotLost):
     sentence = "The database was changed while it was read; try again shortly."
 
 
+class SeveralServers(DatabaseChanged):
+    """One request was answered by different servers, as a pooler in transaction mode can do before two standbys."""
+
+    sentence = "The address of the database leads to several servers, which cannot answer a request together."
+
+
+class DatabaseBehind(DatabaseUnavailable):
+    """A standby has not yet replayed the commits up to an instant of the request."""
+
+    sentence = "The database is a standby that has not reached this instant yet; try again shortly."
+
+
+class DatabaseFailing(DatabaseUnavailable):
+    """PostgreSQL is short of a resource, such as memory or disk, or met an error of its system."""
+
+    sentence = "The database is short of a resource; try again shortly."
+
+
+class UnreadableText(DatabaseUnavailable):
+    """A text in the database has bytes that are no characters in its encoding."""
+
+    sentence = "A text in the database cannot be read: it has bytes that are no characters."
+
+
 class DatabaseNotReady(DatabaseUnavailable):
     """A table, column, privilege or policy is missing or of a wrong type: queries would fail, or find no rows."""
 
@@ -123,6 +147,10 @@ class Overloaded(DatabaseUnavailable):
 
     sentence = "Too many requests are being answered; try again shortly."
     headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+class UnknownCharacter(Exception):
+    """A parameter has a character that the encoding of the database lacks, so no text in the database contains it."""
 
 
 class QueryFailed(Exception):

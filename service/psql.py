@@ -80,7 +80,7 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
         )
     psql = installed or str(find_binaries() / "psql")
     variables = [f"{name}={value}" for name, value in parameters_of(query, environ, now).items()]
-    command = [psql, "-X", "-v", "ON_ERROR_STOP=1", "-d", make_dsn(**address)]
+    command = [psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", make_dsn(**address)]
     command += [part for variable in variables for part in ("-v", variable)]
     return (
         [*command, "-f", str(query_path(query.name, source)), *options],

@@ -3,8 +3,8 @@
 Some have a namesake in sql/queries/sums, with the same parameters, columns and rows, which reads sums where it can and
 usage_events for the rest.
 
-A file is a psql script. Its parameters are psql's, ``:'name'::type``; this module translates them to psycopg2's. The
-rules of a file are in sql/README.md.
+A file is a psql script: PIN, and one statement. Its parameters are psql's, ``:'name'::type``; this module translates
+them to psycopg2's. The rules of a file are in sql/README.md.
 """
 
 import re
@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+# The first line of every file: psql sends it in one message with the statement, the service at the beginning of each
+# transaction. So the names in a statement are those of PostgreSQL and of the schemas that it writes out.
+PIN = "SET LOCAL search_path = pg_catalog, pg_temp\\;\n"
 QUERY_FOLDER = Path(__file__).parent.parent / "sql" / "queries"
 QUERY_NAMES = (
     "caller",
@@ -105,13 +108,16 @@ def load_query(path: Path) -> Query:
         QueryFileError: when the file cannot be read, or breaks a rule of sql/README.md.
     """
     try:
-        source = path.read_text(encoding="utf-8")
+        script = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise QueryFileError(f"{path.name} is missing or cannot be read ({type(error).__name__})") from None
 
+    source = script.removeprefix(PIN)
+    if source == script:
+        raise QueryFileError(f"{path.name} must begin with the line {PIN.rstrip()}")
     header = re.match(r"(?:--[^\n]*\n)*", source)[0]  # type: ignore[index]  # the pattern matches any text
     if not header.startswith(f"-- {path.stem}: "):
-        raise QueryFileError(f"{path.name} must begin with '-- {path.stem}: ' and a summary")
+        raise QueryFileError(f"{path.name} must go on with '-- {path.stem}: ' and a summary")
     columns = HEADER_COLUMNS.search(header)
     if columns is None:
         raise QueryFileError(f"{path.name} has no '-- Columns: name, name' in its header")
@@ -127,7 +133,7 @@ def load_query(path: Path) -> Query:
                 f"and {parameters.get(name, 'absent')} in the statement"
             )
     file = f"{'sums/' if path.parent.name == 'sums' else ''}{path.name}"
-    return Query(path.stem, text, parameters, tuple(re.findall(r"[a-z_]+", columns["columns"])), file, source)
+    return Query(path.stem, text, parameters, tuple(re.findall(r"[a-z_]+", columns["columns"])), file, script)
 
 
 def _convert(file_name: str, source: str) -> tuple[str, dict[str, str]]:
@@ -143,7 +149,7 @@ def _convert(file_name: str, source: str) -> tuple[str, dict[str, str]]:
         if element["comment"] and "/*" in text[2:]:
             raise QueryFileError(f"{file_name}: block comments must not be nested")
         if element["stray"]:
-            line = source.count("\n", 0, element.start()) + 1
+            line = source.count("\n", 0, element.start()) + 2  # after PIN
             raise QueryFileError(f"{file_name}, line {line}: {text!r} is neither SQL nor a parameter :'name'::type")
         # psycopg2 also finds placeholders in comments and quoted text.
         pieces.append(between.replace("%", "%%"))

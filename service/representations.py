@@ -3,6 +3,7 @@
 import csv
 import errno
 import hashlib
+import json
 import logging
 import re
 import tempfile
@@ -80,7 +81,7 @@ def response_of(answer: Answer) -> Response:
     """
     digest = hashlib.sha256(f"{g.caller} ".encode())
     if isinstance(answer.content, dict):
-        body = orjson.dumps(answer.content, option=orjson.OPT_APPEND_NEWLINE)
+        body = json_of(answer.content)
         digest.update(f"{JSON} ".encode())
         digest.update(body)
         response = Response(body, mimetype=JSON)
@@ -97,15 +98,24 @@ def response_of(answer: Answer) -> Response:
         response.content_length = answer.content.tell()
         answer.content.seek(0)
     window = answer.window
-    edges = {"As-Of": window.as_of, "Window-Start": window.since, "Window-End": window.until}
+    edges = {"As-Of": window.until, "Window-Start": window.since, "Window-End": window.until}
     if answer.previous:
         edges["Previous-Start"], edges["Previous-End"] = answer.previous
     response.headers.update({name: spelled(instant) for name, instant in edges.items() if instant})
     links = [(f"/queries/{file}", "describedby") for file in answer.files]
-    if answer.page and window.as_of:
-        links += [(_address(number, window.as_of), relation) for relation, number in answer.page.others()]
+    if answer.page:
+        links += [(_address(number, window.until), relation) for relation, number in answer.page.others()]
     response.headers["Link"] = ", ".join(f'<{address}>; rel="{relation}"' for address, relation in links)
     return _validated(response, digest.hexdigest())
+
+
+def json_of(content: dict[str, Any]) -> bytes:
+    """Return the JSON of a body in one line; its integers are exact, however long."""
+    try:
+        return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:
+        # An integer of more than 64 bits, which only the slower standard library writes.
+        return f"{json.dumps(content, ensure_ascii=False, separators=(',', ':'))}\n".encode()
 
 
 def script_response(script: str) -> Response:

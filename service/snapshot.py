@@ -1,7 +1,7 @@
 """One read-only transaction, and what its failures mean.
 
 The service sends no statement but the query files and those written here. Their settings are local to the transaction,
-because a transaction pooler keeps no session.
+because a transaction pooler keeps no session. "Settings" in sql/README.md says which settings a result depends on.
 """
 
 import logging
@@ -14,10 +14,12 @@ import psycopg2
 from service.budget import Budget
 from service.database import APPLICATION_NAME, Connection
 from service.errors import (
+    DatabaseFailing,
     DatabaseTimeout,
-    DatabaseUnavailable,
     QueryFailed,
     SnapshotLost,
+    UnknownCharacter,
+    UnreadableText,
     WindowTooLong,
     own_frames,
 )
@@ -28,21 +30,36 @@ Row = dict[str, Any]
 SET_STATEMENT_TIMEOUT = "SET LOCAL statement_timeout = %(milliseconds)s"
 BEGIN = f"""\
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL application_name = '{APPLICATION_NAME}';
+SET LOCAL DateStyle = ISO;
 SET LOCAL TimeZone = 'UTC';
 SET LOCAL row_security = on;
+SET LOCAL standard_conforming_strings = on;
+SET LOCAL extra_float_digits = 1;
+SET LOCAL gin_fuzzy_search_limit = 0;
 {SET_STATEMENT_TIMEOUT}
 """
 # Plan for all rows; by default a cursor is planned for the first 10 %.
 DECLARE = "SET LOCAL cursor_tuple_fraction = 1; DECLARE {name} NO SCROLL CURSOR FOR\n{text}"
 FETCH = "FETCH 500 FROM {name}"
-# In one message: the fingerprint is read in a transaction of its own, which sees the newest catalogs.
-ROLLBACK = "ROLLBACK;\n{fingerprint}"
+# The statements of a message after ROLLBACK are a transaction of their own, which sees the newest catalogs. A pooler
+# sends a message to one server.
+ALONE = """\
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL DateStyle = ISO;
+SET LOCAL TimeZone = 'UTC';
+{text}"""
+ROLLBACK = f"ROLLBACK;\n{ALONE}"
+# Fails if the encoding of the database lacks a character of the text.
+PROBE = "SELECT length(%(text)s)"
 # Grace after the statement timeout before the connection is dropped.
 GRACE_MS = 1_000
 # Classes of SQLSTATEs.
 LOST = ("08", "40")  # connection exception, also to a worker of Citus; transaction rollback
-INSUFFICIENT_RESOURCES = "53"  # out of connections, memory or disk
+# insufficient resources, program limit exceeded, object not in prerequisite state, operator intervention, system error
+FAILING = ("53", "54", "55", "57", "58")
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +68,7 @@ class Fingerprint(NamedTuple):
     """The row of ``fingerprint.sql``."""
 
     text: str
+    server: str
     is_standby: bool
 
 
@@ -59,8 +77,8 @@ class Snapshot:
 
     That does not hold for a table that is rewritten meanwhile, nor for privileges and policies. ``fingerprint_after``
     is the fingerprint that the database has after the transaction, None when the connection was lost before.
-    ``replayed`` is None but on a standby, where it is the result of ``replayed.sql`` before the transaction. ``read``
-    holds the queries that were run in it by name, in the order of their first run.
+    ``replayed`` is the instant up to which a standby had replayed all commits before the transaction; None on a
+    primary. ``read`` holds the queries that were run in it by name, in the order of their first run.
     """
 
     def __init__(
@@ -71,7 +89,6 @@ class Snapshot:
         self._budget = budget
         self._timeout_ms = min(statement_timeout_ms, budget.left_ms())
         self.fingerprint_after: Fingerprint | None = None
-        self.is_standby = False
         self.replayed: datetime | None = None
         self.read: dict[str, Query] = {}
 
@@ -86,7 +103,7 @@ class Snapshot:
     def __exit__(self, *_: object) -> None:
         """Roll back and read the fingerprint; close the connection where that fails."""
         if not self._connection.closed:
-            text = ROLLBACK.format(fingerprint=self._queries["fingerprint"].text)
+            text = ROLLBACK.format(text=self._queries["fingerprint"].text)
             try:
                 with self._budget.database_time():
                     (row,) = self._connection.execute(text, {}, GRACE_MS)
@@ -100,17 +117,16 @@ class Snapshot:
         Raises:
             DatabaseUnavailable: when the connection is lost.
         """
-        (row,) = self._execute("fingerprint", self._queries["fingerprint"].text, {})
-        return Fingerprint(*row)
+        return Fingerprint(*self._alone("fingerprint"))
 
-    def read_replayed(self) -> None:
+    def read_replayed(self) -> str:
         """Set ``replayed``, before the transaction begins: it may have advanced when the snapshot is taken.
 
-        Raises what fingerprint() raises.
+        Return the server that answered, as in its fingerprint. Raises what fingerprint() raises.
         """
-        self.is_standby = True
-        ((replayed,),) = self._execute("replayed", self._queries["replayed"].text, {})
-        self.replayed = replayed and datetime.fromisoformat(replayed)
+        replayed, server = self._alone("replayed")
+        self.replayed = datetime.fromisoformat(replayed)
+        return str(server)
 
     def rows(self, query_name: str, **parameters: object) -> list[Row]:
         """Run a query file and return its rows, each a dict in the order of the file's columns.
@@ -119,11 +135,11 @@ class Snapshot:
             DatabaseTimeout: when the statement or the request exceeds its time limit.
             DatabaseUnavailable: when the connection is lost or the server is short of a resource.
             AnswerTooLarge: when the rows are more than a worker may hold.
+            UnknownCharacter: when no text in the database can contain a parameter.
             QueryFailed: when PostgreSQL refuses the statement.
         """
         query = self.read[query_name] = self._queries[query_name]
-        self._keep_to_budget()
-        return [dict(zip(query.columns, row, strict=True)) for row in self._execute(query_name, query.text, parameters)]
+        return [dict(zip(query.columns, row, strict=True)) for row in self._run(query, query.text, parameters)]
 
     def stream(self, query_name: str, **parameters: object) -> Iterator[tuple[Any, ...]]:
         """Run a query file through a cursor and return an iterator of its rows; 500 of them are in memory at a time.
@@ -133,12 +149,25 @@ class Snapshot:
         self.read[query_name] = self._queries[query_name]
         return self._fetch(self._queries[query_name], parameters)
 
+    def _alone(self, query_name: str) -> tuple[Any, ...]:
+        """Return the row of a query file that is run in a transaction of its own."""
+        (row,) = self._execute(query_name, ALONE.format(text=self._queries[query_name].text), {})
+        return row
+
     def _fetch(self, query: Query, parameters: Mapping[str, object]) -> Iterator[tuple[Any, ...]]:
-        self._keep_to_budget()
-        self._execute(query.name, DECLARE.format(name=query.name, text=query.text), parameters)
+        self._run(query, DECLARE.format(name=query.name, text=query.text), parameters)
         while rows := self._execute(query.name, FETCH.format(name=query.name), {}):
             yield from rows
             self._keep_to_budget()
+
+    def _run(self, query: Query, text: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """Execute a text with the parameters of a query file."""
+        self._keep_to_budget()
+        if not self._connection.is_utf8:
+            for name in query.parameters:
+                if not str(parameters[name]).isascii():
+                    self._execute("PROBE", PROBE, {"text": parameters[name]})
+        return self._execute(query.name, text, parameters)
 
     def _keep_to_budget(self) -> None:
         """Lower the statement timeout to the time that the request has left."""
@@ -166,6 +195,8 @@ class Snapshot:
         sqlstate = error.pgcode or ("" if misused else "08")
         if self._connection.closed or sqlstate.startswith(LOST):
             return SnapshotLost()
-        if sqlstate.startswith(INSUFFICIENT_RESOURCES):
-            return DatabaseUnavailable()
+        if sqlstate.startswith(FAILING):
+            return DatabaseFailing()
+        if isinstance(error, psycopg2.errors.UntranslatableCharacter):
+            return UnknownCharacter() if name == "PROBE" else UnreadableText()
         return QueryFailed(name)

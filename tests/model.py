@@ -52,11 +52,7 @@ def in_window(
     rows: list[dict[str, Any]], period: str, now: datetime, as_of: datetime | None = None
 ) -> list[dict[str, Any]]:
     start = window_start(period, as_of - MICROSECOND if as_of else now)
-    return [
-        row
-        for row in rows
-        if (start is None or row["created_at"] >= start) and (as_of is None or row["created_at"] < as_of)
-    ]
+    return [row for row in rows if (start is None or row["created_at"] >= start) and row["created_at"] < (as_of or now)]
 
 
 def rollup_rows(content: Content, period: str, as_of: datetime | None = None) -> list[dict[str, Any]]:
@@ -196,10 +192,10 @@ def instants_around(now: datetime) -> st.SearchStrategy[datetime]:
 
 
 @st.composite
-def contents(draw: st.DrawFn, largest: int = 2**53) -> Content:
+def contents(draw: st.DrawFn, largest: int = 2**63 - 1) -> Content:
     """Return a random database: ties, accounts without names, shared and missing addresses, totals beyond 2^31.
 
-    ``largest`` limits the credits of an event: to the type of the column, or so that their sum is a bigint.
+    ``largest`` limits the credits of an event: to the type of the column, or so that the sums can store their sum.
     """
     now = draw(NOWS)
     accounts = draw(st.lists(st.tuples(st.uuids(), st.none() | TEXTS), max_size=8, unique_by=lambda row: row[0]))

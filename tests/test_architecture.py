@@ -24,6 +24,7 @@ ALLOWED = {
         "auth",
         "config",
         "database",
+        "errors",
         "periods",
         "queries",
         "readiness",

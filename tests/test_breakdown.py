@@ -18,7 +18,7 @@ def models(tables: Tables) -> Tables:
     tables.account(NOVA, "Nova Records")
     tables.account(ORBIT)
     tables.event(NOVA, 7, "2026-11-22 00:00:00+00", **LARGE, input_tokens=1, cached_input_tokens=2)
-    tables.event(ORBIT, 1, "2026-11-22 10:15:00+00", **LARGE, output_tokens=2**31 - 1, tool_call_count=3)
+    tables.event(ORBIT, 1, "2026-11-22 10:14:59.999999+00", **LARGE, output_tokens=2**31 - 1, tool_call_count=3)
     tables.event(ORBIT, 1, "2026-11-22 09:00:00+00", **LARGE, output_tokens=1)
     # Equal totals: capitals come first by code point, null last.
     tables.event(NOVA, 5, "2026-11-22 09:00:00+00", model_id="b", provider="acme")

@@ -56,20 +56,18 @@ def test_without_events_a_bounded_window_has_days_and_all_has_none(admin: FlaskC
 def test_gaps_are_filled_from_the_first_event_since_2000_to_today(admin: FlaskClient, tables: Tables) -> None:
     tables.fix_now("2000-01-04 10:15:00+00")
     tables.account(NOVA)
-    for name in ("0001-01-01", "1999-12-31", "2000-01-02", "2000-01-06", "9999-12-31"):
+    for name in ("0001-01-01", "1999-12-31", "2000-01-02", "2000-01-06"):
         tables.event(NOVA, 5, f"{name} 12:00:00+00")
     for name in ("infinity", "-infinity"):
         tables.event(NOVA, 100, name)
     today = day("2000-01-04", 0, 0)
-    future = [day("2000-01-06", 5, 1), day("9999-12-31", 5, 1)]
-    assert answered(admin, DAYS, period="daily")["days"] == [today, *future]
+    assert answered(admin, DAYS, period="daily")["days"] == [today]
     assert answered(admin, DAYS, period="all")["days"] == [
         day("0001-01-01", 5, 1),
         day("1999-12-31", 5, 1),
         day("2000-01-02", 5, 1),
         day("2000-01-03", 0, 0),
         today,
-        *future,
     ]
 
 

@@ -68,7 +68,7 @@ def test_every_sum_of_a_window_is_that_of_its_events(
     spent = [
         event
         for event in content.events
-        if (since is None or event["created_at"] >= since) and (not pinned or event["created_at"] < end)
+        if (since is None or event["created_at"] >= since) and event["created_at"] < end
     ]
     before: Events | None = None
     if since is not None:

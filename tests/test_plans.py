@@ -53,7 +53,7 @@ LOAD = f"""
     SELECT
         n::text,
         pg_temp.account(CASE n % 10 WHEN 0 THEN 1 ELSE 1 + floor({ACCOUNTS} * random() ^ 3)::integer END),
-        timestamptz '{NOW}' - ({EVENTS} - n) * interval '365 days' / {EVENTS},
+        timestamptz '{NOW}' - ({EVENTS} + 1 - n) * interval '365 days' / {EVENTS},
         n % 100
     FROM generate_series(1, {EVENTS}) AS n;
 
@@ -365,7 +365,7 @@ def test_a_day_newer_than_the_statistics_is_read_alone(transaction: connection) 
             "SELECT 'new ' || n, lpad(to_hex(1 + n), 32, '0')::uuid, %s FROM generate_series(0, 1499) AS n",
             (tomorrow,),
         )
-    day = window_of("daily", tomorrow).parameters()
+    day = window_of("daily", tomorrow + timedelta(microseconds=1)).parameters()
     found = plan(transaction, "credits_rollup", **day, limit=100, offset=0)
     assert found.rows <= Counter(usage_events=1_500, accounts=100, account_emails=100 * ADDRESSES)
     found = plan(transaction, "credits_rollup", exported=True, **day, limit=ALL_ROWS, offset=0)

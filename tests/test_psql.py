@@ -71,7 +71,7 @@ def compare(
     variables = [part for variable in parameters.items() for part in ("-v", "{}={}".format(*variable))]
     options = ("-v", "ON_ERROR_STOP=1", "--csv", "-P", f"null={NULL}")
     done = subprocess.run(
-        [server.binaries / "psql", "-X", *options, *variables, "-f", path],
+        [server.binaries / "psql", "-X", "-q", *options, *variables, "-f", path],
         env={
             **os.environ,
             "PGHOST": "127.0.0.1",

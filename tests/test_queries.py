@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from marshmallow import Schema
+from psycopg2.errors import InvalidTextRepresentation
 
-from conftest import SQL, Tables
-from service.queries import QUERY_NAMES, SUMS_QUERY_NAMES, Query, QueryFileError, load_queries, load_query
+from conftest import ADMIN, SQL, Tables
+from service.queries import PIN, QUERY_NAMES, SUMS_QUERY_NAMES, Query, QueryFileError, load_queries, load_query
+from service.schemas.requests import BREAKDOWN_KEYS
 from service.schemas.responses import COMPARED, Account, BreakdownRow, ChangesRow, Day, Event, Grant, RollupRow
 
 HEADER = """\
@@ -22,7 +24,7 @@ HEADER = """\
 
 def query(folder: Path, statement: str, header: str = HEADER) -> Query:
     path = folder / "probe.sql"
-    path.write_text(header + statement, encoding="utf-8")
+    path.write_text(f"{PIN}{header}{statement}", encoding="utf-8")
     return load_query(path)
 
 
@@ -47,10 +49,10 @@ def test_only_parameters_are_converted(tmp_path: Path, tables: Tables, expressio
 
 
 BROKEN_STATEMENTS = {
-    "SELECT :since;": "line 7: ':s'",
-    'SELECT :"since";': "line 7: ':\"'",
-    "SELECT :'since';": 'line 7: ":\'"',
-    "\\set since 2026-11-22\nSELECT 1;": "line 7: '\\\\'",
+    "SELECT :since;": "line 8: ':s'",
+    'SELECT :"since";': "line 8: ':\"'",
+    "SELECT :'since';": 'line 8: ":\'"',
+    "\\set since 2026-11-22\nSELECT 1;": "line 8: '\\\\'",
     "SELECT 'open, :'since'::timestamptz;": "neither SQL",
     "SELECT /* open :'since'::timestamptz;": "'/*'",
     "SELECT /* a /* b */ */ :'since'::timestamptz;": "block comments must not be nested",
@@ -75,7 +77,7 @@ def test_a_broken_statement_is_refused(tmp_path: Path, statement: str, complaint
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("-- probe: ", "must begin with '-- probe: '"),
+        ("-- probe: ", "must go on with '-- probe: '"),
         ("-- Columns: ", "has no '-- Columns: name, name'"),
         ("-- Order: ", "has no '-- Order:'"),
     ],
@@ -93,6 +95,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
         (tmp_path / "caller.sql").write_bytes(content)
     with pytest.raises(QueryFileError, match=rf"^caller\.sql is missing or cannot be read \({error}\)$"):
         load_queries(tmp_path)
+
+
+def test_a_file_whose_names_are_not_pinned_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "probe.sql").write_text(f"SET search_path = public;\n{HEADER}SELECT :'since'::timestamptz;")
+    with pytest.raises(QueryFileError, match=r"^probe\.sql must begin with the line SET LOCAL search_path"):
+        load_query(tmp_path / "probe.sql")
 
 
 def test_every_file_in_the_folders_is_loaded() -> None:
@@ -133,6 +141,20 @@ def test_a_comparison_has_the_columns_of_its_response_schema_in_order() -> None:
 def test_queries_look_accounts_up_with_the_same_sql(names: tuple[str, ...], start: str) -> None:
     queries = load_queries()
     assert len({queries[name].text.split(start)[1].partition("\n)")[0] for name in names}) == 1
+
+
+@pytest.mark.parametrize("name", [name for name, query in load_queries().items() if "by" in query.parameters])
+def test_a_file_knows_every_key_of_the_breakdown_and_refuses_others(tables: Tables, name: str) -> None:
+    columns = {"model": "model_id"}
+    keys = {columns.get(key, key): f"a {key}" for key in BREAKDOWN_KEYS} | {"source": "api", "agent_type": "main"}
+    tables.event(ADMIN, 1, "2026-11-22 00:00:00+00", **keys)
+    window = {"since": "2026-11-22", "until": "2026-11-23", "previous_since": "2026-11-21"}
+    given = {**window, "previous_until": "2026-11-22", "account_id": "", "limit": 10, "offset": 0}
+    for key in BREAKDOWN_KEYS:
+        (row,) = tables.execute(load_queries()[name].text, given | {"by": key})
+        assert row[0] == (1 if name.endswith("_count") else keys[columns.get(key, key)])
+    with pytest.raises(InvalidTextRepresentation, match="modell is not model, provider, source or agent_type"):
+        tables.execute(load_queries()[name].text, given | {"by": "modell"})
 
 
 def test_the_fingerprint_covers_every_table_that_a_query_reads() -> None:

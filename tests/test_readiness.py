@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
@@ -21,6 +22,7 @@ from conftest import (
     READER_PASSWORD,
     ROLLUP,
     SECRET,
+    SQL,
     Tables,
     admin_client,
     create_database,
@@ -29,7 +31,7 @@ from conftest import (
 from live import KEY, Answer, Gunicorn, backends, eventually
 from service import create_app
 from service.budget import Budget
-from service.config import Settings
+from service.config import SPEND_SOURCES, Settings
 from service.database import Connection
 from service.embedded.postgres import PostgresServer
 from service.errors import DatabaseChanged
@@ -214,6 +216,14 @@ def read_during(app: Flask, owner: Tables, change: str = "") -> list[Row]:
             "REVOKE USAGE ON SCHEMA public FROM public; GRANT USAGE ON SCHEMA public TO public",
             id="schema revoked and granted again",
         ),
+        pytest.param(
+            "ALTER POLICY credits_reader ON public.usage_events USING (false);"
+            "ALTER POLICY credits_reader ON public.usage_events USING (true);"
+            # would hide the tables from the fingerprint if it were found
+            "CREATE FUNCTION public.differ (oid, regnamespace) RETURNS boolean LANGUAGE sql AS 'SELECT false';"
+            "CREATE OPERATOR public.= (LEFTARG = oid, RIGHTARG = regnamespace, FUNCTION = public.differ)",
+            id="with an operator that the fingerprint must not use",
+        ),
         pytest.param("GRANT pg_monitor TO credits_reader", id="membership"),
         pytest.param("ALTER ROLE credits_reader BYPASSRLS", id="role"),
     ],
@@ -270,10 +280,22 @@ def test_what_can_no_longer_be_read_is_a_503_that_the_log_explains(
     assert admin.get("/health/ready").status_code == 200
 
 
-@pytest.mark.parametrize("setting", ["row_security = off", "TimeZone = 'Asia/Kolkata'"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "row_security = off",
+        "TimeZone = 'Asia/Kolkata'",
+        "search_path = elsewhere, pg_catalog",
+        "default_transaction_isolation = serializable",
+    ],
+)
 def test_a_setting_of_the_role_has_no_effect(admin: FlaskClient, owner: Tables, url: str, setting: str) -> None:
     paths = (f"{EVENTS}?account_id={NOVA}&period=all", "/health/ready")
     expected = [admin.get(path).get_json() for path in paths]
+    owner.execute(
+        "CREATE SCHEMA elsewhere; GRANT USAGE ON SCHEMA elsewhere TO public;"
+        "CREATE FUNCTION elsewhere.statement_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT to_timestamp(0)'"
+    )
     owner.execute(f"ALTER ROLE credits_reader SET {setting}")
     try:
         connected_later = admin_client(create_app(Settings(database_url=url, api_key_secret=SECRET)))
@@ -312,7 +334,7 @@ def test_a_request_that_waits_for_a_rewrite_reads_again(
 def test_a_failure_of_the_server_is_retried_once_on_a_new_connection(
     admin: FlaskClient, owner: Tables, sqlstate: str
 ) -> None:
-    """A policy raises the error on the connections that a table names."""
+    """Functions that the queries use raise the error on the connections that a table names."""
     owner.execute(
         "CREATE TABLE public.failing AS SELECT 0 AS pid;"
         "CREATE FUNCTION public.works() RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN"
@@ -320,7 +342,13 @@ def test_a_failure_of_the_server_is_retried_once_on_a_new_connection(
         f"        RAISE 'failed' USING ERRCODE = '{sqlstate}';"
         "    END IF; RETURN true;"
         "END $$;"
-        "ALTER POLICY credits_reader ON public.usage_events USING (public.works())"
+        # of caller.sql and privileges.sql
+        "ALTER FUNCTION pg_catalog.statement_timestamp() RENAME TO works;"
+        "CREATE FUNCTION pg_catalog.statement_timestamp() RETURNS timestamptz LANGUAGE sql"
+        "    AS 'SELECT pg_catalog.works() WHERE public.works()';"
+        "ALTER FUNCTION pg_catalog.starts_with(text, text) RENAME TO works;"
+        "CREATE FUNCTION pg_catalog.starts_with(text, text) RETURNS boolean LANGUAGE sql"
+        "    AS 'SELECT pg_catalog.works($1, $2) AND public.works()'"
     )
     expected = admin.get(ALL_TIME).get_json()
     (first,) = backends(owner)
@@ -331,6 +359,88 @@ def test_a_failure_of_the_server_is_retried_once_on_a_new_connection(
     answer, ready = admin.get(ALL_TIME), admin.get("/health/ready")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
     assert (ready.status_code, ready.get_json()["checks"]["database"]) == (503, "failed")
+
+
+# Objects of a schema in which every role may create, that fit the types of a query better than PostgreSQL's own.
+PLANTED = [
+    pytest.param(
+        "CREATE FUNCTION public.unnest(uuid[]) RETURNS SETOF uuid LANGUAGE sql AS 'SELECT null::uuid WHERE false'",
+        id="a function",
+    ),
+    pytest.param(
+        "ALTER TABLE public.account_api_keys ALTER key_hash TYPE varchar;"
+        "CREATE FUNCTION public.always(varchar, text) RETURNS boolean LANGUAGE sql AS 'SELECT true';"
+        "CREATE OPERATOR public.= (LEFTARG = varchar, RIGHTARG = text, FUNCTION = public.always)",
+        id="an operator",
+    ),
+    pytest.param(
+        "ALTER TABLE public.accounts ALTER name TYPE varchar;"
+        "CREATE FUNCTION public.lower(varchar) RETURNS text LANGUAGE sql AS $$SELECT text 'nothing'$$",
+        id="a function of a type that PostgreSQL casts",
+    ),
+]
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_the_names_in_a_query_are_postgresqls_own(
+    server: PostgresServer, owner: Tables, url: str, planted: str
+) -> None:
+    """Also in the sums, where an account with an event since the refresh is looked up in a list."""
+    server.psql("-f", SQL / "dba" / "sums.sql", database=NAME)
+    owner.execute("SELECT public.usage_sums_refresh()")
+    owner.event(NOVA, 4, datetime.now(UTC) - timedelta(minutes=1))
+    paths = (ALL_TIME, f"{ALL_TIME}&q=nova", f"{DAYS}?period=all", f"{EVENTS}?account_id={NOVA}")
+
+    def answers() -> list[str]:
+        clients = [
+            admin_client(create_app(Settings(database_url=url, api_key_secret=SECRET, spend_source=source)))
+            for source in SPEND_SOURCES
+        ]
+        assert [client.get(ALL_TIME, headers={"x-api-key": "nonsense"}).status_code for client in clients] == [401] * 2
+        return [client.get(path).text for client in clients for path in paths]
+
+    expected = answers()
+    assert all('"total_count":1,' in answer for answer in expected[:2] + expected[4:6])
+    owner.execute(planted)
+    assert answers() == expected
+
+
+@pytest.mark.parametrize(
+    "setting", ["DateStyle = 'SQL, DMY'", "standard_conforming_strings = off", "gin_fuzzy_search_limit = 1"]
+)
+def test_a_reload_under_open_connections_has_no_effect(admin: FlaskClient, owner: Tables, setting: str) -> None:
+    owner.execute("CREATE EXTENSION pg_trgm; CREATE INDEX ON public.accounts USING gin (lower(name) gin_trgm_ops)")
+    owner.execute("INSERT INTO public.accounts (name) SELECT 'Super 50% ' || n FROM generate_series(1, 2000) AS n")
+    owner.execute(
+        "INSERT INTO public.usage_events (account_id, created_at) SELECT id, '2026-11-22' FROM public.accounts;"
+        "ANALYZE public.accounts"
+    )
+    paths = [f"{ALL_TIME}&q=50%25", f"{EVENTS}?account_id={NOVA}&period=all"]
+    expected = [admin.get(path).get_json() for path in paths]
+    assert expected[0]["total_count"] == 2000
+    name, value = setting.split(" = ")
+    try:
+        owner.execute(f"ALTER SYSTEM SET {setting}")
+        owner.execute("SELECT pg_reload_conf()")
+        eventually(lambda: owner.execute(f"SHOW {name}") == [(value.strip("'"),)], "the reload")
+        assert [admin.get(path).get_json() for path in paths] == expected
+        assert admin.get("/health/ready").status_code == 200
+    finally:
+        owner.execute("ALTER SYSTEM RESET ALL")
+        owner.execute("SELECT pg_reload_conf()")
+
+
+def test_a_session_whose_quoting_could_be_misunderstood_is_refused(owner: Tables, url: str) -> None:
+    sentence = "The role must have standard_conforming_strings on: run reader_role.sql again."
+    owner.execute("ALTER ROLE credits_reader SET standard_conforming_strings = off")
+    try:
+        client = admin_client(create_app(Settings(database_url=url, api_key_secret=SECRET)))
+        answer, ready = client.get(ALL_TIME), client.get("/health/ready")
+    finally:
+        owner.execute("ALTER ROLE credits_reader SET standard_conforming_strings = on")
+    assert (answer.status_code, answer.get_json()["error"]) == (503, sentence)
+    failed = f"Not ready: database, privileges, policies. {sentence}"
+    assert (ready.status_code, ready.get_json()["error"]) == (503, failed)
 
 
 # Each leaves the content as it was. A tuple is several transactions, between which the service may not be ready.

@@ -1,11 +1,12 @@
 """The rollup by hand: a few accounts, each there for a reason, and the whole answer."""
 
+import re
 from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
 
-from conftest import NOVA, ORBIT, ROLLUP, Tables
+from conftest import DAYS, EVENTS, NOVA, ORBIT, ROLLUP, Tables, answered
 
 PULSAR = UUID("33333333-0000-4000-8000-000000000003")
 QUIET = UUID("44444444-0000-4000-8000-000000000004")
@@ -98,8 +99,9 @@ def test_nobody_spent_anything(admin: FlaskClient, tables: Tables) -> None:
         pytest.param("monthly", "2026-10-23 23:59:59.999999+00", False, id="last instant before them"),
         pytest.param("all", "1970-01-01 00:00:00+00", True, id="no cutoff"),
         pytest.param("all", "-infinity", True, id="no cutoff at all"),
-        pytest.param("daily", "2026-11-23 00:00:00+00", True, id="the future: there is no upper edge"),
-        pytest.param("daily", "infinity", True, id="nor is infinity one"),
+        pytest.param("daily", "2026-11-22 10:14:59.999999+00", True, id="last instant before the request"),
+        pytest.param("daily", "2026-11-22 10:15:00+00", False, id="the instant of the request"),
+        pytest.param("all", "infinity", False, id="the end of time"),
     ],
 )
 def test_a_period_is_whole_utc_days_today_included(
@@ -120,20 +122,60 @@ def test_the_clock_is_postgresqls_where_no_test_sets_it(admin: FlaskClient, tabl
     assert admin.get(ROLLUP, query_string={"period": "daily"}).get_json()["rows"][0]["event_count"] == 1
 
 
-def test_a_total_beyond_53_bits_is_exact(admin: FlaskClient, tables: Tables) -> None:
-    tables.account(NOVA)
-    tables.event(NOVA, 2**62, "2026-11-22 00:00:00+00")
-    tables.event(NOVA, 1, "2026-11-22 00:00:00+00")
-    body = admin.get(ROLLUP, query_string={"period": "all"})
-    assert f'"total_credits_deducted_cents":{2**62 + 1},' in body.text
+@pytest.mark.parametrize("largest", [2**62, 2**63 - 1], ids=["beyond 53 bits", "beyond 64 bits"])
+def test_a_long_total_is_exact_in_every_list(admin: FlaskClient, tables: Tables, largest: int) -> None:
+    tables.fix_now("2026-11-22 10:15:00+00")
+    tables.account(NOVA, "Ødegård")
+    tables.account(ORBIT)
+    for account, sign, hour in ((NOVA, 1, 9), (ORBIT, -1, 8)):
+        for _ in range(3):
+            tables.event(account, sign * largest, f"2026-11-22 {hour:02}:00:00+00", model_id=str(account))
+    window = "since=2026-11-22T08:30:00Z"  # Orbit in the previous window
+    for path, total in (
+        (f"rollup?{window}", 3 * largest),
+        (f"breakdown?{window}&by=model", 3 * largest),
+        (f"days?since=2026-11-22&account_id={NOVA}", 3 * largest),
+        (f"changes?{window}", 3 * largest),
+        ("rollup?period=all&page=2&limit=1", -3 * largest),
+        (f"breakdown?{window}&by=source&compare=previous", -3 * largest),
+    ):
+        body = admin.get(f"/api/admins/credits/{path}")
+        exported = admin.get(f"/api/admins/credits/{path}", headers={"Accept": "text/csv"})
+        assert re.search(rf"_credits_deducted_cents\":{total}[,}}]", body.text), path
+        assert re.search(rf",{total},", exported.text), path
+    change = admin.get(f"/api/admins/credits/changes?{window}").get_json()["rows"]
+    assert [row["change_credits_deducted_cents"] for row in change] == [3 * largest, 3 * largest]
+    assert "Ødegård" in admin.get(f"{ROLLUP}?period=all").text
 
 
-def test_a_total_that_no_bigint_holds_is_an_error_not_a_wrong_number(admin: FlaskClient, tables: Tables) -> None:
+def test_a_null_in_a_column_of_numbers_counts_as_0(admin: FlaskClient, tables: Tables) -> None:
+    tables.fix_now("2026-11-22 10:15:00+00")
     tables.account(NOVA)
-    tables.event(NOVA, 2**63 - 1, "2026-11-22 00:00:00+00")
-    tables.event(NOVA, 1, "2026-11-22 00:00:00+00")
-    response = admin.get(ROLLUP, query_string={"period": "all"})
-    assert (response.status_code, response.get_json()) == (
-        500,
-        {"status": "error", "error": "Something went wrong on the server."},
-    )
+    tables.account(ORBIT)
+    columns = ("credits_deducted_cents", "input_tokens", "cached_input_tokens", "output_tokens", "tool_call_count")
+    drop = ", ".join(f"ALTER {column} DROP NOT NULL" for column in columns)
+    tables.execute(f"ALTER TABLE public.usage_events {drop}")
+    try:
+        tables.event(NOVA, 1, "2026-11-22 00:00:00+00")
+        tables.insert(
+            "usage_events",
+            f"account_id, created_at, {', '.join(columns)}",
+            [(ORBIT, "2026-11-22 00:00:00+00", *[None] * len(columns))],
+        )
+        zeros = dict.fromkeys(columns[1:], 0)
+        rows = answered(admin, ROLLUP, period="daily")["rows"]
+        assert [(row["account_id"], row["total_credits_deducted_cents"]) for row in rows] == [
+            (str(NOVA), 1),
+            (str(ORBIT), 0),
+        ]
+        (key,) = answered(admin, "/api/admins/credits/breakdown", by="model", period="daily", account_id=ORBIT)["rows"]
+        assert key == {"key": None, "total_credits_deducted_cents": 0, "event_count": 1, **zeros}
+        (event,) = answered(admin, EVENTS, account_id=ORBIT, period="daily")["events"]
+        assert {name: event[name] for name in columns} == {"credits_deducted_cents": 0, **zeros}
+        (day,) = answered(admin, DAYS, account_id=ORBIT, period="daily")["days"]
+        assert (day["total_credits_deducted_cents"], day["event_count"]) == (0, 1)
+        changes = answered(admin, "/api/admins/credits/changes", period="daily")["rows"]
+        assert [row["change_credits_deducted_cents"] for row in changes] == [1, 0]
+    finally:
+        tables.empty()
+        tables.execute(f"ALTER TABLE public.usage_events {drop.replace('DROP NOT NULL', 'SET NOT NULL')}")

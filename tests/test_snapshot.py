@@ -12,7 +12,7 @@ from service.config import Settings
 from service.database import Database
 from service.embedded.postgres import PostgresServer
 from service.queries import Query, load_queries
-from service.snapshot import BEGIN, DECLARE, FETCH, ROLLBACK, Row, Snapshot
+from service.snapshot import ALONE, BEGIN, DECLARE, FETCH, ROLLBACK, Row, Snapshot
 
 ALL = {"since": "-infinity", "until": "infinity"}
 
@@ -76,7 +76,7 @@ def test_only_known_statements_are_sent(server: PostgresServer, settings: Settin
     queries = load_queries()
     declared = {name: DECLARE.format(name=name, text=query.text) for name, query in queries.items()}
     fetched = [FETCH.format(name=name) for name in queries]
-    own = [BEGIN, ROLLBACK.format(fingerprint=queries["fingerprint"].text)]
+    own = [BEGIN, *(form.format(text=queries["fingerprint"].text) for form in (ALONE, ROLLBACK))]
     known = [
         pattern(text) for text in (*own, *fetched, *declared.values(), *(query.text for query in queries.values()))
     ]

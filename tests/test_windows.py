@@ -54,16 +54,19 @@ def test_october_is_one_request(admin: FlaskClient, autumn: Tables, path: str, g
     assert len(exported.text.splitlines()) == 1 + len(expected[path])
 
 
-def test_without_as_of_the_window_has_no_end_and_its_pages_do(admin: FlaskClient, autumn: Tables) -> None:
-    autumn.event(NOVA, 5, "2026-12-01 00:00:00+00", id="future")
-    query = {"account_id": NOVA, "since": "2026-10-31T23:59:59.999999Z", "limit": 2}
+def test_without_as_of_the_window_ends_at_the_instant_of_the_request(admin: FlaskClient, autumn: Tables) -> None:
+    autumn.event(NOVA, 5, "2026-11-22 10:15:00+00", id="now")
+    autumn.event(NOVA, 6, "2026-12-01 00:00:00+00", id="future")
+    query = {"account_id": NOVA, "since": "2026-10-31T23:59:59.999999Z", "limit": 1}
     response = admin.get(EVENTS, query_string=query)
-    assert (response.get_json()["total_count"], "Window-End" in response.headers) == (3, False)
+    assert (response.get_json()["total_count"], response.headers["Window-End"]) == (2, "2026-11-22T10:15:00.000000Z")
     second = admin.get(links(response)["next"])
     assert links(second)["prev"].endswith(
-        "since=2026-10-31T23:59:59.999999Z&limit=2&page=1&as_of=2026-11-22T10:15:00.000000Z"
+        "since=2026-10-31T23:59:59.999999Z&limit=1&page=1&as_of=2026-11-22T10:15:00.000000Z"
     )
     assert (second.get_json()["total_count"], second.headers["Window-Start"]) == (2, query["since"])
+    autumn.fix_now("2026-11-22 10:15:00.000001+00")
+    assert admin.get(EVENTS, query_string=query).get_json()["events"][0]["id"] == "now"
 
 
 @pytest.mark.parametrize(

@@ -38,11 +38,10 @@ export async function showReceipt(title, receipts) {
 function commandOf(script, { source, values }) {
   const { since, until } = values;
   const all = { ...values, since: since ?? "-infinity", until: until ?? "infinity", last_day: until ? lastDayBefore(until) : today() };
-  const header = script.slice(0, script.search(/^[^-]/m));
-  const names = [...header.matchAll(/^-- {3}:(\w+) /gm)].map(([, name]) => name);
+  const names = [...script.matchAll(/^-- {3}:(\w+) /gm)].map(([, name]) => name);
   const commandFor = (account_ids) => {
     const variables = names.map((name) => `-v ${quoted(`${name}=${{ ...all, account_ids }[name]}`)}`);
-    return ["PGTZ=UTC psql -X -v ON_ERROR_STOP=1", ...variables, `-f sql${source}`].join(" ");
+    return ["PGTZ=UTC psql -X -q -v ON_ERROR_STOP=1", ...variables, `-f sql${source}`].join(" ");
   };
   const ids = names.includes("account_ids") ? [...values.account_ids] : [];
   const commands = [];
@@ -64,8 +63,8 @@ function receiptOf(script, command) {
     const copied = await navigator.clipboard?.writeText(command).then(() => true, () => false);
     copy.textContent = copied ? "Copied" : "Press Ctrl-C";
   });
-  const [first] = script.split("\n");
-  return element("section", {}, element("p", {}, first.replace(/^-- /, "")), code, copy);
+  const [title] = script.match(/(?<=^-- ).*/m);
+  return element("section", {}, element("p", {}, title), code, copy);
 }
 
 dialog.querySelector("button").addEventListener("click", () => dialog.close());

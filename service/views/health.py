@@ -23,9 +23,9 @@ def live() -> dict[str, Any]:
 def ready() -> tuple[dict[str, Any], int]:
     """Tell whether requests can be answered now: database, privileges, policies and, where they are used, sums."""
     readiness: Readiness = current_app.extensions["readiness"]
-    passed = readiness.checks(g.budget)
+    passed, sentence = readiness.checks(g.budget)
     checks = {name: "ok" if ok else "failed" for name, ok in passed.items()}
     if all(passed.values()):
         return {"status": "success", "checks": checks}, 200
     failed = ", ".join(name for name, ok in passed.items() if not ok)
-    return {"status": "error", "error": f"Not ready: {failed}.", "checks": checks}, 503
+    return {"status": "error", "error": f"Not ready: {failed}. {sentence}".rstrip(), "checks": checks}, 503

@@ -18,7 +18,7 @@ def metrics() -> Response:
         "# HELP admin_credits_check Whether a check of /health/ready passes.",
         "# TYPE admin_credits_check gauge",
     ]
-    for name, ok in readiness.checks(Budget(CHECK_MS)).items():
+    for name, ok in readiness.checks(Budget(CHECK_MS)).passed.items():
         lines.append(f'admin_credits_check{{check="{name}"}} {int(ok)}')
     if readiness.summed_until is not None:
         lines += [

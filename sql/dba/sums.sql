@@ -219,7 +219,7 @@ BEGIN
             WHERE account_id = sample.account_id
                 AND created_at >= sample.day::timestamptz
                 AND created_at < (sample.day + 1)::timestamptz
-            HAVING (sum(credits_deducted_cents), count(*))
+            HAVING (coalesce(sum(credits_deducted_cents), 0), count(*))
                 IS DISTINCT FROM (sample.credits_deducted_cents, sample.event_count)
         );
     EXCEPTION WHEN feature_not_supported THEN
@@ -270,14 +270,19 @@ BEGIN
 
             IF is_distributed THEN
                 INSERT INTO public.usage_sums (account_id, day, credits_deducted_cents, event_count)
-                SELECT account_id, (created_at AT TIME ZONE 'UTC')::date AS day, sum(credits_deducted_cents), count(*)
+                SELECT
+                    account_id, (created_at AT TIME ZONE 'UTC')::date AS day, coalesce(sum(credits_deducted_cents), 0), count(*)
                 FROM public.usage_events
                 WHERE created_at >= summed_from AND created_at < watermark
                 GROUP BY account_id, (created_at AT TIME ZONE 'UTC')::date;
             ELSE
                 -- Read the events once, so that days and windows agree.
                 WITH fresh AS MATERIALIZED (
-                    SELECT account_id, created_at::date AS day, sum(credits_deducted_cents) AS credits, count(*) AS events
+                    SELECT
+                        account_id,
+                        created_at::date AS day,
+                        coalesce(sum(credits_deducted_cents), 0) AS credits,
+                        count(*) AS events
                     FROM public.usage_events
                     WHERE created_at >= summed_from AND created_at < watermark
                     GROUP BY account_id, created_at::date
@@ -314,12 +319,22 @@ BEGIN
             GROUP BY usage_sums.account_id, wanted.edge
             ORDER BY wanted.edge, usage_sums.account_id;
             EXIT;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            -- The error has released the locks on the accounts. Transactions that wait for one can continue meanwhile.
-            IF attempt = 10 THEN
-                RAISE;
-            END IF;
-            PERFORM pg_sleep(0.5);
+        EXCEPTION
+            WHEN lock_not_available OR deadlock_detected THEN
+                -- The error has released the locks on the accounts. Transactions that wait for one can continue meanwhile.
+                IF attempt = 10 THEN
+                    RAISE;
+                END IF;
+                PERFORM pg_sleep(0.5);
+            WHEN numeric_value_out_of_range THEN
+                DELETE FROM public.usage_sums;
+                DELETE FROM public.usage_sums_window;
+                summed_from := '-infinity';
+                watermark := '-infinity';
+                wanted_edges := '{}';
+                held_back_by := 'a sum exceeds bigint: all sums were deleted';
+                RAISE WARNING '%', held_back_by;
+                EXIT;
         END;
     END LOOP;
 

@@ -28,7 +28,7 @@ WITH counted AS (
     SELECT
         account_id,
         (created_at AT TIME ZONE 'UTC')::date AS day,
-        sum(credits_deducted_cents) AS credits_deducted_cents,
+        coalesce(sum(credits_deducted_cents), 0) AS credits_deducted_cents,
         count(*) AS event_count
     FROM public.usage_events
     WHERE created_at >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC'

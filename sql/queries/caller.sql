@@ -1,3 +1,4 @@
+SET LOCAL search_path = pg_catalog, pg_temp\;
 -- caller: the time of the request, the owner of its key, and whether the owner is an admin.
 --
 -- Parameters
@@ -5,7 +6,8 @@
 --   :organization_id  uuid  the admin organisation
 -- Columns: now, account_id, is_admin
 -- Order:   one row always; account_id is null for a key that is unknown, expired or without an account
--- psql -X -v ON_ERROR_STOP=1 -v key_hash=0123abcd -v organization_id=04e3aba9-c130-4fb8-8b92-34e95d43e66b -f caller.sql
+-- psql -X -q -v ON_ERROR_STOP=1 -v key_hash=0123abcd -v organization_id=04e3aba9-c130-4fb8-8b92-34e95d43e66b
+--   -f caller.sql
 SELECT
     instant.now,
     caller.account_id,

@@ -1,13 +1,14 @@
+SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_breakdown_count: number of models, providers, sources or agent types with an event in a window.
 --
 -- Parameters
 --   :by          text         model, provider, source or agent_type
 --   :account_id  text         the account; empty for all accounts
 --   :since       timestamptz  start of the window, inclusive; -infinity for no cutoff
---   :until       timestamptz  end of the window, exclusive; infinity for none
+--   :until       timestamptz  end of the window, exclusive; infinity for no upper bound
 -- Columns: total_count
 -- Order:   one row; null is a key too
--- psql -X -v ON_ERROR_STOP=1 -v by=model -v account_id= -v since=2026-11-01 -v until=infinity
+-- psql -X -q -v ON_ERROR_STOP=1 -v by=model -v account_id= -v since=2026-11-01 -v until=infinity
 --   -f credits_breakdown_count.sql
 WITH spend AS (
     SELECT
@@ -16,10 +17,12 @@ WITH spend AS (
             WHEN 'provider' THEN provider
             WHEN 'source' THEN source
             WHEN 'agent_type' THEN agent_type
+            -- fails, with the value in the message
+            ELSE (:'by'::text || ' is not model, provider, source or agent_type')::integer::text
         END COLLATE "C" AS key
     FROM public.usage_events
     WHERE created_at >= :'since'::timestamptz
-        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+        AND created_at < :'until'::timestamptz
         AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
 )
 

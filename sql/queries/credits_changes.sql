@@ -1,8 +1,9 @@
+SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_changes: by how much the credits of each account differ from those in the window before, one page.
 --
 -- Parameters
 --   :since           timestamptz  start of the window, inclusive
---   :until           timestamptz  end of the window, exclusive; infinity for none
+--   :until           timestamptz  end of the window, exclusive; infinity for no upper bound
 --   :previous_since  timestamptz  start of the window before, inclusive
 --   :previous_until  timestamptz  end of the window before, exclusive; not after since
 --   :limit           bigint       rows on this page; 9223372036854775807 for all
@@ -10,23 +11,21 @@
 -- Columns: account_id, account_name, account_email, total_credits_deducted_cents, event_count,
 --   previous_credits_deducted_cents, previous_event_count, change_credits_deducted_cents
 -- Order:   largest change first, up or down; account_id settles ties, so pages never overlap
--- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v previous_since=2026-10-01
+-- psql -X -q -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v previous_since=2026-10-01
 --   -v previous_until=2026-11-01 -v limit=20 -v offset=0 -f credits_changes.sql
 WITH spend AS (
     SELECT
         account_id,
-        -- sum(bigint) returns numeric
-        coalesce(sum(credits_deducted_cents) FILTER (WHERE created_at >= :'since'::timestamptz), 0)::bigint
+        coalesce(sum(credits_deducted_cents) FILTER (WHERE created_at >= :'since'::timestamptz), 0)
             AS total_credits_deducted_cents,
         count(*) FILTER (WHERE created_at >= :'since'::timestamptz) AS event_count,
-        coalesce(sum(credits_deducted_cents) FILTER (WHERE created_at < :'since'::timestamptz), 0)::bigint
+        coalesce(sum(credits_deducted_cents) FILTER (WHERE created_at < :'since'::timestamptz), 0)
             AS previous_credits_deducted_cents,
         count(*) FILTER (WHERE created_at < :'since'::timestamptz) AS previous_event_count
     FROM public.usage_events
     -- both windows in one scan
     WHERE created_at >= :'previous_since'::timestamptz
-        -- no end of the window: events dated infinity count too
-        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+        AND created_at < :'until'::timestamptz
         AND (created_at >= :'since'::timestamptz OR created_at < :'previous_until'::timestamptz)
     GROUP BY account_id
 ),

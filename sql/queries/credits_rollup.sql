@@ -1,13 +1,14 @@
+SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_rollup: credits spent and number of events per account in a window, one page.
 --
 -- Parameters
 --   :since   timestamptz  start of the window, inclusive; -infinity for no cutoff
---   :until   timestamptz  end of the window, exclusive; infinity for none
+--   :until   timestamptz  end of the window, exclusive; infinity for no upper bound
 --   :limit   bigint       rows on this page; 9223372036854775807 for all
 --   :offset  bigint       rows before this page
 -- Columns: account_id, account_name, account_email, total_credits_deducted_cents, event_count
 -- Order:   most credits first; account_id settles ties, so pages never overlap
--- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0 -f credits_rollup.sql
+-- psql -X -q -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0 -f credits_rollup.sql
 WITH spend AS (
     SELECT
         summed.account_id,
@@ -16,13 +17,11 @@ WITH spend AS (
     FROM (
         SELECT
             account_id,
-            -- sum(bigint) returns numeric
-            sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
+            coalesce(sum(credits_deducted_cents), 0) AS total_credits_deducted_cents,
             count(*) AS event_count
         FROM public.usage_events
         WHERE created_at >= :'since'::timestamptz
-            -- no end of the window: events dated infinity count too
-            AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+            AND created_at < :'until'::timestamptz
         GROUP BY account_id
     ) AS summed
     -- without a cutoff only accounts that exist are listed, because credits_rollup_count counts these

@@ -1,3 +1,4 @@
+SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_rollup_previous: credits spent and number of events of given accounts in the window before.
 --
 -- Parameters
@@ -6,12 +7,11 @@
 --   :previous_until  timestamptz  end of the window before, exclusive
 -- Columns: account_id, previous_credits_deducted_cents, previous_event_count
 -- Order:   account_id; no row for an account without events
--- psql -X -v ON_ERROR_STOP=1 -v account_ids={3c90c3cc-0d44-4b50-8888-8dd25736052a} -v previous_since=2026-10-01
+-- psql -X -q -v ON_ERROR_STOP=1 -v account_ids={3c90c3cc-0d44-4b50-8888-8dd25736052a} -v previous_since=2026-10-01
 --   -v previous_until=2026-11-01 -f credits_rollup_previous.sql
 SELECT
     account_id,
-    -- sum(bigint) returns numeric
-    sum(credits_deducted_cents)::bigint AS previous_credits_deducted_cents,
+    coalesce(sum(credits_deducted_cents), 0) AS previous_credits_deducted_cents,
     count(*) AS previous_event_count
 FROM public.usage_events
 WHERE account_id = ANY(:'account_ids'::uuid[])

@@ -1,14 +1,15 @@
+SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_rollup_search: credits_rollup of the accounts that a text finds.
 --
 -- Parameters
 --   :search  text         part of the name or of any address, in either case; or the id
 --   :since   timestamptz  start of the window, inclusive; -infinity for no cutoff
---   :until   timestamptz  end of the window, exclusive; infinity for none
+--   :until   timestamptz  end of the window, exclusive; infinity for no upper bound
 --   :limit   bigint       rows on this page; 9223372036854775807 for all
 --   :offset  bigint       rows before this page
 -- Columns: account_id, account_name, account_email, total_credits_deducted_cents, event_count
 -- Order:   most credits first; account_id settles ties, so pages never overlap
--- psql -X -v ON_ERROR_STOP=1 -v search=nova -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0
+-- psql -X -q -v ON_ERROR_STOP=1 -v search=nova -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0
 --   -f credits_rollup_search.sql
 WITH found AS (
     -- lower() on both sides and LIKE, so that an index of pg_trgm can serve it: see sql/dba/indexes.sql
@@ -29,13 +30,11 @@ WITH found AS (
 spend AS (
     SELECT
         account_id,
-        -- sum(bigint) returns numeric
-        sum(credits_deducted_cents)::bigint AS total_credits_deducted_cents,
+        coalesce(sum(credits_deducted_cents), 0) AS total_credits_deducted_cents,
         count(*) AS event_count
     FROM public.usage_events
     WHERE created_at >= :'since'::timestamptz
-        -- no end of the window: events dated infinity count too
-        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+        AND created_at < :'until'::timestamptz
         AND account_id IN (SELECT found.account_id FROM found)
     GROUP BY account_id
 ),

@@ -1,12 +1,13 @@
+SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_rollup_search_count: number of accounts that a text finds and that have an event in a window.
 --
 -- Parameters
 --   :search  text         part of the name or of any address, in either case; or the id
 --   :since   timestamptz  start of the window, inclusive; -infinity for no cutoff
---   :until   timestamptz  end of the window, exclusive; infinity for none
+--   :until   timestamptz  end of the window, exclusive; infinity for no upper bound
 -- Columns: total_count
 -- Order:   one row
--- psql -X -v ON_ERROR_STOP=1 -v search=nova -v since=2026-11-01 -v until=infinity -f credits_rollup_search_count.sql
+-- psql -X -q -v ON_ERROR_STOP=1 -v search=nova -v since=2026-11-01 -v until=infinity -f credits_rollup_search_count.sql
 WITH found AS (
     -- lower() on both sides and LIKE, so that an index of pg_trgm can serve it: see sql/dba/indexes.sql
     SELECT id AS account_id
@@ -28,7 +29,7 @@ FROM (
     SELECT account_id
     FROM public.usage_events
     WHERE created_at >= :'since'::timestamptz
-        AND (created_at < :'until'::timestamptz OR :'until'::timestamptz = 'infinity')
+        AND created_at < :'until'::timestamptz
         AND account_id IN (SELECT found.account_id FROM found)
     GROUP BY account_id
 ) AS spenders;

@@ -1,9 +1,10 @@
--- fingerprint: a text that changes whenever the owner of the database changes what the queries can read; standby or not.
+SET LOCAL search_path = pg_catalog, pg_temp\;
+-- fingerprint: a text that changes when the owner of the tables changes what the queries can read, and the server.
 --
 -- Parameters: none
--- Columns: fingerprint, is_standby
+-- Columns: fingerprint, server, is_standby
 -- Order:   one row
--- psql -X -v ON_ERROR_STOP=1 -f fingerprint.sql
+-- psql -X -q -v ON_ERROR_STOP=1 -f fingerprint.sql
 --
 -- The service reads it before and after each snapshot, because a snapshot does not cover a table that is rewritten, and
 -- privileges and policies always apply as they are now. Every change of a catalog row gives it a new xmin, also a change
@@ -58,4 +59,6 @@ SELECT
         ),
         (SELECT bool_or(row_security_active(relation.oid)) FROM relation)
     ) AS fingerprint,
+    -- a pooler may have several servers behind one name
+    concat_ws(' ', inet_server_addr(), inet_server_port(), extract(EPOCH FROM pg_postmaster_start_time())) AS server,
     pg_is_in_recovery() AS is_standby;

@@ -1,13 +1,15 @@
+SET LOCAL search_path = pg_catalog, pg_temp\;
 -- privileges: for each table that the queries read, whether it exists and this role can read its columns and rows.
 --
 -- Parameters
 --   :spend_source  text  events, or sums to include the tables of the sums
 -- Columns: table_name, is_present, can_read, can_see_rows, wrong_types
 -- Order:   table_name
--- psql -X -v ON_ERROR_STOP=1 -v spend_source=events -f privileges.sql
+-- psql -X -q -v ON_ERROR_STOP=1 -v spend_source=events -f privileges.sql
 --
--- can_see_rows is false if row-level security applies and no permissive policy for SELECT covers this role: queries
--- would return no rows and no error. A policy that hides only some rows, restrictive or not, is not detected.
+-- can_see_rows is false if row-level security applies and might hide rows, which is no error. All rows are visible if a
+-- permissive policy for SELECT with the expression "true" names PUBLIC or this role itself, and each restrictive policy
+-- for PUBLIC, this role or a role that it is a member of has this expression too.
 -- is_present is false for a view or a foreign table too: it has no policies, and its rows can change without a change of
 -- the catalogs.
 -- wrong_types lists, with their types, numbers that are neither integer nor bigint, times that are not timestamptz,
@@ -49,21 +51,23 @@ SELECT
         false
     ) AS can_read,
     coalesce(
-        NOT row_security_active(relation.oid) OR EXISTS (
-            SELECT 1
-            FROM pg_catalog.pg_policies
-            WHERE pg_policies.schemaname = 'public'
-                AND pg_policies.tablename = needed.table_name
-                AND pg_policies.permissive = 'PERMISSIVE'
-                AND pg_policies.cmd IN ('SELECT', 'ALL')
-                AND EXISTS (
-                    SELECT 1
-                    FROM unnest(pg_policies.roles) AS grantee (name)
-                    -- pg_has_role fails for PUBLIC, which is not a role. USAGE, because a policy applies to members
-                    -- that inherit, not to those that can only SET ROLE.
-                    WHERE grantee.name = 'public'
-                        OR CASE WHEN grantee.name <> 'public' THEN pg_has_role(grantee.name, 'USAGE') END
-                )
+        NOT row_security_active(relation.oid) OR (
+            SELECT
+                bool_or(policy.is_permissive AND policy.shows_all AND policy.names_role)
+                AND NOT bool_or(NOT policy.is_permissive AND NOT policy.shows_all AND policy.concerns_role)
+            FROM (
+                SELECT
+                    polpermissive AS is_permissive,
+                    coalesce(pg_get_expr(polqual, polrelid) = 'true', false) AS shows_all,
+                    -- 0 is PUBLIC
+                    0 = ANY(polroles) OR quote_ident(current_user)::regrole = ANY(polroles) AS names_role,
+                    (
+                        SELECT bool_or(grantee.oid = 0 OR pg_has_role(grantee.oid, 'MEMBER'))
+                        FROM unnest(polroles) AS grantee (oid)
+                    ) AS concerns_role
+                FROM pg_catalog.pg_policy
+                WHERE polrelid = relation.oid AND polcmd IN ('r', '*')
+            ) AS policy
         ),
         false
     ) AS can_see_rows,

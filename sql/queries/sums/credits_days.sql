@@ -1,18 +1,20 @@
+SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_days: credits spent and number of events per UTC day in a window, for one account or for all accounts.
 --
 -- Parameters
 --   :account_id  text         the account; empty for all accounts
 --   :since       timestamptz  start of the window, inclusive, a UTC midnight; -infinity for no cutoff
---   :until       timestamptz  end of the window, exclusive; infinity for none
+--   :until       timestamptz  end of the window, exclusive; infinity for no upper bound
 --   :last_day    date         last day listed without events
 -- Columns: day, total_credits_deducted_cents, event_count
 -- Order:   oldest first; days without events are zeros from since, or the first event's day since 2000, to last_day
--- psql -X -v ON_ERROR_STOP=1 -v account_id= -v since=2026-11-01 -v until=infinity -v last_day=2026-11-22 -f sums/credits_days.sql
+-- psql -X -q -v ON_ERROR_STOP=1 -v account_id= -v since=2026-11-01 -v until=infinity -v last_day=2026-11-22
+--   -f sums/credits_days.sql
 --
 -- Events before the watermark are read from the sums that sql/dba/sums.sql defines, later ones from usage_events.
 WITH edge AS (
-    -- Read the sums of the days before "day", and the events from "instant" to "last". The sums contain all events before
-    -- the watermark. If the window ends later, the events between the two are added; if it ends up to a day earlier, they
+    -- Read the sums of the days before "day", and the events from "instant" on before "stop". The sums contain all events
+    -- before the watermark. If the window ends later, the events between the two are added; if it ends up to a day earlier, they
     -- are subtracted. If it ends still earlier, read the days before the one in which it ends, and the events of that day.
     SELECT
         CASE
@@ -29,7 +31,7 @@ WITH edge AS (
         CASE
             WHEN summed.is_near THEN greatest(:'until'::timestamptz, summed.watermark)
             ELSE :'until'::timestamptz
-        END - interval '1 microsecond' AS last,
+        END AS stop,
         CASE WHEN summed.is_near AND :'until'::timestamptz < summed.watermark THEN -1 ELSE 1 END AS sign
     FROM (
         -- without a row, and for a window that does not start at a UTC midnight, nothing is read from the sums
@@ -56,12 +58,13 @@ part AS (
     SELECT
         -- independent of the session's TimeZone
         (created_at AT TIME ZONE 'UTC')::date AS day,
-        sum(credits_deducted_cents) AS credits_deducted_cents,
+        coalesce(sum(credits_deducted_cents), 0) AS credits_deducted_cents,
         -- Citus refuses a subquery outside of the aggregate.
         sum((SELECT edge.sign FROM edge)) AS event_count
     FROM public.usage_events
-    WHERE created_at BETWEEN (SELECT edge.instant FROM edge) AND (SELECT edge.last FROM edge)
-        -- an event dated infinity belongs to no day
+    WHERE created_at >= (SELECT edge.instant FROM edge)
+        AND created_at < (SELECT edge.stop FROM edge)
+        -- an event dated -infinity lies on no day
         AND isfinite(created_at)
         AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
     GROUP BY (created_at AT TIME ZONE 'UTC')::date
@@ -71,10 +74,9 @@ spend AS (
     SELECT
         day,
         -- Events with a negative count are subtracted.
-        (
-            sum(credits_deducted_cents) FILTER (WHERE event_count > 0)
-            - coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count < 0), 0)
-        )::bigint AS total_credits_deducted_cents,
+        sum(credits_deducted_cents) FILTER (WHERE event_count > 0)
+        - coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count < 0), 0)
+            AS total_credits_deducted_cents,
         sum(event_count)::bigint AS event_count
     FROM part
     GROUP BY day

@@ -1,18 +1,19 @@
+SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_events_count: number of usage events of one account in a window.
 --
 -- Parameters
 --   :account_id  uuid         the account
 --   :since       timestamptz  start of the window, inclusive; -infinity for no cutoff
---   :until       timestamptz  end of the window, exclusive; infinity for none
+--   :until       timestamptz  end of the window, exclusive; infinity for no upper bound
 -- Columns: total_count
 -- Order:   one row
--- psql -X -v ON_ERROR_STOP=1 -v account_id=3c90c3cc-0d44-4b50-8888-8dd25736052a -v since=2026-11-01 -v until=infinity
+-- psql -X -q -v ON_ERROR_STOP=1 -v account_id=3c90c3cc-0d44-4b50-8888-8dd25736052a -v since=2026-11-01 -v until=infinity
 --   -f sums/credits_events_count.sql
 --
 -- Events before the watermark are read from the sums that sql/dba/sums.sql defines, later ones from usage_events.
 WITH edge AS (
-    -- Read the sums of the days before "day", and the events from "instant" to "last". The sums contain all events before
-    -- the watermark. If the window ends later, the events between the two are added; if it ends up to a day earlier, they
+    -- Read the sums of the days before "day", and the events from "instant" on before "stop". The sums contain all events
+    -- before the watermark. If the window ends later, the events between the two are added; if it ends up to a day earlier, they
     -- are subtracted. If it ends still earlier, read the days before the one in which it ends, and the events of that day.
     SELECT
         CASE
@@ -29,7 +30,7 @@ WITH edge AS (
         CASE
             WHEN summed.is_near THEN greatest(:'until'::timestamptz, summed.watermark)
             ELSE :'until'::timestamptz
-        END - interval '1 microsecond' AS last,
+        END AS stop,
         CASE WHEN summed.is_near AND :'until'::timestamptz < summed.watermark THEN -1 ELSE 1 END AS sign
     FROM (
         -- without a row, and for a window that does not start at a UTC midnight, nothing is read from the sums
@@ -53,5 +54,6 @@ CROSS JOIN (
     SELECT coalesce(sum((SELECT edge.sign FROM edge)), 0) AS event_count
     FROM public.usage_events
     WHERE account_id = :'account_id'::uuid
-        AND created_at BETWEEN (SELECT edge.instant FROM edge) AND (SELECT edge.last FROM edge)
+        AND created_at >= (SELECT edge.instant FROM edge)
+        AND created_at < (SELECT edge.stop FROM edge)
 ) AS late;

@@ -1,18 +1,20 @@
+SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_rollup: credits spent and number of events per account in a window, one page.
 --
 -- Parameters
 --   :since   timestamptz  start of the window, inclusive; -infinity for no cutoff
---   :until   timestamptz  end of the window, exclusive; infinity for none
+--   :until   timestamptz  end of the window, exclusive; infinity for no upper bound
 --   :limit   bigint       rows on this page; 9223372036854775807 for all
 --   :offset  bigint       rows before this page
 -- Columns: account_id, account_name, account_email, total_credits_deducted_cents, event_count
 -- Order:   most credits first; account_id settles ties, so pages never overlap
--- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0 -f sums/credits_rollup.sql
+-- psql -X -q -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0
+--   -f sums/credits_rollup.sql
 --
 -- Events before the watermark are read from the sums that sql/dba/sums.sql defines, later ones from usage_events.
 WITH edge AS (
-    -- Read the sums of the days before "day", and the events from "instant" to "last". The sums contain all events before
-    -- the watermark. If the window ends later, the events between the two are added; if it ends up to a day earlier, they
+    -- Read the sums of the days before "day", and the events from "instant" on before "stop". The sums contain all events
+    -- before the watermark. If the window ends later, the events between the two are added; if it ends up to a day earlier, they
     -- are subtracted. If it ends still earlier, read the days before the one in which it ends, and the events of that day.
     -- A window that begins at an edge is read from usage_sums_window instead of the days.
     SELECT
@@ -31,7 +33,7 @@ WITH edge AS (
         CASE
             WHEN summed.is_near THEN greatest(:'until'::timestamptz, summed.watermark)
             ELSE :'until'::timestamptz
-        END - interval '1 microsecond' AS last,
+        END AS stop,
         CASE WHEN summed.is_near AND :'until'::timestamptz < summed.watermark THEN -1 ELSE 1 END AS sign
     FROM (
         -- without a row, and for a window that does not start at a UTC midnight, nothing is read from the sums
@@ -49,7 +51,8 @@ moved AS (
     SELECT account_id
     FROM public.usage_events
     WHERE (SELECT edge.has_window OR :'since'::timestamptz = '-infinity' FROM edge)
-        AND created_at BETWEEN (SELECT edge.instant FROM edge) AND (SELECT edge.last FROM edge)
+        AND created_at >= (SELECT edge.instant FROM edge)
+        AND created_at < (SELECT edge.stop FROM edge)
     GROUP BY account_id
 ),
 
@@ -75,10 +78,11 @@ part AS (
     UNION ALL
     SELECT
         account_id,
-        credits_deducted_cents::bigint AS credits_deducted_cents,
+        coalesce(credits_deducted_cents, 0)::bigint AS credits_deducted_cents,
         (SELECT edge.sign FROM edge)::bigint AS event_count
     FROM public.usage_events
-    WHERE created_at BETWEEN (SELECT edge.instant FROM edge) AND (SELECT edge.last FROM edge)
+    WHERE created_at >= (SELECT edge.instant FROM edge)
+        AND created_at < (SELECT edge.stop FROM edge)
         -- as with the events as source, without a cutoff only accounts that exist
         AND (
             :'since'::timestamptz > '-infinity'
@@ -94,11 +98,10 @@ spend AS (
     (
         SELECT
             account_id,
-            -- Events with a negative count are subtracted. sum(bigint) returns numeric.
-            (
-                sum(credits_deducted_cents) FILTER (WHERE event_count > 0)
-                - coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count < 0), 0)
-            )::bigint AS total_credits_deducted_cents,
+            -- Events with a negative count are subtracted.
+            sum(credits_deducted_cents) FILTER (WHERE event_count > 0)
+            - coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count < 0), 0)
+                AS total_credits_deducted_cents,
             sum(event_count)::bigint AS event_count
         FROM part
         GROUP BY account_id

@@ -1,16 +1,17 @@
+SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_rollup_count: number of accounts with an event in a window.
 --
 -- Parameters
 --   :since  timestamptz  start of the window, inclusive; -infinity for no cutoff
---   :until  timestamptz  end of the window, exclusive; infinity for none
+--   :until  timestamptz  end of the window, exclusive; infinity for no upper bound
 -- Columns: total_count
 -- Order:   one row
--- psql -X -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -f sums/credits_rollup_count.sql
+-- psql -X -q -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -f sums/credits_rollup_count.sql
 --
 -- Events before the watermark are read from the sums that sql/dba/sums.sql defines, later ones from usage_events.
 WITH edge AS (
-    -- Read the sums of the days before "day", and the events from "instant" to "last". The sums contain all events before
-    -- the watermark. If the window ends later, the events between the two are added; if it ends up to a day earlier, they
+    -- Read the sums of the days before "day", and the events from "instant" on before "stop". The sums contain all events
+    -- before the watermark. If the window ends later, the events between the two are added; if it ends up to a day earlier, they
     -- are subtracted. If it ends still earlier, read the days before the one in which it ends, and the events of that day.
     -- A window that begins at an edge is read from usage_sums_window instead of the days.
     SELECT
@@ -29,7 +30,7 @@ WITH edge AS (
         CASE
             WHEN summed.is_near THEN greatest(:'until'::timestamptz, summed.watermark)
             ELSE :'until'::timestamptz
-        END - interval '1 microsecond' AS last,
+        END AS stop,
         CASE WHEN summed.is_near AND :'until'::timestamptz < summed.watermark THEN -1 ELSE 1 END AS sign
     FROM (
         -- without a row, and for a window that does not start at a UTC midnight, nothing is read from the sums
@@ -47,7 +48,8 @@ moved AS (
     SELECT account_id
     FROM public.usage_events
     WHERE (SELECT edge.has_window OR :'since'::timestamptz = '-infinity' FROM edge)
-        AND created_at BETWEEN (SELECT edge.instant FROM edge) AND (SELECT edge.last FROM edge)
+        AND created_at >= (SELECT edge.instant FROM edge)
+        AND created_at < (SELECT edge.stop FROM edge)
     GROUP BY account_id
 ),
 
@@ -76,7 +78,8 @@ part AS (
         (SELECT edge.sign FROM edge)::bigint AS event_count,
         0 AS row_count
     FROM public.usage_events
-    WHERE created_at BETWEEN (SELECT edge.instant FROM edge) AND (SELECT edge.last FROM edge)
+    WHERE created_at >= (SELECT edge.instant FROM edge)
+        AND created_at < (SELECT edge.stop FROM edge)
         -- as with the events as source, without a cutoff only accounts that exist
         AND (
             :'since'::timestamptz > '-infinity'

@@ -1,3 +1,4 @@
+SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_rollup_previous: credits spent and number of events of given accounts in the window before.
 --
 -- Parameters
@@ -6,7 +7,7 @@
 --   :previous_until  timestamptz  end of the window before, exclusive
 -- Columns: account_id, previous_credits_deducted_cents, previous_event_count
 -- Order:   account_id; no row for an account without events
--- psql -X -v ON_ERROR_STOP=1 -v account_ids={3c90c3cc-0d44-4b50-8888-8dd25736052a} -v previous_since=2026-10-01
+-- psql -X -q -v ON_ERROR_STOP=1 -v account_ids={3c90c3cc-0d44-4b50-8888-8dd25736052a} -v previous_since=2026-10-01
 --   -v previous_until=2026-11-01 -f sums/credits_rollup_previous.sql
 --
 -- Whole days before the watermark are read from the sums that sql/dba/sums.sql defines, the rest from usage_events.
@@ -36,7 +37,7 @@ part AS (
     UNION ALL
     SELECT
         account_id,
-        credits_deducted_cents::bigint AS credits_deducted_cents,
+        coalesce(credits_deducted_cents, 0)::bigint AS credits_deducted_cents,
         1::bigint AS event_count
     FROM public.usage_events
     WHERE account_id = ANY(:'account_ids'::uuid[])
@@ -46,8 +47,7 @@ part AS (
 
 SELECT
     account_id,
-    -- sum(bigint) returns numeric
-    sum(credits_deducted_cents)::bigint AS previous_credits_deducted_cents,
+    sum(credits_deducted_cents) AS previous_credits_deducted_cents,
     sum(event_count)::bigint AS previous_event_count
 FROM part
 GROUP BY account_id
