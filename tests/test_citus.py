@@ -46,9 +46,10 @@ def spread(server: PostgresServer) -> Iterator[Tables]:
         server.psql("-f", SQL / "dba" / script, database=NAME)
     tables = Tables(server.url(NAME))
     tables.execute("""
-        CREATE TABLE public.pg_dist_partition (place serial, logicalrelid regclass, partkey text);
+        SET allow_system_table_mods = on;
+        CREATE TABLE pg_catalog.pg_dist_partition (place serial, logicalrelid regclass, partkey text);
 
-        CREATE FUNCTION public.create_distributed_table(relation regclass, key text, colocate_with text)
+        CREATE FUNCTION pg_catalog.create_distributed_table(relation regclass, key text, colocate_with text)
         RETURNS void LANGUAGE plpgsql AS $$
         BEGIN
             IF EXISTS (
@@ -62,16 +63,16 @@ def spread(server: PostgresServer) -> Iterator[Tables]:
             IF EXISTS (
                 SELECT FROM pg_constraint
                 WHERE contype = 'f' AND (conrelid = relation
-                    AND confrelid NOT IN (SELECT logicalrelid FROM public.pg_dist_partition)
-                    OR confrelid = relation AND conrelid::regclass::text !~ '^(usage_|account_emails)')
+                    AND confrelid NOT IN (SELECT logicalrelid FROM pg_catalog.pg_dist_partition)
+                    OR confrelid = relation AND conrelid::regclass::text !~ '^public.(usage_|account_emails)')
             ) THEN
                 RAISE EXCEPTION 'cannot create foreign key constraint';
             END IF;
-            INSERT INTO public.pg_dist_partition (logicalrelid, partkey) VALUES (relation, key);
+            INSERT INTO pg_catalog.pg_dist_partition (logicalrelid, partkey) VALUES (relation, key);
         END $$;
 
-        CREATE FUNCTION public.create_reference_table(relation regclass) RETURNS void LANGUAGE sql
-        AS 'INSERT INTO public.pg_dist_partition (logicalrelid) VALUES (relation)';
+        CREATE FUNCTION pg_catalog.create_reference_table(relation regclass) RETURNS void LANGUAGE sql
+        AS 'INSERT INTO pg_catalog.pg_dist_partition (logicalrelid) VALUES (relation)';
     """)
     yield tables
     tables.connection.close()
@@ -83,7 +84,9 @@ def test_citus_sql_distributes_accounts_first_and_changes_the_keys(server: Postg
     spread.event(ADMIN, 5, "2026-11-22 00:00:00+00")
     for _ in range(2):
         server.psql("-f", SCRIPT, database=NAME)
-        assert spread.execute("SELECT logicalrelid::text, partkey FROM public.pg_dist_partition ORDER BY place") == [
+        assert spread.execute(
+            "SELECT logicalrelid::text, partkey FROM pg_catalog.pg_dist_partition ORDER BY place"
+        ) == [
             ("accounts", "id"),
             ("account_emails", "account_id"),
             ("usage_events", "account_id"),
@@ -117,8 +120,8 @@ def test_with_citus_the_watermark_is_a_midnight_and_published_one_refresh_late(s
         spread.event(ADMIN, day, f"2026-11-{day} 00:00:00+00")
     spread.fix_now("2026-11-22 10:15:00+00")
     # the first refresh is from before the tables were distributed
-    spread.execute("ALTER TABLE public.pg_dist_partition RENAME TO hidden; SELECT public.usage_sums_refresh()")
-    spread.execute("ALTER TABLE public.hidden RENAME TO pg_dist_partition")
+    spread.execute("ALTER TABLE pg_catalog.pg_dist_partition RENAME TO hidden; SELECT public.usage_sums_refresh()")
+    spread.execute("ALTER TABLE pg_catalog.hidden RENAME TO pg_dist_partition")
     for today, published, summed in ((22, 22, 22), (23, 22, 23), (23, 23, 23)):
         spread.fix_now(f"2026-11-{today} 10:15:00+00")
         spread.execute("SELECT public.usage_sums_refresh()")

@@ -199,9 +199,9 @@ def test_a_function_that_writes_is_refused_to_the_service_and_listed_with_all_th
     listed = server.psql("-A", "-t", "-f", SCRIPT, database=NAME).splitlines()
     assert sorted(listed) == [
         "ALTER DEFAULT PRIVILEGES for role postgres in schema public REVOKE ALL ON tables FROM PUBLIC;",
-        "REVOKE ALL ON TABLE credits_usage FROM PUBLIC;",
+        "REVOKE ALL ON TABLE public.credits_usage FROM PUBLIC;",
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC;",
-        "REVOKE EXECUTE ON ROUTINE refill() FROM PUBLIC;",
+        "REVOKE EXECUTE ON ROUTINE public.refill() FROM PUBLIC;",
         "REVOKE SELECT ON LARGE OBJECT 4712 FROM PUBLIC;",
         f"REVOKE TEMPORARY ON DATABASE {NAME} FROM PUBLIC;",
         'REVOKE USAGE ON FOREIGN SERVER "Far" FROM PUBLIC;',
@@ -219,7 +219,7 @@ def test_the_script_stops_at_what_it_cannot_take(server: PostgresServer, repaire
         "ALTER TABLE public.credits_usage OWNER TO credits_reader"
     )
     try:
-        with pytest.raises(EmbeddedPostgresError, match=r"privileges: table accounts, table credits_usage$"):
+        with pytest.raises(EmbeddedPostgresError, match=r"privileges: table public.accounts, table public.credits_usage$"):
             server.psql("-f", SCRIPT, database=NAME)
     finally:
         repaired.execute(

@@ -26,6 +26,23 @@
 -- to each: give reader_role.sql a connection_limit of 200.
 \set ON_ERROR_STOP on
 
+-- Names without a schema are those of PostgreSQL, also where other roles may create objects in schema public.
+SET search_path = pg_catalog, pg_temp;
+
+-- Tables of the sums must belong to the owner of usage_events, to a superuser or to this role.
+\set SHOW_CONTEXT never
+SELECT format('DO %L', format('BEGIN RAISE USING MESSAGE = %L; END', finding))
+FROM pg_catalog.pg_class AS relation
+INNER JOIN pg_catalog.pg_class AS events ON events.oid = 'public.usage_events'::regclass
+INNER JOIN pg_catalog.pg_roles AS owner ON owner.oid = relation.relowner
+CROSS JOIN LATERAL format('stopped: %s belongs to %s', relation.oid::regclass, owner.rolname) AS finding
+WHERE relation.relnamespace = 'public'::regnamespace
+    AND relation.relname IN ('usage_sums', 'usage_sums_watermark', 'usage_sums_window')
+    AND owner.oid <> events.relowner
+    AND owner.rolname <> current_user
+    AND NOT owner.rolsuper
+\gexec
+
 -- A row without the distribution column cannot be placed on a node.
 SELECT id AS address_without_an_account
 FROM public.account_emails
@@ -98,4 +115,4 @@ WHERE to_regclass('public.usage_sums_watermark') IS NOT NULL
 
 -- create_distributed_table copies the rows to the nodes and leaves the hidden originals on the coordinator. Remove them
 -- when the cluster works:
---     SELECT truncate_local_data_after_distributing_table('public.accounts');
+--     SELECT pg_catalog.truncate_local_data_after_distributing_table('public.accounts');

@@ -14,6 +14,9 @@
 -- reliable than the times, and are what a cold cache has to read.
 \set ON_ERROR_STOP on
 
+-- Names without a schema are those of PostgreSQL, also where other roles may create objects in schema public.
+SET search_path = pg_catalog, pg_temp;
+
 -- A timeout of the role or the database would cancel a build.
 SET statement_timeout = 0;
 SET lock_timeout = 0;
@@ -84,14 +87,20 @@ ON public.account_organization_ids (account_id, organization_id);
 -- pg_trgm. They serve texts of three characters and more, need 124 and 221 MB, and slow every write of a name or an
 -- address; the same search then took 9 ms:
 --     CREATE EXTENSION pg_trgm;
---     CREATE INDEX CONCURRENTLY ON public.accounts USING gin (lower(name) gin_trgm_ops);
---     CREATE INDEX CONCURRENTLY ON public.account_emails USING gin (lower(email) gin_trgm_ops);
+--     CREATE INDEX CONCURRENTLY ON public.accounts USING gin (pg_catalog.lower(name) gin_trgm_ops);
+--     CREATE INDEX CONCURRENTLY ON public.account_emails USING gin (pg_catalog.lower(email) gin_trgm_ops);
 
 SELECT
     pg_class.relname AS index_name,
     pg_size_pretty(pg_relation_size(pg_class.oid)) AS size
 FROM pg_catalog.pg_class
-WHERE pg_class.relnamespace = 'public'::regnamespace
+INNER JOIN pg_catalog.pg_index ON pg_index.indexrelid = pg_class.oid
+WHERE pg_index.indrelid IN (
+        'public.account_api_keys'::regclass,
+        'public.account_emails'::regclass,
+        'public.account_organization_ids'::regclass,
+        'public.usage_events'::regclass
+    )
     AND pg_class.relname IN (
         'account_api_keys_key_hash_idx',
         'account_emails_account_id_updated_at_email_idx',
@@ -99,3 +108,10 @@ WHERE pg_class.relnamespace = 'public'::regnamespace
         'usage_events_created_at_account_id_idx'
     )
 ORDER BY index_name ASC;
+
+SELECT :'ROW_COUNT'::integer < 4 AS missing
+\gset
+\if :missing
+\set SHOW_CONTEXT never
+DO 'BEGIN RAISE EXCEPTION $$stopped: another relation has the name of an index that is not listed$$; END';
+\endif

@@ -1,6 +1,6 @@
 -- reader_role: create or repair the role that the service connects as, its privileges, policies and limits.
 --
--- Run it as a superuser, or as the owner of the tables with CREATEROLE; run it again after each upgrade of the service:
+-- Run it as the owner of the tables with CREATEROLE, or as a superuser; run it again after each upgrade of the service:
 --   psql -X -v ON_ERROR_STOP=1 -v connection_limit=32 -d DATABASE -f reader_role.sql
 -- Then set its password with `\password credits_reader`, or another authentication method in pg_hba.conf.
 --
@@ -29,12 +29,28 @@
 \set connection_limit 32
 \endif
 
+-- Names without a schema are those of PostgreSQL, also where other roles may create objects in schema public.
+SET search_path = pg_catalog, pg_temp;
 -- Writers would queue behind a lock request that waits for a long query. After a lock timeout run the script again: it
 -- continues where it stopped.
 SET lock_timeout = '2s';
 SET client_min_messages = warning;
 
 BEGIN;
+
+-- Stop if another role has put a table there.
+\set SHOW_CONTEXT never
+SELECT format('DO %L', format('BEGIN RAISE USING MESSAGE = %L; END', finding))
+FROM pg_catalog.pg_class AS relation
+INNER JOIN pg_catalog.pg_class AS events ON events.oid = 'public.usage_events'::regclass
+INNER JOIN pg_catalog.pg_roles AS owner ON owner.oid = relation.relowner
+CROSS JOIN LATERAL format('stopped: %s belongs to %s', relation.oid::regclass, owner.rolname) AS finding
+WHERE relation.relnamespace = 'public'::regnamespace
+    AND relation.relname IN ('usage_sums', 'usage_sums_watermark', 'usage_sums_window')
+    AND owner.oid <> events.relowner
+    AND owner.rolname <> current_user
+    AND NOT owner.rolsuper
+\gexec
 
 SELECT 'CREATE ROLE credits_reader LOGIN'
 WHERE to_regrole('credits_reader') IS NULL
@@ -94,7 +110,6 @@ WHERE (depend.refclassid, depend.refobjid) = ('pg_authid'::regclass, 'credits_re
 \gexec
 
 -- An owner can do anything with an object. A privilege can only be revoked by the role that granted it.
-\set SHOW_CONTEXT never
 DO $$
 DECLARE
     rest text := (

@@ -9,7 +9,7 @@
 -- Order:   largest difference first; account_id settles ties
 -- No rows mean that all accounts agree.
 --
--- It is one read-only statement. Run it as a superuser or as the owner of the tables:
+-- It is read-only. Run it as the owner of the tables:
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f reconcile.sql
 -- Another role needs BYPASSRLS, because a policy that hides rows would add or hide differences, and
 --   GRANT SELECT (account_id, remaining_credits, "timestamp") ON public.credits_usage TO ...;
@@ -29,8 +29,26 @@
 --   * an account with only a wallet or only a grant is not listed;
 --   * wallet, grants and events must be in the same unit.
 
+\set ON_ERROR_STOP on
+
+-- Names without a schema are those of PostgreSQL, also where other roles may create objects in schema public.
+SET search_path = pg_catalog, pg_temp;
 -- Raise an error if row-level security would hide rows.
 SET row_security = off;
+
+-- The tables must belong to the owner of usage_events, to a superuser or to this role. A view of another role could run
+-- its code with the rights of this one.
+\set SHOW_CONTEXT never
+SELECT format('DO %L', format('BEGIN RAISE USING MESSAGE = %L; END', finding))
+FROM pg_catalog.pg_class AS relation
+INNER JOIN pg_catalog.pg_class AS events ON events.oid = 'public.usage_events'::regclass
+INNER JOIN pg_catalog.pg_roles AS owner ON owner.oid = relation.relowner
+CROSS JOIN LATERAL format('stopped: %s belongs to %s', relation.oid::regclass, owner.rolname) AS finding
+WHERE relation.oid IN ('public.accounts'::regclass, 'public.credit_grants'::regclass, 'public.credits_usage'::regclass)
+    AND owner.oid <> events.relowner
+    AND owner.rolname <> current_user
+    AND NOT owner.rolsuper
+\gexec
 
 WITH wallet AS (
     SELECT DISTINCT ON (account_id)

@@ -1,9 +1,10 @@
 -- sums: create the sums that sql/queries/sums reads, and the function that refreshes them.
 --
--- Run it as the owner of the tables or as a superuser; run it again after each upgrade of the service:
+-- Run it as the owner of the tables, not as a superuser; run it again after each upgrade of the service:
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f sums.sql
--- Then schedule sums_refresh.sql every few minutes, or with pg_cron
---   SELECT cron.schedule('usage_sums', '*/5 * * * *', 'SELECT public.usage_sums_refresh()');
+-- Then schedule sums_refresh.sql every few minutes, or with pg_cron, also as the owner of the tables
+--   SELECT cron.schedule('usage_sums', '*/5 * * * *',
+--       $$SELECT public.usage_sums_refresh(NULL::pg_catalog.date, '5 minutes'::pg_catalog.interval)$$);
 -- and set SPEND_SOURCE=sums for the service.
 --
 -- What is kept
@@ -49,6 +50,8 @@
 -- On Citus, which has no snapshot across nodes, the sums are different: see citus.sql.
 \set ON_ERROR_STOP on
 
+-- Names without a schema are those of PostgreSQL, also where other roles may create objects in schema public.
+SET search_path = pg_catalog, pg_temp;
 SET client_min_messages = warning;
 -- Creating the foreign keys locks accounts, and writers would queue behind a lock request that waits.
 SET lock_timeout = '2s';
@@ -67,10 +70,6 @@ CREATE TABLE IF NOT EXISTS public.usage_sums (
     PRIMARY KEY (account_id, day)
 );
 
--- For windows over all accounts. Rows are inserted in the order of the days, so the rows of a day are adjacent and
--- (day) is enough.
-CREATE INDEX IF NOT EXISTS usage_sums_day_idx ON public.usage_sums (day);
-
 CREATE TABLE IF NOT EXISTS public.usage_sums_window (
     account_id uuid NOT NULL REFERENCES public.accounts (id) ON DELETE CASCADE,
     edge timestamptz NOT NULL,
@@ -78,6 +77,75 @@ CREATE TABLE IF NOT EXISTS public.usage_sums_window (
     event_count bigint NOT NULL,
     PRIMARY KEY (account_id, edge)
 );
+
+CREATE TABLE IF NOT EXISTS public.usage_sums_watermark (
+    instant timestamptz NOT NULL CHECK (instant < 'infinity'),
+    is_only_row boolean PRIMARY KEY DEFAULT true CHECK (is_only_row)
+);
+
+-- The tables, their indexes, the functions of their triggers, the tables with foreign keys to them, and the refresh must
+-- belong to the owner of usage_events, to a superuser or to this role. Code of another role would run with the rights of
+-- the role that refreshes. Check this before anything is written.
+\set SHOW_CONTEXT never
+WITH sums (relation) AS (
+    SELECT oid
+    FROM pg_catalog.pg_class
+    WHERE relnamespace = 'public'::regnamespace AND starts_with(relname, 'usage_sums')
+),
+
+object (name, owner) AS (
+    SELECT
+        pg_describe_object('pg_class'::regclass, oid, 0) AS name,
+        relowner AS owner
+    FROM pg_catalog.pg_class
+    WHERE oid IN (SELECT relation FROM sums)
+        OR oid IN (
+            SELECT conrelid
+            FROM pg_catalog.pg_constraint
+            WHERE confrelid IN (SELECT relation FROM sums)
+        )
+    UNION ALL
+    SELECT
+        pg_describe_object('pg_proc'::regclass, oid, 0) AS name,
+        proowner AS owner
+    FROM pg_catalog.pg_proc
+    WHERE (pronamespace = 'public'::regnamespace AND starts_with(proname, 'usage_sums'))
+        OR oid IN (
+            SELECT tgfoid
+            FROM pg_catalog.pg_trigger
+            WHERE tgrelid IN (SELECT relation FROM sums)
+        )
+)
+
+SELECT format('DO %L', format('BEGIN RAISE USING MESSAGE = %L; END', finding))
+FROM object
+INNER JOIN pg_catalog.pg_class AS events ON events.oid = 'public.usage_events'::regclass
+INNER JOIN pg_catalog.pg_roles AS owner ON owner.oid = object.owner
+CROSS JOIN LATERAL format('stopped: %s belongs to %s', object.name, owner.rolname) AS finding
+WHERE owner.oid <> events.relowner
+    AND owner.rolname <> current_user
+    AND NOT owner.rolsuper
+ORDER BY finding DESC
+\gexec
+
+-- Default privileges may let other roles create triggers and foreign keys.
+SELECT DISTINCT
+    format(
+        'REVOKE TRIGGER, REFERENCES ON %s FROM %s CASCADE',
+        pg_class.oid::regclass,
+        CASE entry.grantee WHEN 0 THEN 'PUBLIC' ELSE entry.grantee::regrole::text END
+    )
+FROM pg_catalog.pg_class
+CROSS JOIN LATERAL aclexplode(pg_class.relacl) AS entry
+WHERE pg_class.relnamespace = 'public'::regnamespace
+    AND pg_class.relname IN ('usage_sums', 'usage_sums_watermark', 'usage_sums_window')
+    AND entry.privilege_type IN ('TRIGGER', 'REFERENCES')
+    AND entry.grantee <> pg_class.relowner
+\gexec
+
+-- For windows over all accounts. Rows are inserted in the order of the days, so the rows of a day are adjacent and
+-- (day) is enough.
+CREATE INDEX IF NOT EXISTS usage_sums_day_idx ON public.usage_sums (day);
 
 -- The order of a page, with all of its columns.
 CREATE INDEX IF NOT EXISTS usage_sums_window_rank_idx
@@ -103,11 +171,6 @@ SELECT
 FROM pg_catalog.pg_attribute
 WHERE attrelid = to_regclass('public.usage_sums_watermark') AND attname = 'day'
 \gexec
-
-CREATE TABLE IF NOT EXISTS public.usage_sums_watermark (
-    instant timestamptz NOT NULL CHECK (instant < 'infinity'),
-    is_only_row boolean PRIMARY KEY DEFAULT true CHECK (is_only_row)
-);
 
 -- edges: the values of usage_sums_window.edge whose rows are complete up to the watermark. summed: usage_sums is
 -- complete up to this instant; the same as the watermark, except on Citus.
@@ -135,6 +198,7 @@ ALTER TABLE public.usage_sums_watermark ENABLE ROW LEVEL SECURITY;
 CREATE OR REPLACE FUNCTION public.usage_sums_refresh(since date DEFAULT NULL, margin interval DEFAULT '5 minutes')
 RETURNS TABLE (summed_from timestamptz, watermark timestamptz, held_back_by text)
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 -- Raise an error if row-level security would hide events.
 SET row_security = off
 -- Days are UTC days.
@@ -343,6 +407,12 @@ BEGIN
     RETURN NEXT;
 END
 $$;
+
+-- If another role created the function after the check above, CREATE OR REPLACE left it to that role.
+SELECT format('ALTER FUNCTION public.usage_sums_refresh(date, interval) OWNER TO %s', relowner::regrole)
+FROM pg_catalog.pg_class
+WHERE oid = 'public.usage_sums'::regclass
+\gexec
 
 REVOKE EXECUTE ON FUNCTION public.usage_sums_refresh(date, interval) FROM public;
 

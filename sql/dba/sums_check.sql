@@ -9,9 +9,9 @@
 -- To repair the sums, run sums_refresh.sql with since=DAY, the earliest day listed. With any day before the watermark, it
 -- also makes all windows again.
 --
--- It is one read-only statement that reads all events before the watermark. With -v since=2026-11-01 it reads those from
+-- It is read-only and reads all events before the watermark. With -v since=2026-11-01 it reads those from
 -- that UTC day on and does not check the windows. With yesterday as "since" it is cheap enough to run after each refresh.
--- Run it as the owner of the tables or as a superuser:
+-- Run it as the owner of the tables:
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f sums_check.sql
 \set ON_ERROR_STOP on
 \if :{?since}
@@ -19,10 +19,28 @@
 \set since -infinity
 \endif
 
+-- Names without a schema are those of PostgreSQL, also where other roles may create objects in schema public.
+SET search_path = pg_catalog, pg_temp;
 SET TimeZone = 'UTC';
 SET statement_timeout = 0;
 -- Raise an error if row-level security would hide rows.
 SET row_security = off;
+
+-- The tables must belong to the owner of usage_events, to a superuser or to this role. A view of another role could run
+-- its code with the rights of this one.
+\set SHOW_CONTEXT never
+SELECT format('DO %L', format('BEGIN RAISE USING MESSAGE = %L; END', finding))
+FROM pg_catalog.pg_class AS relation
+INNER JOIN pg_catalog.pg_class AS events ON events.oid = 'public.usage_events'::regclass
+INNER JOIN pg_catalog.pg_roles AS owner ON owner.oid = relation.relowner
+CROSS JOIN LATERAL format('stopped: %s belongs to %s', relation.oid::regclass, owner.rolname) AS finding
+WHERE relation.oid IN (
+        'public.usage_sums'::regclass, 'public.usage_sums_watermark'::regclass, 'public.usage_sums_window'::regclass
+    )
+    AND owner.oid <> events.relowner
+    AND owner.rolname <> current_user
+    AND NOT owner.rolsuper
+\gexec
 
 WITH counted AS (
     SELECT
