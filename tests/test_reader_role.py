@@ -43,6 +43,13 @@ READ = {
 COLUMN_RIGHTS = [("column", table, column, "SELECT", False) for table, columns in READ.items() for column in columns]
 POLICIES = [("policy", table, "credits_reader", "PERMISSIVE", "{credits_reader}", "SELECT", "true") for table in READ]
 
+SERVER = 'CREATE FOREIGN DATA WRAPPER near; CREATE SERVER "Far" FOREIGN DATA WRAPPER near;'
+GRANTOR = "GRANT SELECT ON public.accounts TO pg_monitor WITH GRANT OPTION; SET ROLE pg_monitor;"
+REFILL = (
+    "CREATE FUNCTION public.refill() RETURNS void LANGUAGE sql SECURITY DEFINER "
+    f"AS 'INSERT INTO public.credits_usage (account_id, remaining_credits) VALUES (''{ADMIN}'', 777)'"
+)
+
 
 @pytest.fixture(scope="module")
 def database(server: PostgresServer) -> Iterator[Tables]:
@@ -171,19 +178,8 @@ def test_the_script_does_not_change_the_rights_of_other_roles(server: PostgresSe
         repaired.execute("DROP OWNED BY somebody; DROP ROLE somebody")
 
 
-def test_a_function_that_writes_is_refused_to_the_service_and_listed_with_all_that_is_open_to_public(
-    server: PostgresServer, repaired: Tables, reader: psycopg2.extensions.cursor
-) -> None:
-    repaired.execute(
-        f"GRANT TEMPORARY ON DATABASE {NAME} TO PUBLIC; GRANT CREATE ON SCHEMA public TO PUBLIC; "
-        "GRANT SELECT (account_id) ON public.credits_usage TO PUBLIC; "
-        "SELECT lo_create(4712); GRANT SELECT ON LARGE OBJECT 4712 TO PUBLIC; "
-        'CREATE FOREIGN DATA WRAPPER far; CREATE SERVER "Far" FOREIGN DATA WRAPPER far; '
-        'GRANT USAGE ON FOREIGN SERVER "Far" TO PUBLIC; '
-        "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO PUBLIC; "
-        f"CREATE FUNCTION public.refill() RETURNS void LANGUAGE sql SECURITY DEFINER "
-        f"AS 'INSERT INTO public.credits_usage (account_id, remaining_credits) VALUES (''{ADMIN}'', 777)'"
-    )
+def test_a_function_that_writes_is_refused_to_the_service(repaired: Tables, reader: psycopg2.extensions.cursor) -> None:
+    repaired.execute(REFILL)
     for attempt, refusal in (
         ("SELECT public.refill()", errors.ReadOnlySqlTransaction),
         # after the first query a transaction stays read-only
@@ -193,23 +189,148 @@ def test_a_function_that_writes_is_refused_to_the_service_and_listed_with_all_th
         with pytest.raises(refusal):
             reader.execute(attempt)
         reader.execute("ROLLBACK")
-
+    # but not to the role
     reader.execute("SELECT public.refill()")
     assert repaired.execute("SELECT remaining_credits FROM public.credits_usage") == [(777,)]
-    listed = server.psql("-A", "-t", "-f", SCRIPT, database=NAME).splitlines()
-    assert sorted(listed) == [
-        "ALTER DEFAULT PRIVILEGES for role postgres in schema public REVOKE ALL ON tables FROM PUBLIC;",
-        "REVOKE ALL ON TABLE public.credits_usage FROM PUBLIC;",
-        "REVOKE CREATE ON SCHEMA public FROM PUBLIC;",
-        "REVOKE EXECUTE ON ROUTINE public.refill() FROM PUBLIC;",
-        "REVOKE SELECT ON LARGE OBJECT 4712 FROM PUBLIC;",
-        f"REVOKE TEMPORARY ON DATABASE {NAME} FROM PUBLIC;",
-        'REVOKE USAGE ON FOREIGN SERVER "Far" FROM PUBLIC;',
+
+
+# What every role may do
+
+
+@pytest.fixture(scope="module")
+def untouched(server: PostgresServer) -> Iterator[Tables]:
+    """A database without the clock, whose functions every role may execute."""
+    server.psql("-c", "CREATE DATABASE untouched")
+    for script in (*sorted((SQL / "schema").glob("*.sql")), SCRIPT):
+        server.psql("-f", script, database="untouched")
+    owner = Tables(server.url("untouched"))
+    yield owner
+    owner.connection.close()
+    server.psql("-c", "DROP DATABASE untouched")
+
+
+def listed(server: PostgresServer) -> list[str]:
+    return server.psql("-A", "-t", "-f", SCRIPT, database="untouched").splitlines()
+
+
+def test_every_extension_leaves_nothing_to_list(server: PostgresServer, untouched: Tables) -> None:
+    available = untouched.execute("SELECT name FROM pg_available_extensions WHERE installed_version IS NULL")
+    untouched.execute("BEGIN")
+    for (name,) in available:
+        untouched.execute(f'CREATE EXTENSION IF NOT EXISTS "{name}" CASCADE')
+    untouched.execute("COMMIT")
+    try:
+        assert listed(server) == []
+    finally:
+        for (name,) in available:
+            untouched.execute(f'DROP EXTENSION IF EXISTS "{name}" CASCADE')
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        pytest.param(statement, [expected], id=expected)
+        for statement, expected in (
+            ("GRANT TEMPORARY ON DATABASE untouched TO PUBLIC", "REVOKE TEMPORARY ON DATABASE untouched FROM PUBLIC;"),
+            ("GRANT CREATE ON SCHEMA public TO PUBLIC", "REVOKE CREATE ON SCHEMA public FROM PUBLIC;"),
+            (
+                "GRANT SELECT, INSERT ON public.credits_usage TO PUBLIC",
+                "REVOKE INSERT, SELECT ON TABLE public.credits_usage FROM PUBLIC;",
+            ),
+            (
+                "GRANT SELECT (account_id) ON public.credits_usage TO PUBLIC",
+                "REVOKE SELECT (account_id) ON TABLE public.credits_usage FROM PUBLIC;",
+            ),
+            (
+                "GRANT SELECT ON pg_catalog.pg_authid TO PUBLIC",
+                "REVOKE SELECT ON TABLE pg_catalog.pg_authid FROM PUBLIC;",
+            ),
+            (
+                "GRANT SELECT (rolpassword) ON pg_catalog.pg_authid TO PUBLIC",
+                "REVOKE SELECT (rolpassword) ON TABLE pg_catalog.pg_authid FROM PUBLIC;",
+            ),
+            (
+                # every role may SELECT from it
+                "GRANT INSERT ON pg_catalog.pg_class TO PUBLIC",
+                "REVOKE INSERT ON TABLE pg_catalog.pg_class FROM PUBLIC;",
+            ),
+            (
+                "CREATE SEQUENCE public.numbers; GRANT USAGE ON SEQUENCE public.numbers TO PUBLIC",
+                "REVOKE USAGE ON SEQUENCE public.numbers FROM PUBLIC;",
+            ),
+            (
+                "GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_file(text) TO PUBLIC",
+                "REVOKE EXECUTE ON ROUTINE pg_catalog.pg_read_file(pg_catalog.text) FROM PUBLIC;",
+            ),
+            (
+                "GRANT EXECUTE ON FUNCTION pg_catalog.pg_advisory_lock(bigint) TO PUBLIC",
+                "REVOKE EXECUTE ON ROUTINE pg_catalog.pg_advisory_lock(bigint) FROM PUBLIC;",
+            ),
+            (REFILL, "REVOKE EXECUTE ON ROUTINE public.refill() FROM PUBLIC;"),
+            (
+                "CREATE FUNCTION pg_catalog.own() RETURNS integer LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+                "REVOKE EXECUTE ON ROUTINE pg_catalog.own() FROM PUBLIC;",
+            ),
+            (
+                "CREATE FUNCTION public.pid() RETURNS integer LANGUAGE internal AS 'pg_backend_pid'",
+                "REVOKE EXECUTE ON ROUTINE public.pid() FROM PUBLIC;",
+            ),
+            (
+                "SELECT lo_create(4712); GRANT SELECT ON LARGE OBJECT 4712 TO PUBLIC",
+                "REVOKE SELECT ON LARGE OBJECT 4712 FROM PUBLIC;",
+            ),
+            (
+                "CREATE FOREIGN DATA WRAPPER far; GRANT USAGE ON FOREIGN DATA WRAPPER far TO PUBLIC",
+                "REVOKE USAGE ON FOREIGN DATA WRAPPER far FROM PUBLIC;",
+            ),
+            (
+                f'{SERVER} GRANT USAGE ON FOREIGN SERVER "Far" TO PUBLIC',
+                'REVOKE USAGE ON FOREIGN SERVER "Far" FROM PUBLIC;',
+            ),
+            ("GRANT CREATE ON TABLESPACE pg_default TO PUBLIC", "REVOKE CREATE ON TABLESPACE pg_default FROM PUBLIC;"),
+            (
+                "GRANT SET ON PARAMETER session_replication_role TO PUBLIC",
+                "REVOKE SET ON PARAMETER session_replication_role FROM PUBLIC;",
+            ),
+            (
+                "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO PUBLIC",
+                "ALTER DEFAULT PRIVILEGES for role postgres in schema public REVOKE ALL ON tables FROM PUBLIC;",
+            ),
+            (
+                f"{GRANTOR} GRANT SELECT ON public.accounts TO PUBLIC; RESET ROLE",
+                "SET ROLE pg_monitor; REVOKE SELECT ON TABLE public.accounts FROM PUBLIC; RESET ROLE;",
+            ),
+        )
     ]
-    repaired.execute("".join(listed))
-    with pytest.raises(errors.InsufficientPrivilege):
-        reader.execute("SELECT public.refill()")
-    assert server.psql("-A", "-t", "-f", SCRIPT, database=NAME) == ""
+    + [
+        pytest.param("CREATE AGGREGATE public.total(integer) (SFUNC = int4pl, STYPE = integer)", [], id="aggregate"),
+        pytest.param("CREATE TYPE public.span AS RANGE (SUBTYPE = integer)", [], id="functions of a range type"),
+        pytest.param(
+            "CREATE FUNCTION public.one() RETURNS integer LANGUAGE sql AS 'SELECT 1'", [], id="plain function"
+        ),
+        pytest.param(
+            "ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO pg_monitor", [], id="defaults of another role"
+        ),
+    ],
+)
+def test_what_every_role_may_do_is_listed_as_a_statement_that_revokes_it(
+    server: PostgresServer, untouched: Tables, statement: str, expected: list[str]
+) -> None:
+    untouched.execute(statement)
+    found = listed(server)
+    untouched.execute("".join(found) or "SELECT 1")
+    assert found == expected
+    assert listed(server) == []
+
+
+def test_the_listed_statements_restore_the_functions_that_every_role_may_execute(
+    server: PostgresServer, untouched: Tables
+) -> None:
+    public = "SELECT oid FROM pg_catalog.pg_proc WHERE has_function_privilege('public', oid, 'EXECUTE') ORDER BY oid"
+    before = untouched.execute(public)
+    untouched.execute("GRANT EXECUTE ON ALL ROUTINES IN SCHEMA pg_catalog TO PUBLIC")
+    untouched.execute("".join(listed(server)))
+    assert untouched.execute(public) == before
 
 
 def test_the_script_stops_at_what_it_cannot_take(server: PostgresServer, repaired: Tables) -> None:
@@ -219,7 +340,9 @@ def test_the_script_stops_at_what_it_cannot_take(server: PostgresServer, repaire
         "ALTER TABLE public.credits_usage OWNER TO credits_reader"
     )
     try:
-        with pytest.raises(EmbeddedPostgresError, match=r"privileges: table public.accounts, table public.credits_usage$"):
+        with pytest.raises(
+            EmbeddedPostgresError, match=r"privileges: table public.accounts, table public.credits_usage$"
+        ):
             server.psql("-f", SCRIPT, database=NAME)
     finally:
         repaired.execute(

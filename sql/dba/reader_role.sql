@@ -1,6 +1,7 @@
 -- reader_role: create or repair the role that the service connects as, its privileges, policies and limits.
 --
--- Run it as the owner of the tables with CREATEROLE, or as a superuser; run it again after each upgrade of the service:
+-- Run it as the owner of the tables with CREATEROLE, or as a superuser; run it again, as the same role, after each upgrade
+-- of the service:
 --   psql -X -v ON_ERROR_STOP=1 -v connection_limit=32 -d DATABASE -f reader_role.sql
 -- Then set its password with `\password credits_reader`, or another authentication method in pg_hba.conf.
 --
@@ -12,12 +13,13 @@
 --
 -- The role can also do what every role can: connect, read the system catalogs, and run functions with its own rights.
 -- A privilege of PUBLIC that goes beyond that cannot be revoked from one role. The script leaves these alone and lists
--- them, as statements with which their owners can revoke them, for the database, its schemas, tables, functions, large
--- objects and foreign servers, but not for foreign-data wrappers, tablespaces and parameters. Run them, after granting
--- the privilege to the roles that need it. Most important are SECURITY DEFINER functions: they run with the rights of
--- their owner, so they can write. PUBLIC may execute every new function, so run the script again when there are new
--- ones. Transactions of the role are read-only by default, but a session can change that; the service itself sends
--- nothing but its queries.
+-- them, as statements with which their owners can revoke them. These are the privileges that neither initdb nor an
+-- extension gave, and some that every role has by default: to make temporary tables and large objects, to write messages
+-- to the WAL, to take advisory locks, and to execute functions that are SECURITY DEFINER or, outside of extensions, in an
+-- untrusted language. Run the statements, after granting the privilege to the roles that need it: tools for migrations
+-- often take advisory locks. Most important are SECURITY DEFINER functions: they run with the rights of their owner, so
+-- they can write. PUBLIC may execute every new function, so run the script again when there are new ones. Transactions of
+-- the role are read-only by default, but a session can change that; the service itself sends nothing but its queries.
 --
 -- Privileges and limits are set in one transaction, which takes only ACCESS SHARE locks on tables. Creating a policy
 -- takes an ACCESS EXCLUSIVE lock for an instant, so each has a transaction of its own, and a correct policy is left
@@ -38,7 +40,7 @@ SET client_min_messages = warning;
 
 BEGIN;
 
--- Stop if another role has put a table there.
+-- Tables of the sums must belong to the owner of usage_events, to a superuser or to this role.
 \set SHOW_CONTEXT never
 SELECT format('DO %L', format('BEGIN RAISE USING MESSAGE = %L; END', finding))
 FROM pg_catalog.pg_class AS relation
@@ -92,7 +94,7 @@ WHERE member = 'credits_reader'::regrole
 SELECT DISTINCT
     CASE
         WHEN object.type = 'default acl'
-            THEN 'ALTER DEFAULT PRIVILEGES ' || regexp_replace(object.identity, ' on ([a-z ]+)$', ' REVOKE ALL ON \1')
+            THEN 'ALTER DEFAULT PRIVILEGES ' || regexp_replace(object.identity, ' on (?=[a-z ]+$)', ' REVOKE ALL ON ')
         -- not CONNECT
         WHEN object.type = 'database' THEN 'REVOKE CREATE, TEMPORARY ON DATABASE ' || object.identity
         WHEN depend.classid = 'pg_class'::regclass THEN 'REVOKE ALL ON TABLE ' || object.identity
@@ -190,61 +192,167 @@ ORDER BY relation.relname ASC
 \gexec
 
 -- What PUBLIC may do beyond what the header says.
-WITH object (name, acl) AS (
+WITH object (class, id, part, owner, acl) AS (
     SELECT
-        format('DATABASE %I', datname) AS name,
+        tableoid AS class,
+        oid AS id,
+        0 AS part,
+        datdba AS owner,
         coalesce(datacl, acldefault('d', datdba)) AS acl
     FROM pg_catalog.pg_database
     WHERE datname = current_database()
     UNION ALL
     SELECT
-        format('SCHEMA %I', nspname) AS name,
+        tableoid AS class,
+        oid AS id,
+        0 AS part,
+        nspowner AS owner,
         nspacl AS acl
     FROM pg_catalog.pg_namespace
     UNION ALL
     SELECT
-        format('TABLE %s', pg_class.oid::regclass) AS name,
-        unnest(ARRAY[pg_class.relacl::text, pg_attribute.attacl::text])::aclitem[] AS acl
+        tableoid AS class,
+        oid AS id,
+        0 AS part,
+        relowner AS owner,
+        relacl AS acl
     FROM pg_catalog.pg_class
-    INNER JOIN pg_catalog.pg_attribute ON pg_attribute.attrelid = pg_class.oid
-    WHERE pg_class.relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema')
     UNION ALL
     SELECT
-        format('LARGE OBJECT %s', oid) AS name,
+        pg_class.tableoid AS class,
+        pg_class.oid AS id,
+        pg_attribute.attnum AS part,
+        pg_class.relowner AS owner,
+        pg_attribute.attacl AS acl
+    FROM pg_catalog.pg_class
+    INNER JOIN pg_catalog.pg_attribute ON pg_attribute.attrelid = pg_class.oid AND NOT pg_attribute.attisdropped
+    UNION ALL
+    SELECT
+        tableoid AS class,
+        oid AS id,
+        0 AS part,
+        proowner AS owner,
+        coalesce(proacl, acldefault('f', proowner)) AS acl
+    FROM pg_catalog.pg_proc
+    UNION ALL
+    SELECT
+        'pg_largeobject'::regclass AS class,
+        oid AS id,
+        0 AS part,
+        lomowner AS owner,
         lomacl AS acl
     FROM pg_catalog.pg_largeobject_metadata
     UNION ALL
     SELECT
-        format('FOREIGN SERVER %I', srvname) AS name,
+        tableoid AS class,
+        oid AS id,
+        0 AS part,
+        fdwowner AS owner,
+        fdwacl AS acl
+    FROM pg_catalog.pg_foreign_data_wrapper
+    UNION ALL
+    SELECT
+        tableoid AS class,
+        oid AS id,
+        0 AS part,
+        srvowner AS owner,
         srvacl AS acl
     FROM pg_catalog.pg_foreign_server
+    UNION ALL
+    SELECT
+        tableoid AS class,
+        oid AS id,
+        0 AS part,
+        spcowner AS owner,
+        spcacl AS acl
+    FROM pg_catalog.pg_tablespace
+    UNION ALL
+    SELECT
+        tableoid AS class,
+        oid AS id,
+        0 AS part,
+        -- the superuser that initdb created
+        10 AS owner,
+        paracl AS acl
+    FROM pg_catalog.pg_parameter_acl
+),
+
+-- The functions that are listed although PUBLIC may execute them by default.
+routine (id) AS (
+    SELECT pg_proc.oid
+    FROM pg_catalog.pg_proc
+    INNER JOIN pg_catalog.pg_language ON pg_language.oid = pg_proc.prolang
+    WHERE pg_proc.prosecdef
+        -- In an untrusted language, except those of PostgreSQL, extensions and range types, and aggregates.
+        OR (
+            NOT pg_language.lanpltrusted
+            AND pg_proc.oid >= 16384
+            AND pg_proc.prokind <> 'a'
+            AND NOT EXISTS (
+                SELECT
+                FROM pg_catalog.pg_depend
+                WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid AND deptype IN ('e', 'i')
+            )
+        )
+        -- Before PostgreSQL 16 a read-only transaction can create large objects, and the role would own them. The others
+        -- fill the disk with WAL and the shared memory with locks.
+        OR (
+            pg_proc.pronamespace = 'pg_catalog'::regnamespace
+            AND pg_proc.proname ~ '^(lo_creat|lo_from_bytea|pg_logical_emit_message|pg_(try_)?advisory_(xact_)?lock)'
+        )
 )
 
-SELECT DISTINCT
+SELECT
     format(
-        'REVOKE %s ON %s FROM PUBLIC;',
-        CASE WHEN starts_with(object.name, 'TABLE') THEN 'ALL' ELSE entry.privilege_type END,
-        object.name
+        CASE entry.grantor
+            WHEN object.owner THEN 'REVOKE %s ON %s %s FROM PUBLIC;'
+            ELSE 'SET ROLE %4$s; REVOKE %1$s ON %2$s %3$s FROM PUBLIC; RESET ROLE;'
+        END,
+        string_agg(
+            entry.privilege_type || coalesce(' (' || quote_ident(pg_attribute.attname) || ')', ''),
+            ', ' ORDER BY entry.privilege_type
+        ),
+        CASE
+            WHEN described.type = 'sequence' THEN 'SEQUENCE'
+            WHEN object.class = 'pg_class'::regclass THEN 'TABLE'
+            WHEN object.class = 'pg_proc'::regclass THEN 'ROUTINE'
+            WHEN described.type = 'server' THEN 'FOREIGN SERVER'
+            WHEN described.type = 'parameter ACL' THEN 'PARAMETER'
+            ELSE upper(replace(described.type, '-', ' '))
+        END,
+        described.identity,
+        entry.grantor::regrole
     ) AS still_open_to_every_role
 FROM object
 CROSS JOIN LATERAL aclexplode(object.acl) AS entry
+CROSS JOIN LATERAL pg_identify_object(object.class, object.id, 0) AS described
+LEFT JOIN pg_catalog.pg_attribute ON pg_attribute.attrelid = object.id AND pg_attribute.attnum = object.part
+-- the privileges that initdb or the extension gave
+LEFT JOIN pg_catalog.pg_init_privs AS untouched
+    ON untouched.classoid = object.class AND untouched.objoid = object.id AND untouched.objsubid = object.part
 WHERE entry.grantee = 0
-    AND entry.privilege_type <> 'CONNECT'
-    AND NOT (starts_with(object.name, 'SCHEMA') AND entry.privilege_type = 'USAGE')
-UNION ALL
-SELECT format('REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC;', oid::regprocedure)
-FROM pg_catalog.pg_proc
-WHERE has_function_privilege('public', oid, 'EXECUTE')
-    AND CASE pronamespace
-        -- Before PostgreSQL 16 a read-only transaction can create large objects, and the role would own them.
-        WHEN 'pg_catalog'::regnamespace THEN proname IN ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_import')
-        ELSE prosecdef
-    END
+    AND (
+        (object.class = 'pg_proc'::regclass AND object.id IN (SELECT routine.id FROM routine))
+        OR NOT EXISTS (
+            SELECT
+            -- By default PUBLIC may execute functions, and nothing else that is listed here.
+            FROM aclexplode(coalesce(untouched.initprivs, acldefault('f', object.owner))) AS initial
+            WHERE initial.grantee = 0 AND initial.privilege_type = entry.privilege_type
+        )
+    )
+    AND NOT (object.class = 'pg_database'::regclass AND entry.privilege_type = 'CONNECT')
+    AND NOT (object.class = 'pg_namespace'::regclass AND entry.privilege_type = 'USAGE')
+    AND (described.schema, entry.privilege_type) IS DISTINCT FROM ('information_schema', 'SELECT')
+GROUP BY object.class, object.owner, entry.grantor, described.type, described.identity
 UNION ALL
 SELECT
     'ALTER DEFAULT PRIVILEGES '
-    || regexp_replace(object.identity, ' on ([a-z ]+)$', ' REVOKE ALL ON \1 FROM PUBLIC;')
+    || regexp_replace(object.identity, ' on (?=[a-z ]+$)', ' REVOKE ALL ON ')
+    || ' FROM PUBLIC;'
 FROM pg_catalog.pg_default_acl
 CROSS JOIN LATERAL pg_identify_object('pg_default_acl'::regclass, pg_default_acl.oid, 0) AS object
 WHERE pg_default_acl.defaclobjtype <> 'T'
-    AND 0 IN (SELECT grantee FROM aclexplode(pg_default_acl.defaclacl));
+    -- without a schema it repeats that every role may execute functions
+    AND (pg_default_acl.defaclobjtype <> 'f' OR pg_default_acl.defaclnamespace <> 0)
+    AND 0 IN (SELECT grantee FROM aclexplode(pg_default_acl.defaclacl))
+ORDER BY still_open_to_every_role ASC;

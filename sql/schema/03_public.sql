@@ -1,6 +1,10 @@
--- Default privileges of PUBLIC that a reader must not have: temporary tables and large objects.
+-- Privileges of PUBLIC that a reader must not have: temporary tables, large objects, WAL messages and advisory locks.
 
 SELECT format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database())
 \gexec
 
-REVOKE EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) FROM public;
+SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', oid::regprocedure)
+FROM pg_catalog.pg_proc
+WHERE pronamespace = 'pg_catalog'::regnamespace
+    AND proname ~ '^(lo_creat|lo_from_bytea|pg_logical_emit_message|pg_(try_)?advisory_(xact_)?lock)'
+\gexec
