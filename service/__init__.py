@@ -5,6 +5,7 @@ import os
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
+from service.auth import AdminKeys
 from service.config import SPEND_SOURCES, Settings, find_certificates
 from service.database import Database
 from service.errors import register_error_handlers
@@ -37,6 +38,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["queries"] = queries
     app.extensions["query_files"] = {query.file: query.script for files in loaded.values() for query in files.values()}
     app.extensions["database"] = database
+    app.extensions["admin_keys"] = AdminKeys()
     app.extensions["readiness"] = Readiness(settings, queries, database)
     register_error_handlers(app)
     register_hooks(app, settings)

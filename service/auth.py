@@ -10,6 +10,9 @@ from werkzeug.datastructures import Headers
 
 from service.errors import NotAdmin, NotAuthenticated
 
+# More keys than any organisation has administrators; 200 kB in a worker.
+MAX_ADMIN_KEYS = 1_000
+
 
 def key_of(headers: Headers) -> str:
     """Return the API key of a request, without asking the database.
@@ -49,3 +52,25 @@ def require_admin(caller: Mapping[str, Any]) -> None:
         raise NotAuthenticated
     if not caller["is_admin"]:
         raise NotAdmin
+
+
+class AdminKeys:
+    """The hashes of keys that were an admin's at their last lookup, at most MAX_ADMIN_KEYS.
+
+    They decide in which queue a request waits, and never its answer: its key is looked up in any case.
+    """
+
+    def __init__(self) -> None:
+        self._hashes: set[str] = set()
+
+    def __contains__(self, key_hash: str) -> bool:
+        return key_hash in self._hashes
+
+    def note(self, key_hash: str, is_admin: bool) -> None:
+        """Keep the result of a lookup."""
+        if not is_admin:
+            self._hashes.discard(key_hash)
+        else:
+            self._hashes.add(key_hash)
+            if len(self._hashes) > MAX_ADMIN_KEYS:
+                self._hashes.pop()

@@ -12,6 +12,9 @@ import psycopg2
 from psycopg2.extensions import parse_dsn
 
 SPEND_SOURCES = ("events", "sums")
+# Requests of a worker in the queue for first lookups of keys: more than POOL_SIZE + QUEUE_SIZE by default, so that
+# it does not refuse a burst of an admin's first requests.
+MAX_FIRST_LOOKUPS = 32
 
 
 class ConfigurationError(Exception):
@@ -102,7 +105,7 @@ class Settings:
 
         Health checks and refusals therefore never wait behind queries.
         """
-        return self.pool_size + self.queue_size + 8
+        return self.pool_size + self.queue_size + MAX_FIRST_LOOKUPS + 8
 
     @property
     def graceful_timeout_s(self) -> int:

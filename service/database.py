@@ -11,7 +11,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import cycle
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ import psycopg2
 from psycopg2.extensions import POLL_OK, POLL_READ, UNICODE, new_type, parse_dsn, register_type
 
 from service.budget import Budget
-from service.config import Settings
+from service.config import MAX_FIRST_LOOKUPS, Settings
 from service.errors import AnswerTooLarge, DatabaseNotReady, DatabaseUnavailable, Overloaded, SnapshotLost
 from service.metrics import CONNECTIONS_IN_USE, REFUSALS, REQUESTS_WAITING
 
@@ -205,6 +205,9 @@ class Connection:
 class Database:
     """A pool of ``pool_size`` connections, opened when first needed, and a queue of ``queue_size`` requests for them.
 
+    First lookups of keys have a queue of their own and one connection at a time, so that requests with unknown keys do
+    not take the places of the others.
+
     psycopg2's ThreadedConnectionPool does not serve: it opens all connections at once, raises when all are in use, and
     after a restart of the server returns every dead connection before a good one.
     """
@@ -214,16 +217,21 @@ class Database:
         self._idle: list[Connection] = []
         self._places = threading.BoundedSemaphore(settings.pool_size + settings.queue_size)
         self._slots = threading.BoundedSemaphore(settings.pool_size)
+        self._lookup_places = threading.BoundedSemaphore(MAX_FIRST_LOOKUPS)
+        self._lookup_slot = threading.BoundedSemaphore(1)
 
-    def run(self, work: Callable[[Connection], Result], budget: Budget) -> Result:
+    def run(self, work: Callable[[Connection], Result], budget: Budget, is_first_lookup: bool = False) -> Result:
         """Return the result of ``work`` on a connection; call it again on a new one when its snapshot is lost.
+
+        A first lookup waits only for a connection, because it had a place in first_lookup().
 
         Raises:
             Overloaded: when the queue is full or no connection comes free in time.
             DatabaseUnavailable: when no connection can be opened, or the second snapshot is lost too.
             DatabaseTimeout: when the time of the request is over.
         """
-        with REFUSALS.count_exceptions(Overloaded), self._slot(budget), CONNECTIONS_IN_USE.track_inprogress():
+        places = None if is_first_lookup else self._places
+        with self._slot(self._slots, places, budget), CONNECTIONS_IN_USE.track_inprogress():
             try:
                 return self._attempt(work, self._idle_connection() or self.connect(budget))
             except SnapshotLost:
@@ -231,6 +239,16 @@ class Database:
                 while idle := self._idle_connection():
                     idle.close()
                 return self._attempt(work, self.connect(budget))
+
+    @contextmanager
+    def first_lookup(self, budget: Budget) -> Iterator[None]:
+        """Wait until no other first lookup is in its block.
+
+        Raises:
+            Overloaded: when the queue is full or the wait is too long.
+        """
+        with self._slot(self._lookup_slot, self._lookup_places, budget):
+            yield
 
     def connect(self, budget: Budget) -> Connection:
         """Open a connection outside the pool; the caller closes it.
@@ -264,20 +282,17 @@ class Database:
                 self._idle.append(connection)
 
     @contextmanager
-    def _slot(self, budget: Budget) -> Iterator[None]:
-        if not self._places.acquire(blocking=False):
-            raise Overloaded
-        try:
-            with REQUESTS_WAITING.track_inprogress():
-                acquired = self._slots.acquire(timeout=min(self._settings.queue_timeout_ms, budget.left_ms()) / 1_000)
-            if not acquired:
-                raise Overloaded
-            try:
-                yield
-            finally:
-                self._slots.release()
-        finally:
-            self._places.release()
+    def _slot(self, slots: threading.Semaphore, places: threading.Semaphore | None, budget: Budget) -> Iterator[None]:
+        with ExitStack() as held:
+            with REFUSALS.count_exceptions(Overloaded), REQUESTS_WAITING.track_inprogress():
+                if places:
+                    if not places.acquire(blocking=False):
+                        raise Overloaded
+                    held.callback(places.release)
+                if not slots.acquire(timeout=min(self._settings.queue_timeout_ms, budget.left_ms()) / 1_000):
+                    raise Overloaded
+                held.callback(slots.release)
+            yield
 
     def _idle_connection(self) -> Connection | None:
         try:

@@ -184,16 +184,18 @@ def ask(
 class Asking:
     """Concurrent requests, each in a thread of its own. ``answers`` are in the order in which they arrive."""
 
-    def __init__(self, service: Gunicorn, count: int = 1, path: str = ROLLUP_ALL) -> None:
+    def __init__(
+        self, service: Gunicorn, count: int = 1, path: str = ROLLUP_ALL, headers: dict[str, str] | None = None
+    ) -> None:
         self.answers: list[Answer] = []
         self.failures: list[BaseException] = []
-        self._threads = [threading.Thread(target=self._ask, args=(service, path)) for _ in range(count)]
+        self._threads = [threading.Thread(target=self._ask, args=(service, path, headers)) for _ in range(count)]
         for thread in self._threads:
             thread.start()
 
-    def _ask(self, service: Gunicorn, path: str) -> None:
+    def _ask(self, service: Gunicorn, path: str, headers: dict[str, str] | None) -> None:
         try:
-            self.answers.append(service.get(path))
+            self.answers.append(service.get(path, headers))
         except (OSError, http.client.HTTPException) as failure:
             self.failures.append(failure)
 

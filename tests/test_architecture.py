@@ -44,7 +44,7 @@ ALLOWED = {
         "schemas",
         "snapshot",
     },
-    "__init__": {"config", "database", "errors", "hooks", "openapi", "queries", "readiness", "views"},
+    "__init__": {"auth", "config", "database", "errors", "hooks", "openapi", "queries", "readiness", "views"},
     # `make run` and `make psql`; the service imports neither.
     "embedded": {"config", "queries"},
     "psql": {"config", "embedded", "errors", "periods", "queries", "schemas"},

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 
 from conftest import ADMIN, ADMIN_KEY, ORGANIZATION, ROLLUP, Tables, key_hash
 from service import create_app
+from service.auth import MAX_ADMIN_KEYS, AdminKeys
 from service.config import Settings
 
 MEMBER_OF_ANOTHER = UUID("bbbbbbbb-0000-4000-8000-000000000002")
@@ -131,6 +132,22 @@ def test_a_removed_key_is_out_at_once(admin: FlaskClient, keys: Tables) -> None:
     assert admin.get(ROLLUP).status_code == 200
     keys.execute("DELETE FROM public.account_api_keys WHERE key_hash = %s", (key_hash(ADMIN_KEY),))
     assert admin.get(ROLLUP).status_code == 401
+    assert key_hash(ADMIN_KEY) not in admin.application.extensions["admin_keys"]
+
+
+@pytest.mark.parametrize("key", ["no-such-key", "key-of-no-admin", "key-expired-long-ago"])
+def test_only_keys_of_admins_are_remembered(client: FlaskClient, key: str) -> None:
+    remembered = client.application.extensions["admin_keys"]
+    for sent in (key, ADMIN_KEY):
+        client.get(ROLLUP, headers=api_key(sent))
+    assert (key_hash(key) in remembered, key_hash(ADMIN_KEY) in remembered) == (False, True)
+
+
+def test_a_worker_remembers_a_limited_number_of_keys() -> None:
+    keys = AdminKeys()
+    for number in range(2 * MAX_ADMIN_KEYS):
+        keys.note(str(number), is_admin=True)
+    assert sum(str(number) in keys for number in range(2 * MAX_ADMIN_KEYS)) == MAX_ADMIN_KEYS
 
 
 def test_the_secret_is_the_bytes_of_the_environment(settings: Settings, keys: Tables) -> None:

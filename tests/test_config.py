@@ -52,7 +52,7 @@ def test_threads_and_the_graceful_timeout_follow_from_the_other_settings() -> No
     settings = Settings.from_environment(
         {**REQUIRED, "POOL_SIZE": "2", "QUEUE_SIZE": "3", "REQUEST_TIMEOUT_MS": "2001"}
     )
-    assert (settings.threads, settings.graceful_timeout_s) == (2 + 3 + 8, 3 + 15)
+    assert (settings.threads, settings.graceful_timeout_s) == (2 + 3 + 32 + 8, 3 + 15)
 
 
 def test_no_secret_is_in_the_representation() -> None:

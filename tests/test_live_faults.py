@@ -220,7 +220,7 @@ def test_cuts_leak_no_slot_thread_or_descriptor(fragile: PostgresServer, databas
     with Proxy(fragile.port) as proxy, Gunicorn(reader(fragile, proxy.port), **LIMITS) as service:
         (worker,) = service.workers()
         # gunicorn starts its threads on demand and keeps them.
-        eventually(lambda: Asking(service, 32).all() and worker.num_threads() >= 33, "every thread to be started")
+        eventually(lambda: Asking(service, 64).all() and worker.num_threads() >= 65, "every thread to be started")
         fill_the_pool(service, database, fragile.url(DATABASE))
         threads, descriptors = worker.num_threads(), worker.num_fds()
 

@@ -5,6 +5,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from uuid import UUID
+
+import pytest
 
 from conftest import ADMIN, DAYS, ROLLUP, Tables
 from live import KEY, PATIENCE_S, ROLLUP_ALL, Answer, Asking, Gunicorn, ask, backends, eventually, locked
@@ -38,6 +41,35 @@ def test_a_full_queue_refuses_requests_and_those_in_it_are_answered(
         assert len(backends(tables, waiting=True)) == 4
         release()
         assert Counter(answer.status for answer in asking.all()) == {503: 10, 200: 24}
+
+
+@pytest.mark.parametrize(
+    ("key", "status"),
+    [pytest.param("no-such-key", 401, id="unknown"), pytest.param("key-of-no-admin", 403, id="no admin")],
+)
+def test_keys_of_others_do_not_take_the_places_of_an_admin(
+    reader_url: str, tables: Tables, owner_url: str, key: str, status: int
+) -> None:
+    """Of 60 requests with such a key 1 has a connection, 31 wait and 28 are refused; an admin has 24 places as before.
+
+    The lock keeps every key from being looked up.
+    """
+    tables.account(UUID(int=1))
+    tables.key("key-of-no-admin", UUID(int=1))
+    with Gunicorn(reader_url, **LIMITS, QUEUE_TIMEOUT_MS=60_000) as service:
+        assert service.get().status == 200
+        with locked(owner_url, "account_api_keys") as release:
+            others = Asking(service, 60, headers={"x-api-key": key})
+            eventually(lambda: len(others.answers) >= 28, "28 to be refused")
+            used = len(backends(tables, waiting=True))
+            admin = Asking(service, 25)
+            eventually(lambda: admin.answers, "the admin's 25th to be refused")
+            assert busy([*admin.answers, *others.answers])
+            assert service.get("/health/live").status == 200
+            release()
+            assert Counter(answer.status for answer in admin.all()) == {200: 24, 503: 1}
+            assert Counter(answer.status for answer in others.all()) == {status: 32, 503: 28}
+            assert used == 1
 
 
 def test_200_clients_against_slow_queries(reader_url: str, tables: Tables, owner_url: str) -> None:
