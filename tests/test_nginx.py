@@ -11,8 +11,9 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 from uuid import UUID
@@ -46,13 +47,13 @@ class Nginx:
     log: Path
     trust: ssl.SSLContext
 
-    def connect(self) -> ssl.SSLSocket:
-        raw = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
+    def connect(self, source: str = "127.0.0.1") -> ssl.SSLSocket:
+        raw = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S, source_address=(source, 0))
         return self.trust.wrap_socket(raw, server_hostname="credits.example")
 
-    def get(self, path: str = ROLLUP_ALL, headers: dict[str, str] | None = None) -> Answer:
+    def get(self, path: str = ROLLUP_ALL, headers: dict[str, str] | None = None, source: str = "127.0.0.1") -> Answer:
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
-        connection.sock = self.connect()
+        connection.sock = self.connect(source)
         try:
             return ask(connection, path, headers)
         finally:
@@ -61,7 +62,7 @@ class Nginx:
 
 @pytest.fixture(scope="module")
 def service(reader_url: str) -> Iterator[Gunicorn]:
-    """A service with 10 threads: that many slow clients would block it."""
+    """A service with 42 threads: that many slow clients would block it."""
     with Gunicorn(reader_url, POOL_SIZE=1, QUEUE_SIZE=1) as service:
         yield service
 
@@ -188,6 +189,59 @@ def test_a_client_that_does_not_read_blocks_no_thread_and_the_log_does_not_name_
 
 
 @needs_nginx
+def test_a_client_that_sends_too_many_requests_gets_a_429_and_others_an_answer(nginx: Nginx, tables: Tables) -> None:
+    connection = http.client.HTTPSConnection("127.0.0.1", nginx.port)
+    connection.sock = nginx.connect("127.0.0.2")
+
+    def first_429(headers: dict[str, str]) -> tuple[int, Answer]:
+        # nginx closes a connection after 1,000 requests.
+        for number in range(1, 900):
+            answer = ask(connection, headers=headers)
+            if answer.status == 429:
+                return number, answer
+        raise AssertionError("no request was refused")
+
+    number, answer = first_429({})
+    assert number > 201
+    assert answer.json() == {"status": "error", "error": "Too many requests from this address; try again shortly."}
+    sent = {
+        "retry-after": "1",
+        "content-type": "application/json",
+        "cache-control": "private, no-cache",
+        "access-control-allow-origin": "*",
+    }
+    assert answer.headers == answer.headers | sent
+    _, page = first_429({"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert page.headers == page.headers | {"retry-after": "1", "content-type": "text/html; charset=utf-8"}
+    assert b"<p>Try again shortly.</p>" in page.body
+    assert nginx.get(source="127.0.0.3").status == 200
+    connection.close()
+
+
+@needs_nginx
+def test_a_client_has_at_most_40_requests_at_once(tmp_path: Path) -> None:
+    """The service does not answer, so that every request stays."""
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=64) as silent,
+        nginx_before(silent.getsockname()[1], tmp_path) as nginx,
+        ExitStack() as clients,
+    ):
+        silent.settimeout(PATIENCE_S)
+
+        def client(source: str) -> ssl.SSLSocket:
+            sock = clients.enter_context(nginx.connect(source))
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: credits.example\r\n\r\n")
+            return sock
+
+        for _ in range(40):
+            client("127.0.0.1")
+            clients.enter_context(silent.accept()[0])
+        assert client("127.0.0.1").recv(100).startswith(b"HTTP/1.1 429 ")
+        client("127.0.0.2")
+        clients.enter_context(silent.accept()[0])
+
+
+@needs_nginx
 def test_without_the_service_clients_get_the_envelope(nginx: Nginx, service: Gunicorn, tables: Tables) -> None:
     """The last test of this file that uses the service."""
     assert nginx.get().status == 200
@@ -207,7 +261,10 @@ def test_without_the_service_clients_get_the_envelope(nginx: Nginx, service: Gun
 
 @needs_nginx
 def test_restarts_and_reloads_lose_no_request(reader_url: str, tables: Tables, tmp_path: Path) -> None:
-    """50 clients, half of them through nginx, while the socket outlives the service as with admin-credits.socket."""
+    """50 clients while the socket outlives the service as with admin-credits.socket.
+
+    Half of them send through nginx, each from another address.
+    """
     outcomes: Counter[object] = Counter()
     enough = threading.Event()
 
@@ -230,7 +287,8 @@ def test_restarts_and_reloads_lose_no_request(reader_url: str, tables: Tables, t
         for restart in range(RESTARTS + 1):
             with Gunicorn(reader_url, listener=listener, WEB_CONCURRENCY=2) as service:
                 if restart == 0:
-                    clients = [threading.Thread(target=send, args=[get]) for get in [nginx.get, service.get] * 25]
+                    proxied = [partial(nginx.get, source=f"127.0.1.{number}") for number in range(1, 26)]
+                    clients = [threading.Thread(target=send, args=[get]) for get in [*proxied, *[service.get] * 25]]
                     for client in clients:
                         client.start()
                     service.process.send_signal(signal.SIGHUP)
