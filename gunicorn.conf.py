@@ -1,29 +1,12 @@
 """The settings of gunicorn; `gunicorn wsgi:app` reads this file from the current folder."""
 
-import atexit
 import logging
 import os
-import shutil
 import sys
-import tempfile
 from types import TracebackType
 from typing import Any
 
-# Each worker counts in files of this folder, which it maps into its memory. A full disk would end it with SIGBUS, so
-# they are in /dev/shm where there is one. A reload runs this file again.
-if "prometheus_client" not in sys.modules:
-    _memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - mkdtemp() makes a new folder in it, for this user alone
-    _folder = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="admin-credits-", dir=_memory)
-
-    @atexit.register
-    def _remove(master: int = os.getpid()) -> None:
-        if os.getpid() == master:
-            shutil.rmtree(_folder)
-
-
-# prometheus_client reads the variable when it is imported.
-from prometheus_client.multiprocess import mark_process_dead
-
+from service import metrics
 from service.config import ConfigurationError, Settings
 from service.errors import own_frames
 
@@ -87,6 +70,16 @@ logconfig_dict = {
 }
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    """Choose the place where the worker will count."""
+    worker.place = metrics.free_place({living.place for living in server.WORKERS.values()})
+
+
+def post_fork(_server: object, worker: Any) -> None:
+    """Count there."""
+    metrics.count_in(worker.place)
+
+
 def child_exit(_server: object, worker: Any) -> None:
     """Remove the gauges of a worker that has ended."""
-    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # the library has no type for it
+    metrics.forget_gauges(worker.place)

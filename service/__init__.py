@@ -41,8 +41,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["admin_keys"] = AdminKeys()
     app.extensions["readiness"] = Readiness(settings, queries, database)
     register_error_handlers(app)
-    register_hooks(app, settings)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
+    register_hooks(app, settings)
     app.extensions["openapi"] = openapi_document(app)
     return app

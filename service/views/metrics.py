@@ -26,4 +26,5 @@ def metrics() -> Response:
             "# TYPE admin_credits_summed_until_seconds gauge",
             f"admin_credits_summed_until_seconds {readiness.summed_until}",
         ]
-    return Response(exposition() + "\n".join([*lines, ""]).encode(), content_type=CONTENT_TYPE_LATEST)
+    counted = exposition(current_app.extensions["requests"])
+    return Response(counted + "\n".join([*lines, ""]).encode(), content_type=CONTENT_TYPE_LATEST)
