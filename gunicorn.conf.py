@@ -1,43 +1,17 @@
 """The settings of gunicorn; `gunicorn wsgi:app` reads this file from the current folder."""
 
-import logging
 import os
 import sys
-from types import TracebackType
 from typing import Any
 
 from service import metrics
 from service.config import ConfigurationError, Settings
-from service.errors import own_frames
+from service.logs import DiscreetFormatter, LineHandler
 
 try:
     _settings = Settings.from_environment(os.environ)
 except ConfigurationError as error:
     sys.exit(f"admin-credits: {error}")
-
-
-class DiscreetFormatter(logging.Formatter):
-    """A formatter that leaves out what gunicorn quotes of a request: headers, and with them keys, and query strings."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Replace the messages that quote a request."""
-        if record.name == "gunicorn.error":
-            # The text of gunicorn's exceptions quotes what it has read.
-            if isinstance(record.args, tuple):
-                record.args = tuple(type(arg).__name__ if isinstance(arg, Exception) else arg for arg in record.args)
-            if record.getMessage().startswith("Invalid request from ip="):
-                reason = record.getMessage().split(": ")[1]
-                record.msg, record.args = f"Refused a request: {reason}", ()
-            elif record.exc_info and record.args:
-                record.msg, record.args = "Error handling a request", ()
-        return super().format(record)
-
-    def formatException(  # noqa: N802 - the name is logging's
-        self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
-    ) -> str:
-        """Return the class of an exception and the frames of this service; its text may quote the request."""
-        return f"{type(ei[1]).__name__} in {own_frames(ei[1])}" if ei[1] else ""
-
 
 # With brackets for an IPv6 address; gunicorn allows them around any.
 bind = f"[{_settings.host.strip('[]')}]:{_settings.port}"
@@ -59,8 +33,8 @@ logconfig_dict = {
         "bare": {"format": "%(message)s"},
     },
     "handlers": {
-        "lines": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"},
-        "access": {"class": "logging.StreamHandler", "formatter": "bare", "stream": "ext://sys.stdout"},
+        "lines": {"()": LineHandler, "formatter": "line", "stream": "ext://sys.stderr"},
+        "access": {"()": LineHandler, "formatter": "bare", "stream": "ext://sys.stdout"},
     },
     "root": {"level": _settings.log_level, "handlers": ["lines"]},
     "loggers": {

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from itertools import accumulate, compress, product
-from threading import Lock
+from threading import RLock
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -26,7 +26,8 @@ BOUNDS_S = [float(bucket) for bucket in BUCKETS]
 _place = 0
 _used = memoryview(mmap.mmap(-1, PLACES))
 _used[_place] = 1
-_lock = Lock()
+# Reentrant, because the handler of a signal may log.
+_lock = RLock()
 
 
 def free_place(taken: Collection[int]) -> int:
@@ -139,6 +140,9 @@ REQUESTS_WAITING = Number(GaugeMetricFamily, "admin_credits_requests_waiting", "
 REFUSALS = Number(
     CounterMetricFamily, "admin_credits_refusals", "Requests refused because no connection came free in time."
 )
+LINES_DROPPED = Number(
+    CounterMetricFamily, "admin_credits_log_lines_dropped", "Lines of the logs that could not be written at once."
+)
 
 
 def forget_gauges(place: int) -> None:
@@ -150,6 +154,6 @@ def forget_gauges(place: int) -> None:
 def exposition(requests: Requests) -> bytes:
     """Return all metrics in the text format of Prometheus."""
     registry = CollectorRegistry()
-    for collector in (requests, CONNECTIONS_IN_USE, REQUESTS_WAITING, REFUSALS):
+    for collector in (requests, CONNECTIONS_IN_USE, REQUESTS_WAITING, REFUSALS, LINES_DROPPED):
         registry.register(collector)
     return generate_latest(registry)

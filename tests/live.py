@@ -69,7 +69,8 @@ class Gunicorn:
     """The service under gunicorn on a free port, with one worker unless WEB_CONCURRENCY says otherwise.
 
     ``flags`` are gunicorn's, ``settings`` environment variables. A ``listener`` is passed on as systemd passes on the
-    socket of a socket unit. A ``launcher`` is a command that executes the rest of its arguments.
+    socket of a socket unit. A ``launcher`` is a command that executes the rest of its arguments. ``logs`` is a
+    descriptor for both outputs, which the test reads.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Gunicorn:
         *flags: str,
         listener: socket.socket | None = None,
         launcher: Sequence[str | Path] = (),
+        logs: int | None = None,
         **settings: int | str,
     ) -> None:
         self.port = listener.getsockname()[1] if listener else free_port()
@@ -98,8 +100,8 @@ class Gunicorn:
             cwd=ROOT,
             env=environment,
             stdin=listener or subprocess.DEVNULL,
-            stdout=self._out,
-            stderr=self._err,
+            stdout=logs or self._out,
+            stderr=logs or self._err,
             # Ctrl-C in a terminal signals pytest alone, which stops gunicorn.
             start_new_session=True,
         )

@@ -12,6 +12,7 @@ ALLOWED = {
     "queries": set(),
     "errors": set(),
     "metrics": set(),
+    "logs": {"errors", "metrics"},
     "budget": {"errors"},
     "database": {"budget", "config", "errors", "metrics"},
     "snapshot": {"budget", "database", "errors", "queries"},

@@ -4,6 +4,7 @@ import http.client
 import json
 import logging
 import re
+import select
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -122,6 +123,15 @@ def test_no_path_ends_the_line_or_leaves_ascii(client: FlaskClient, lines: Calla
     assert line.isascii()
     assert "\n" not in line
     assert json.loads(line)["path"].startswith('/a\nb"é')
+
+
+def test_a_long_path_is_cut_so_that_a_pipe_takes_the_line_whole(
+    client: FlaskClient, lines: Callable[[], list[str]]
+) -> None:
+    client.get(f"/{'😀' * 1_000}", headers={"X-Request-Id": "x" * 128})
+    (line,) = lines()
+    assert len(f"{line}\n") <= select.PIPE_BUF
+    assert json.loads(line)["path"] == f"/{'😀' * 299}"
 
 
 @pytest.mark.parametrize(

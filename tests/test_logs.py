@@ -1,0 +1,118 @@
+"""No request, worker or stop waits for a reader of the logs; the metrics count the lines that are dropped."""
+
+import json
+import os
+import pty
+import shutil
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from conftest import Tables
+from live import KEY, PATIENCE_S, Asking, Gunicorn, backends, eventually, locked
+from test_metrics import scrape
+
+LIVE = "/health/live"
+# Where there is no /proc, or it belongs to another user, a pipe cannot be opened again.
+WITHOUT_PROC = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs /proc && exec "$@"', "sh")
+
+
+def sockets() -> tuple[int, int]:
+    reader, writer = socket.socketpair()
+    return reader.detach(), writer.detach()
+
+
+def caught_up(reader: int) -> bytes:
+    """Read what there is."""
+    os.set_blocking(reader, False)
+    read = b""
+    with suppress(BlockingIOError):
+        while data := os.read(reader, 65_536):
+            read += data
+    return read
+
+
+def ask_until_lines_are_dropped(service: Gunicorn) -> tuple[int, int]:
+    """Return the number of requests and that of the dropped lines, to which the last request adds one."""
+    before = dropped = scrape(service)["log_lines_dropped_total"]
+    asked = 1
+    while dropped == before:
+        assert {answer.status for answer in Asking(service, 40, LIVE).all()} == {200}
+        dropped = scrape(service)["log_lines_dropped_total"]
+        asked += 41
+    return asked, int(dropped - before)
+
+
+@pytest.mark.parametrize(
+    ("ends", "launcher"),
+    [
+        pytest.param(os.pipe, (), id="pipe"),
+        pytest.param(sockets, (), id="socket"),
+        pytest.param(pty.openpty, (), id="terminal"),
+        pytest.param(
+            os.pipe,
+            WITHOUT_PROC,
+            marks=pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare"),
+            id="pipe that cannot be opened again",
+        ),
+    ],
+)
+def test_a_reader_that_stops_reading_stops_nothing(
+    reader_url: str, tables: Tables, owner_url: str, ends: Callable[[], tuple[int, int]], launcher: tuple[str, ...]
+) -> None:
+    reader, writer = ends()
+    with Gunicorn(reader_url, logs=writer, launcher=launcher, WEB_CONCURRENCY=2) as service:
+        caught_up(reader)
+        asked, dropped = ask_until_lines_are_dropped(service)
+        read = caught_up(reader)
+        if ends is not pty.openpty:
+            # Each line was written whole or not at all. A terminal takes half a line.
+            lines = [json.loads(line) for line in read.splitlines() if b"Booting worker" not in line]
+            assert len(lines) == asked - dropped - 1
+
+        assert service.get(LIVE, {"X-Request-Id": "resumed"}).status == 200
+        assert b'"request_id": "resumed"' in caught_up(reader)
+
+        ask_until_lines_are_dropped(service)
+        with locked(owner_url) as release:
+            asking = Asking(service, 4)
+            eventually(lambda: len(backends(tables, waiting=True)) == 4, "the requests to wait")
+            service.process.send_signal(signal.SIGTERM)
+            release()
+            assert [answer.status for answer in asking.all()] == [200] * 4
+        assert service.process.wait(PATIENCE_S) == 0
+    # Another program that writes there still waits for the reader.
+    assert os.get_blocking(writer) or launcher
+    os.close(reader)
+    os.close(writer)
+
+
+def nobody() -> int:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+def full() -> int:
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+@pytest.mark.parametrize("logs", [nobody, full], ids=["no reader", "full disk"])
+def test_lines_that_cannot_be_written_are_counted(reader_url: str, tables: Tables, logs: Callable[[], int]) -> None:
+    descriptor = logs()
+    with Gunicorn(reader_url, logs=descriptor) as service:
+        before = scrape(service)["log_lines_dropped_total"]
+        assert [service.get(headers=headers).status for headers in (KEY, {})] == [200, 401]
+        # Three lines of the access log: that of the first scrape is written after it.
+        assert scrape(service)["log_lines_dropped_total"] == before + 3
+        assert service.stop() == 0
+    os.close(descriptor)
+
+
+def test_closed_outputs_do_not_stop_the_start(reader_url: str, tables: Tables) -> None:
+    with Gunicorn(reader_url, launcher=("sh", "-c", 'exec "$@" >&- 2>&-', "sh")) as service:
+        assert service.get().status == 200
+        assert service.stop() == 0
