@@ -220,17 +220,17 @@ class Database:
         self._lookup_places = threading.BoundedSemaphore(MAX_FIRST_LOOKUPS)
         self._lookup_slot = threading.BoundedSemaphore(1)
 
-    def run(self, work: Callable[[Connection], Result], budget: Budget, is_first_lookup: bool = False) -> Result:
+    def run(self, work: Callable[[Connection], Result], budget: Budget, needs_place: bool = True) -> Result:
         """Return the result of ``work`` on a connection; call it again on a new one when its snapshot is lost.
 
-        A first lookup waits only for a connection, because it had a place in first_lookup().
+        Without a place in the queue it waits for a connection all the same, beside those that have one.
 
         Raises:
             Overloaded: when the queue is full or no connection comes free in time.
             DatabaseUnavailable: when no connection can be opened, or the second snapshot is lost too.
             DatabaseTimeout: when the time of the request is over.
         """
-        places = None if is_first_lookup else self._places
+        places = self._places if needs_place else None
         with self._slot(self._slots, places, budget), CONNECTIONS_IN_USE.track_inprogress():
             try:
                 return self._attempt(work, self._idle_connection() or self.connect(budget))

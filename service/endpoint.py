@@ -117,7 +117,7 @@ def for_admin(work: Callable[[Snapshot, datetime], Result]) -> Result:
         with database.first_lookup(g.budget):
             # A request with the same key may have been looked up while this one waited.
             if hash_of_key not in admin_keys:
-                database.run(lookup, g.budget, is_first_lookup=True)
+                database.run(lookup, g.budget, needs_place=False)
     return database.run(result, g.budget)
 
 

@@ -25,8 +25,8 @@ Integers may exceed 2^53: use a JSON parser that keeps them exact. Errors are al
 says."""
 PAGES = """\
 A 200 has its instant in As-Of. Send it back as as_of to read further pages as of that instant: they do not
-overlap and add up to one total. Transactions that are open at that instant may commit later and then appear. Events
-dated in the future are in an answer without as_of and in none with it."""
+overlap and add up to one total. Transactions that are open at that instant may commit later and then appear. An event
+that is dated later is counted when its time has come."""
 ERRORS = {
     400: "A parameter is missing, malformed, out of bounds, unknown, repeated or excluded by another.",
     401: "There is no key, more than one, or a malformed, unknown or expired one.",
@@ -42,9 +42,9 @@ ERROR_HEADERS = {
     503: {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}},
 }
 HEADERS = {
-    "As-Of": "The instant of the answer; absent on a standby that has replayed nothing of the window.",
+    "As-Of": "The instant of the answer: as_of, or that of the request; on a standby, that which it has reached.",
     "Window-Start": "Start of the window, inclusive; absent when unbounded.",
-    "Window-End": "End of the window, exclusive; absent when unbounded.",
+    "Window-End": "End of the window, exclusive: the instant of the answer.",
     "ETag": "A strong validator, different for each representation and caller.",
     "Link": "The query files of the answer, as describedby; the first is the file of the list. Also the first, prev, "
     "next and last page as of the same instant (RFC 8288).",

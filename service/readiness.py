@@ -122,15 +122,15 @@ class Readiness:
             except DatabaseNotReady:
                 raise
             except DatabaseUnavailable:
-                return self._database.run(lambda pooled: self._checks_on(pooled, budget), budget)
+                return self._database.run(lambda pooled: self._checks_on(pooled, budget), budget, needs_place=False)
             with closing(connection):
                 return self._checks_on(connection, budget)
         except Overloaded:
             is_used = time.monotonic() < self._trusted_at + TRUSTED_S
             return Checks(dict.fromkeys(self._failed.passed, is_used))
-        except ServiceError as error:
+        except (DatabaseNotReady, SeveralServers) as error:
             return self._failed._replace(sentence=error.sentence)
-        except QueryFailed:
+        except (ServiceError, QueryFailed):
             return self._failed
 
     def _checks_on(self, connection: Connection, budget: Budget) -> Checks:

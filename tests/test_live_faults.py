@@ -102,6 +102,27 @@ def fill_the_pool(service: Gunicorn, database: Tables, owner_url: str, slots: in
     return backends(database)
 
 
+def test_a_refused_extra_connection_is_no_unready_database(
+    fragile: PostgresServer, service: Gunicorn, database: Tables
+) -> None:
+    """The pools of all hosts together have as many connections as the role may have."""
+    fill_the_pool(service, database, fragile.url(DATABASE))
+    revoked = "SELECT (key_hash) ON public.account_api_keys"
+    database.execute("ALTER ROLE credits_reader CONNECTION LIMIT 4")
+    try:
+        assert service.get("/health/ready").status == 200
+        with locked(fragile.url(DATABASE), "account_emails"):
+            asking = Asking(service, 4)
+            eventually(lambda: len(backends(database, waiting=True)) == 4, "every slot to be used")
+            assert service.get("/health/ready").status == 200
+        assert all(is_whole(answer) for answer in asking.all())
+        database.execute(f"REVOKE {revoked} FROM credits_reader")
+        assert service.get("/health/ready").json()["error"] == "Not ready: privileges."
+    finally:
+        database.execute(f"GRANT {revoked} TO credits_reader; ALTER ROLE credits_reader CONNECTION LIMIT 32")
+    assert service.get("/health/ready").status == 200
+
+
 def terminate(database: Tables, pids: list[int]) -> None:
     database.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", (pids,))
     eventually(lambda: not set(pids) & set(backends(database)), "the backends to end")
@@ -423,4 +444,5 @@ def test_what_a_dba_sees_of_a_request(fragile: PostgresServer, database: Tables)
             assert database.execute(seen) == [("admin-credits", "-- credits_rollup")]
         assert is_whole(asking.one())
         # No transaction is open between requests.
-        assert database.execute(seen) == [("pooler", "ROLLBACK;\n-- fingerprint")]
+        ((name, message),) = database.execute(seen)
+        assert (name, message.split("\n")[0], message.split("\n")[-1]) == ("pooler", "ROLLBACK;", "-- fingerprint")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg2
 import pytest
@@ -39,15 +39,18 @@ pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not instal
 
 
 class PgBouncer:
-    """A pooler with fewer connections to PostgreSQL than the service has to the pooler."""
+    """A pooler with fewer connections to PostgreSQL than the service has to the pooler, which it uses in turn."""
 
-    def __init__(self, server: PostgresServer, folder: Path) -> None:
+    def __init__(
+        self, server: PostgresServer, folder: Path, database: str = DATABASE, hosts: str = "127.0.0.1"
+    ) -> None:
+        self._database = database
         self.port = free_port()
         folder.mkdir()
         (folder / "users").write_text(f'"credits_reader" "{READER_PASSWORD}"\n')
         (folder / "pgbouncer.ini").write_text(
             f"[databases]\n"
-            f"{DATABASE} = host=127.0.0.1 port={server.port}\n"
+            f"{database} = host={hosts} port={server.port}\n"
             f"[pgbouncer]\n"
             f"listen_addr = 127.0.0.1\n"
             f"listen_port = {self.port}\n"
@@ -56,6 +59,7 @@ class PgBouncer:
             f"auth_file = {folder}/users\n"
             f"admin_users = credits_reader\n"
             f"pool_mode = transaction\n"
+            f"server_round_robin = 1\n"
             f"default_pool_size = {SERVER_CONNECTIONS}\n"
         )
         # PgBouncer refuses to run as root.
@@ -67,8 +71,17 @@ class PgBouncer:
             [str(PROGRAM), "-q", folder / "pgbouncer.ini"], cwd="/", stderr=subprocess.DEVNULL, **user
         )
 
-    def url(self, database: str = DATABASE) -> str:
-        return f"postgresql://credits_reader:{READER_PASSWORD.replace(' ', '%20')}@127.0.0.1:{self.port}/{database}"
+    def __enter__(self) -> Self:
+        eventually(self.listens, "pgbouncer to listen")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def url(self, database: str = "") -> str:
+        password = READER_PASSWORD.replace(" ", "%20")
+        return f"postgresql://credits_reader:{password}@127.0.0.1:{self.port}/{database or self._database}"
 
     def listens(self) -> bool:
         assert self.process.poll() is None, "pgbouncer ended"
@@ -89,13 +102,8 @@ class PgBouncer:
 
 @pytest.fixture(scope="module")
 def pooler(server: PostgresServer, server_folder: Path) -> Iterator[PgBouncer]:
-    pgbouncer = PgBouncer(server, server_folder / "pgbouncer")
-    try:
-        eventually(pgbouncer.listens, "pgbouncer to listen")
+    with PgBouncer(server, server_folder / "pgbouncer") as pgbouncer:
         yield pgbouncer
-    finally:
-        pgbouncer.process.kill()
-        pgbouncer.process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -443,6 +443,28 @@ def test_a_session_whose_quoting_could_be_misunderstood_is_refused(owner: Tables
     assert (ready.status_code, ready.get_json()["error"]) == (503, failed)
 
 
+@pytest.mark.parametrize(
+    ("sqlstate", "status"),
+    [
+        pytest.param("53100", 503, id="disk full"),
+        pytest.param("54001", 503, id="stack depth"),
+        pytest.param("55000", 503, id="shared memory of parallel workers cannot be mapped"),
+        pytest.param("57P05", 503, id="idle session"),
+        pytest.param("58030", 503, id="I/O error"),
+        pytest.param("58P01", 503, id="shared memory of parallel workers was deleted"),
+        pytest.param("22012", 500, id="a fault of the query"),
+    ],
+)
+def test_what_the_server_lacks_is_a_503(admin: FlaskClient, owner: Tables, sqlstate: str, status: int) -> None:
+    owner.execute(
+        "ALTER FUNCTION pg_catalog.statement_timestamp() RENAME TO works;"
+        "CREATE FUNCTION pg_catalog.statement_timestamp() RETURNS timestamptz LANGUAGE plpgsql"
+        f" AS $$ BEGIN RAISE 'failed' USING ERRCODE = '{sqlstate}'; END $$"
+    )
+    answer = admin.get(ALL_TIME)
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (status, "2" if status == 503 else None)
+
+
 # Each leaves the content as it was. A tuple is several transactions, between which the service may not be ready.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     # The last one locks two tables, and a deadlock with a reader could end it.

@@ -1,7 +1,9 @@
 """The service on a standby of PostgreSQL: it only reads."""
 
 import shutil
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +14,12 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from conftest import READER_PASSWORD, ROLLUP, SECRET, SQL, Tables, admin_client, create_database
-from live import eventually
+from live import Proxy, eventually
 from service import create_app
 from service.config import Settings
 from service.embedded.postgres import PostgresServer
-from test_representations import links
+from service.representations import spelled
+from test_pgbouncer import PROGRAM, PgBouncer
 
 NAME = "replicated"
 
@@ -98,25 +101,81 @@ def test_the_pages_of_a_walk_agree_while_a_standby_catches_up(admin: FlaskClient
     try:
         owner.event(UUID(int=1), 9, owner.execute("SELECT now()")[0][0])
         first = admin.get(f"{ROLLUP}?period=all&limit=2")
-        later = admin.get(ROLLUP, query_string={"limit": "2", "as_of": datetime.now(UTC).isoformat()})
+        later = [admin.get(ROLLUP, query_string={edge: datetime.now(UTC).isoformat()}) for edge in ("as_of", "since")]
     finally:
         replica.execute("SELECT pg_wal_replay_resume()")
     wait_for_replay(owner, replica)
     second = admin.get(f"{ROLLUP}?period=all&limit=2&page=2&as_of={first.headers['As-Of']}")
     assert credits(first) + credits(second) == [3, 2, 1]
     assert "As-Of" in second.headers
-    # as of an instant that the standby had not reached
-    assert ("As-Of" in later.headers, links(later).keys()) == (False, {"describedby"})
+    # instants that the standby had not reached
+    assert [(answer.status_code, answer.headers["Retry-After"]) for answer in later] == [(503, "2")] * 2
+    assert {answer.get_json()["error"] for answer in later} == {
+        "The database is a standby that has not reached this instant yet; try again shortly."
+    }
 
 
-def test_a_window_that_a_standby_has_not_reached_has_no_instant(
-    admin: FlaskClient, pair: tuple[Tables, Tables]
-) -> None:
+def test_the_answer_of_a_standby_is_as_of_what_it_has_replayed(admin: FlaskClient, pair: tuple[Tables, Tables]) -> None:
+    """Its own clock does not matter, nor which day it is there."""
     owner, replica = pair
-    # Transactions of today, asked for tomorrow.
-    owner.execute("INSERT INTO clock.fixed SELECT now() + interval '1 day'")
-    wait_for_replay(owner, replica)
-    response = admin.get(f"{ROLLUP}?period=daily")
-    assert response.status_code == 200
-    assert ("As-Of" in response.headers, links(response).keys()) == (False, {"describedby"})
-    assert "Window-Start" in response.headers
+    for shift in ("1 day", "-1 day"):
+        owner.execute(f"DELETE FROM clock.fixed; INSERT INTO clock.fixed SELECT system_now() + interval '{shift}'")
+        wait_for_replay(owner, replica)
+        ((committed,),) = replica.execute("SELECT pg_last_xact_replay_timestamp()")
+        headers = admin.get(f"{ROLLUP}?period=daily").headers
+        assert headers["As-Of"] == headers["Window-End"] == spelled(committed)
+        assert headers["Window-Start"] == f"{committed.astimezone(UTC):%F}T00:00:00.000000Z"
+        assert admin.get(f"{ROLLUP}?period=daily&as_of={headers['As-Of']}").status_code == 200
+
+
+def test_before_its_first_replay_the_answer_of_a_standby_is_as_of_a_checkpoint(
+    servers: tuple[PostgresServer, PostgresServer], pair: tuple[Tables, Tables]
+) -> None:
+    owner, _ = pair
+    primary, standby = servers
+    owner.execute("CHECKPOINT")
+    owner.connection.close()
+    standby.stop()
+    primary.stop()
+    standby.start()
+    try:
+        replica = Tables(standby.url(NAME))
+        assert replica.execute("SELECT pg_last_xact_replay_timestamp()") == [(None,)]
+        ((checkpoint,),) = replica.execute("SELECT checkpoint_time FROM pg_control_checkpoint()")
+        replica.connection.close()
+        assert admin_of(standby).get(ROLLUP).headers["As-Of"] == spelled(checkpoint)
+    finally:
+        primary.start()
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed")
+def test_several_servers_behind_one_name_never_answer_one_request_together(
+    servers: tuple[PostgresServer, PostgresServer], pair: tuple[Tables, Tables], server_folder: Path
+) -> None:
+    """A pooler uses a primary and its standby, which has stopped replaying, in turn."""
+    owner, replica = pair
+    primary, standby = servers
+    replica.execute("SELECT pg_wal_replay_pause()")
+    eventually(lambda: replica.execute("SELECT pg_get_wal_replay_pause_state()") == [("paused",)], "replay to pause")
+    ((replayed,),) = replica.execute("SELECT pg_last_xact_replay_timestamp()")
+    owner.event(UUID(int=1), 9, "2024-11-21 00:00:00+00")
+    try:
+        with (
+            Proxy(standby.port, socket.create_server(("127.0.0.2", primary.port))),
+            PgBouncer(primary, server_folder / "two servers", NAME, "127.0.0.1,127.0.0.2") as pooler,
+        ):
+            settings = Settings(database_url=pooler.url(), api_key_secret=SECRET, queue_timeout_ms=20_000)
+            app = create_app(settings)
+            with ThreadPoolExecutor(4) as threads:
+                answers = list(threads.map(lambda _: admin_client(app).get(f"{ROLLUP}?period=all"), range(60)))
+    finally:
+        replica.execute("SELECT pg_wal_replay_resume()")
+    found = {
+        (*credits(answer), answer.headers["As-Of"] == spelled(replayed))
+        if answer.status_code == 200
+        else answer.get_json()["error"]
+        for answer in answers
+    }
+    refusal = "The address of the database leads to several servers, which cannot answer a request together."
+    assert refusal in found
+    assert found <= {refusal, (3, 2, 1, True), (10, 3, 2, False)}

@@ -309,7 +309,8 @@ def test_a_null_counts_as_0_in_the_sums(ledger: Ledger) -> None:
         ledger.account(ADMIN_TWIN)
         for ago in (1, 2_000):  # after the watermark and before it
             ledger.execute(
-                "INSERT INTO public.usage_events (account_id, created_at, credits_deducted_cents) VALUES (%s, %s, NULL)",
+                "INSERT INTO public.usage_events (account_id, created_at, credits_deducted_cents)"
+                " VALUES (%s, %s, NULL)",
                 (ADMIN_TWIN, NOW - timedelta(minutes=ago)),
             )
         ledger.refresh()

@@ -126,7 +126,7 @@ class WindowArguments(Schema):
         metadata={
             "description": "The end of the window, exclusive; not before 1970 and not in the future: an instant, or a "
             "date for its 00:00 UTC. Send back the As-Of of an answer to read its other pages. Without it the window "
-            "has no upper edge.",
+            "ends at the instant of the request.",
             "example": "2026-11-01T00:00:00Z",
             **INSTANT,
         },
