@@ -61,7 +61,7 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
         raise NothingToRun(f"cannot connect to the database: {' '.join(str(error).split())}") from None
     try:
         with raw.cursor() as cursor:
-            cursor.execute("SELECT now()")
+            cursor.execute("SELECT pg_catalog.now()")
             ((now,),) = cursor.fetchall()
             encrypted = raw.info.ssl_in_use
     finally:
