@@ -141,7 +141,7 @@ class Readiness:
                 snapshot.rows("reachable")
                 if self._settings.spend_source == "sums":
                     (watermark,) = snapshot.rows("watermark")
-                    self.summed_until = watermark["summed_until"]
+                    self.summed_until = float(watermark["summed_until"])
         return Checks(checks)
 
     def _snapshot_on(self, connection: Connection, budget: Budget) -> Snapshot:

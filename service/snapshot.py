@@ -36,7 +36,6 @@ SET LOCAL DateStyle = ISO;
 SET LOCAL TimeZone = 'UTC';
 SET LOCAL row_security = on;
 SET LOCAL standard_conforming_strings = on;
-SET LOCAL extra_float_digits = 1;
 SET LOCAL gin_fuzzy_search_limit = 0;
 {SET_STATEMENT_TIMEOUT}
 """
@@ -46,7 +45,6 @@ FETCH = "FETCH 500 FROM {name}"
 # The statements of a message after ROLLBACK are a transaction of their own, which sees the newest catalogs. A pooler
 # sends a message to one server.
 ALONE = """\
-SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL DateStyle = ISO;
 SET LOCAL TimeZone = 'UTC';
