@@ -14,7 +14,7 @@ help: ## List the commands.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
 
 run: $(VENV)/embedded.stamp ## Serve demo data on 127.0.0.1:8000, or DATABASE_URL if it is set.
-	@if [ -n "$$DATABASE_URL" ]; then exec $(RUN) -m gunicorn wsgi:app; else exec $(RUN) -m service.embedded; fi
+	@if [ -n "$$DATABASE_URL" ]; then exec $(RUN) -m gunicorn wsgi:app; else exec $(RUN) -m tools.demo; fi
 
 test: $(VENV)/dev.stamp ## Run the suite on the embedded PostgreSQL; POSTGRES_BIN names another server's binaries.
 	@$(RUN) -m pytest $(ARGS)
@@ -23,29 +23,29 @@ lint: $(VENV)/dev.stamp ## Check format, style, types and SQL.
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
-	@$(RUN) -m sqlfluff lint --disable-progress-bar sql tests/data tests/bench
+	@$(RUN) -m sqlfluff lint --disable-progress-bar sql tests/data tools/bench
 
 format: $(VENV)/dev.stamp ## Format the Python files.
 	@$(RUN) -m ruff format .
 	@$(RUN) -m ruff check --fix .
 
 psql: $(VENV)/embedded.stamp ## Run a query file on DATABASE_URL with the parameters of the service: make psql Q=credits_rollup PERIOD=weekly
-	@$(RUN) -m service.psql $(ARGS)
+	@$(RUN) -m tools.psql $(ARGS)
 
 soak: $(VENV)/dev.stamp ## Run the long tests, which take three to six minutes; with ARGS='--minutes 60' disturb the service for so long.
-	@PYTHONPATH=.:tests $(RUN) tests/bench/soak.py $(ARGS)
+	@PYTHONPATH=.:tests $(RUN) tools/bench/soak.py $(ARGS)
 	@[ -n "$(ARGS)" ] || FUZZ_EXAMPLES=10000 CUTS=1000 $(RUN) -m pytest -s tests/test_fuzz.py tests/test_live_faults.py tests/test_live_overload.py
 
 bench: $(VENV)/dev.stamp ## Measure the time of requests on a million events, or ARGS='--events 10000000'; write the report to docs.
-	@PYTHONPATH=.:tests $(RUN) tests/bench/bench.py $(ARGS)
+	@PYTHONPATH=.:tests $(RUN) tools/bench/bench.py $(ARGS)
 
 screenshot: $(VENV)/dev.stamp ## Make the picture of the README again. Needs chromium.
-	@PYTHONPATH=.:tests $(RUN) tests/bench/screenshot.py
+	@PYTHONPATH=.:tests $(RUN) tools/bench/screenshot.py
 
 adapt: ## Adapt sql/ to the name of the column of credits: make adapt CREDITS_COLUMN=credits_deducted
 	@case '$(CREDITS_COLUMN)' in credits_deducted|credits_deducted_cents);; \
 		*) echo 'admin-credits: CREDITS_COLUMN must be credits_deducted or credits_deducted_cents' >&2; exit 1;; esac
-	@find sql service/embedded/demo.py -name '*.sql' -o -name demo.py | xargs sed -E -i '$(ADAPT)'
+	@find sql tools/demo/demo.py -name '*.sql' -o -name demo.py | xargs sed -E -i '$(ADAPT)'
 
 # Outside of comments; in double quotes it is a field of the API.
 ADAPT := /^ *--/! { s/\bcredits_deducted(_cents)?\b/$(CREDITS_COLUMN)/g; s/"$(CREDITS_COLUMN)"/"credits_deducted_cents"/g }

@@ -26,9 +26,9 @@ from service import create_app
 from service.budget import Budget
 from service.config import Settings
 from service.database import Connection, Database
-from service.embedded.postgres import PostgresServer
 from service.queries import Query, load_queries
 from service.snapshot import Snapshot
+from tools.demo.postgres import PostgresServer
 
 SQL = Path(__file__).parent.parent / "sql"
 DATABASE = "credits"

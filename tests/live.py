@@ -1,6 +1,6 @@
 """Start the service under gunicorn, send it requests, and disturb its network.
 
-It does not import conftest, because tests/bench imports it.
+It does not import conftest, because tools/bench imports it.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import psutil
 import psycopg2
 
-from service.embedded.postgres import free_port
+from tools.demo.postgres import free_port
 
 if TYPE_CHECKING:
     from conftest import Tables

@@ -11,8 +11,8 @@ import pytest
 
 from conftest import ORGANIZATION, READER_PASSWORD, SQL, create_database
 from live import ROOT
-from service.embedded.postgres import PostgresServer
 from service.queries import load_queries
+from tools.demo.postgres import PostgresServer
 
 EXAMPLES = (Path(__file__).parent / "data" / "examples.sql").read_text()
 ARGUMENTS = {
@@ -67,7 +67,7 @@ def results(server: PostgresServer, name: str, sql: Path, examples: str) -> dict
 
 def test_adapted_files_give_the_same_results_and_can_be_adapted_back(server: PostgresServer, tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
-    for folder in ("sql", "service"):
+    for folder in ("sql", "tools"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shipped = {path: path.read_text() for path in tmp_path.rglob("*.*") if path.is_file()}
     assert adapt(tmp_path, "credits_deducted").returncode == 0

@@ -11,8 +11,8 @@ import pytest
 from psycopg2.errors import ForeignKeyViolation
 
 from conftest import ADMIN, SQL, Tables, create_database
-from service.embedded.postgres import EmbeddedPostgresError, PostgresServer
 from service.queries import load_queries
+from tools.demo.postgres import EmbeddedPostgresError, PostgresServer
 
 NAME = "spread"
 SCRIPT = SQL / "dba" / "citus.sql"

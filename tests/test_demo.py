@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import psycopg2
 import pytest
 
-from service.embedded.demo import (
+from tools.demo.demo import (
     ADMIN,
     ADMIN_KEY,
     ORGANIZATION,
@@ -27,7 +27,7 @@ from service.embedded.demo import (
     demo_tables,
     load_demo,
 )
-from service.embedded.postgres import EmbeddedPostgresError, PostgresServer
+from tools.demo.postgres import EmbeddedPostgresError, PostgresServer
 
 MIDNIGHT = datetime(2026, 11, 23, tzinfo=UTC)
 MORNING = MIDNIGHT + timedelta(hours=10, minutes=15)
@@ -154,7 +154,7 @@ def test_a_load_that_fails_leaves_no_demo_and_can_be_repeated(
     (tmp_path / "schema" / "01_broken.sql").write_text("CREATE TABLE public.accounts (id uuid); SELECT 1 / 0;")
     (tmp_path / "dba" / "reader_role.sql").write_text("")
     with monkeypatch.context() as patched:
-        patched.setattr("service.embedded.demo.SQL", tmp_path)
+        patched.setattr("tools.demo.demo.SQL", tmp_path)
         with pytest.raises(EmbeddedPostgresError, match="division by zero"):
             load_demo(server, MORNING)
     assert list(databases(server)) == ["demo_partial"]

@@ -21,8 +21,8 @@ import psycopg2
 import pytest
 
 from live import PATIENCE_S, ROOT, ask, eventually
-from service.embedded import postgres
-from service.embedded.postgres import EmbeddedPostgresError, PostgresServer, free_port
+from tools.demo import postgres
+from tools.demo.postgres import EmbeddedPostgresError, PostgresServer, free_port
 
 AS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not AS_ROOT, reason="needs root")
@@ -185,7 +185,7 @@ class Demo:
         environment |= {"PORT": str(port), **options.pop("environment", {})}
         with self._output.open("w") as output:
             self.process = subprocess.Popen(
-                command or [checkout / ".venv" / "bin" / "python", "-m", "service.embedded"],
+                command or [checkout / ".venv" / "bin" / "python", "-m", "tools.demo"],
                 cwd=checkout,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -280,7 +280,7 @@ def run(checkout: Path, ports: tuple[int, int]) -> Iterator[Callable[..., Demo]]
 def copy_checkout(folder: Path, interpreter: str = os.path.realpath(sys.executable)) -> Path:
     checkout = folder / "check out"
     checkout.mkdir()
-    for name in ("service", "sql", "requirements"):
+    for name in ("service", "sql", "tools", "requirements"):
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", "wsgi.py", "gunicorn.conf.py", "setup.cfg", "pyproject.toml"):
         shutil.copy(ROOT / name, checkout)
@@ -340,7 +340,7 @@ def test_make_run_serves_the_demo_on_this_machine_alone_until_ctrl_c(run: Callab
     ("victim", "said"),
     [
         ("make", ""),
-        ("service.embedded", ""),
+        ("tools.demo", ""),
         ("gunicorn", "admin-credits: gunicorn ended by itself."),
         ("postgres", "admin-credits: PostgreSQL ended by itself."),
     ],
@@ -405,7 +405,7 @@ def test_an_ordinary_user_can_run_it() -> None:
         assert '"status":"success"' in demo.rollup()
         assert {process.username() for process in demo.processes()} == {"nobody"}
         assert not (demo.folder / "elsewhere").exists()
-        demo.process_named("service.embedded").send_signal(signal.SIGINT)
+        demo.process_named("tools.demo").send_signal(signal.SIGINT)
         demo.wait_until_gone()
 
 

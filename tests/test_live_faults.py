@@ -23,10 +23,10 @@ from live import PATIENCE_S, ROLLUP_ALL, Answer, Asking, Cable, Gunicorn, Proxy,
 from service.budget import Budget
 from service.config import Settings
 from service.database import Database
-from service.embedded.postgres import PostgresServer
 from service.errors import DatabaseTimeout
 from service.queries import Query
 from service.snapshot import Snapshot
+from tools.demo.postgres import PostgresServer
 
 ACCOUNTS = [UUID(int=n) for n in range(1, 401)]
 # `make soak` cuts more often.

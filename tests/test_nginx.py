@@ -24,7 +24,7 @@ import pytest
 from conftest import ADMIN_KEY, NOVA, Tables, self_signed
 from live import KEY, PATIENCE_S, ROLLUP_ALL, ROOT, Answer, Gunicorn, ask, eventually
 from service.config import Settings
-from service.embedded.postgres import free_port
+from tools.demo.postgres import free_port
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"

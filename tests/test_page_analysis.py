@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 from browser import chromium, needs_chromium, watched_page
 from conftest import ADMIN_KEY, NOVA, Tables
 from live import ROOT, Gunicorn
-from service.embedded.postgres import find_binaries
+from tools.demo.postgres import find_binaries
 
 pytestmark = needs_chromium
 

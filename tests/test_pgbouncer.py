@@ -20,7 +20,7 @@ from conftest import ADMIN, DATABASE, ORGANIZATION, READER_PASSWORD, SECRET, Tab
 from live import eventually
 from service import create_app
 from service.config import Settings
-from service.embedded.postgres import PostgresServer, free_port
+from tools.demo.postgres import PostgresServer, free_port
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 SERVER_CONNECTIONS = 2

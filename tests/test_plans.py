@@ -13,10 +13,10 @@ from psycopg2.errors import UniqueViolation
 from psycopg2.extensions import connection
 
 from conftest import ADMIN_KEY, ORGANIZATION, SQL, Tables, create_database, key_hash
-from service.embedded.postgres import EmbeddedPostgresError, PostgresServer
 from service.periods import PERIOD_DAYS, window_of
 from service.queries import load_queries
 from service.snapshot import DECLARE
+from tools.demo.postgres import EmbeddedPostgresError, PostgresServer
 
 NAME = "plans"
 NOW = datetime(2026, 11, 22, 18, tzinfo=UTC)

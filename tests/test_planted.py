@@ -11,7 +11,7 @@ import pytest
 
 from conftest import NOVA, SQL, Tables, create_database
 from live import eventually
-from service.embedded.postgres import EmbeddedPostgresError, PostgresServer
+from tools.demo.postgres import EmbeddedPostgresError, PostgresServer
 
 SCRIPTS = sorted((SQL / "dba").glob("*.sql"))
 PIN = "SET search_path = pg_catalog, pg_temp"

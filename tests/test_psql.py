@@ -30,11 +30,11 @@ from conftest import (
 from model import PERIODS, TEXTS, contents, law
 from service.config import Settings
 from service.database import Database
-from service.embedded.postgres import PostgresServer
 from service.errors import BadParameters
 from service.periods import window_of
-from service.psql import NothingToRun, command_of
 from service.queries import QUERY_FOLDER, QUERY_NAMES, load_queries
+from tools.demo.postgres import PostgresServer
+from tools.psql import NothingToRun, command_of
 
 # No random text has this value.
 NULL = "(this is null)"
@@ -211,7 +211,7 @@ def test_make_psql_shows_its_command_and_fails_as_psql_does(
     reader_url: str, query: str, until: str, status: int, output: str, errors: str
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "service.psql", "--csv"],
+        [sys.executable, "-m", "tools.psql", "--csv"],
         env={**os.environ, "Q": query, "UNTIL": until, "DATABASE_URL": reader_url},
         cwd=QUERY_FOLDER.parent.parent,
         capture_output=True,

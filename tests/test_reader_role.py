@@ -8,9 +8,9 @@ import pytest
 from psycopg2 import errors
 
 from conftest import ADMIN, READER_PASSWORD, SQL, Tables, create_database
-from service.embedded.postgres import EmbeddedPostgresError, PostgresServer
 from service.queries import load_queries
 from service.snapshot import BEGIN
+from tools.demo.postgres import EmbeddedPostgresError, PostgresServer
 
 NAME = "reader_role"
 SCRIPT = SQL / "dba" / "reader_role.sql"

@@ -33,9 +33,9 @@ from service import create_app
 from service.budget import Budget
 from service.config import SPEND_SOURCES, Settings
 from service.database import Connection
-from service.embedded.postgres import PostgresServer
 from service.errors import DatabaseChanged
 from service.snapshot import Row
+from tools.demo.postgres import PostgresServer
 
 TEMPLATE, NAME = "owned_template", "owned"
 # `make soak` asks more.

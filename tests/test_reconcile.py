@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from conftest import DATABASE, NOVA, ORBIT, SQL, Tables
 from model import law
-from service.embedded.postgres import EmbeddedPostgresError, PostgresServer
+from tools.demo.postgres import EmbeddedPostgresError, PostgresServer
 
 SCRIPT = SQL / "dba" / "reconcile.sql"
 COLUMNS = [

@@ -11,8 +11,8 @@ from flask.testing import FlaskClient
 from conftest import READER_PASSWORD, ROLLUP, SECRET, Tables, admin_client, answered, create_database
 from service import create_app
 from service.config import Settings
-from service.embedded.postgres import PostgresServer
 from test_requests import refused
+from tools.demo.postgres import PostgresServer
 
 # Before PostgreSQL 17 the server of the tests has the locale C, in which only ASCII letters have two cases.
 FOLDS = pytest.mark.skipif("postgresql/15" in os.environ.get("POSTGRES_BIN", ""), reason="PostgreSQL 17 folds É")

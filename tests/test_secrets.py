@@ -11,7 +11,7 @@ import pytest
 
 from conftest import DATABASE, READER_PASSWORD, SECRET, Tables, key_hash
 from live import PATIENCE_S, ROLLUP_ALL, Answer, Asking, Gunicorn, backends, eventually, locked
-from service.embedded.postgres import PostgresServer
+from tools.demo.postgres import PostgresServer
 
 GRACE = UUID("11111111-0000-4000-8000-00000000000a")
 KEY = "sk-live-4711-of-grace"

@@ -10,9 +10,9 @@ from conftest import ADMIN_KEY, NOVA, ORGANIZATION, Tables, admin_client, in_sna
 from service import create_app
 from service.config import Settings
 from service.database import Database
-from service.embedded.postgres import PostgresServer
 from service.queries import Query, load_queries
 from service.snapshot import ALONE, BEGIN, DECLARE, FETCH, ROLLBACK, Row, Snapshot
+from tools.demo.postgres import PostgresServer
 
 ALL = {"since": "-infinity", "until": "infinity"}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from conftest import READER_PASSWORD, SQL, create_database
-from service.embedded.postgres import PostgresServer
 from service.queries import SUMS_QUERY_NAMES, Query, load_queries
+from tools.demo.postgres import PostgresServer
 
 ROOT = SQL.parent
 README = (SQL / "README.md").read_text()

@@ -37,9 +37,9 @@ from live import PATIENCE_S, eventually
 from model import MICROSECOND, PERIODS, Content, contents, instants_around, law
 from service import create_app
 from service.config import Settings
-from service.embedded.postgres import EmbeddedPostgresError, PostgresServer
 from service.queries import SUMS_QUERY_NAMES, load_queries, query_path
 from test_psql import compare
+from tools.demo.postgres import EmbeddedPostgresError, PostgresServer
 
 NAME = "sums"
 REFRESH = SQL / "dba" / "sums_refresh.sql"

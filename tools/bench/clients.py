@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from live import ROOT, Gunicorn
-from service.embedded.demo import ADMIN_KEY
-from service.embedded.postgres import find_binaries, libpq_free_environment
+from tools.demo.demo import ADMIN_KEY
+from tools.demo.postgres import find_binaries, libpq_free_environment
 
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 

@@ -13,11 +13,11 @@ from psycopg2.extensions import make_dsn, parse_dsn
 from werkzeug.datastructures import MultiDict
 
 from service.config import SPEND_SOURCES, Settings, find_certificates
-from service.embedded.postgres import EmbeddedPostgresError, find_binaries
 from service.errors import BadParameters
 from service.periods import window_of
 from service.queries import Query, load_queries, query_path
 from service.schemas.requests import BreakdownArguments, DaysArguments, EventsArguments, RollupArguments, load_arguments
+from tools.demo.postgres import EmbeddedPostgresError, find_binaries
 
 DEBIAN_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 

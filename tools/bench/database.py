@@ -14,10 +14,11 @@ from uuid import UUID
 import psycopg2
 from psycopg2.extensions import cursor
 
+from live import ROOT
 from service import create_app
 from service.config import Settings
-from service.embedded.demo import ADMIN, ADMIN_KEY, DEMO_SECRET, ORGANIZATION, READER, SQL, key_hash
-from service.embedded.postgres import PostgresServer
+from tools.demo.demo import ADMIN, ADMIN_KEY, DEMO_SECRET, ORGANIZATION, READER, SQL, key_hash
+from tools.demo.postgres import PostgresServer
 
 DAYS = 365
 # The first account of seed.sql, which has the most events.
@@ -45,7 +46,7 @@ def seed(
     options = [f"--set={key}={value}" for key, value in (variables | {"key_hash": key_hash(ADMIN_KEY)}).items()]
     scripts = [*sorted((SQL / "schema").glob("*.sql")), SQL / "dba" / "reader_role.sql"]
     if now:
-        scripts.append(Path(__file__).parent.parent / "data" / "clock.sql")
+        scripts.append(ROOT / "tests" / "data" / "clock.sql")
     for script in scripts:
         server.psql("-f", script, database=name)
     if now:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from browser import CHROMIUM, chromium, watched_page
 from database import private_server
 from live import ROOT, Gunicorn
-from service.embedded.demo import ADMIN_KEY, DEMO_SECRET, load_demo
+from tools.demo.demo import ADMIN_KEY, DEMO_SECRET, load_demo
 
 PICTURE = ROOT / "docs" / "top-spenders.png"
 OPTIONS = {"viewport": {"width": 1120, "height": 660}, "device_scale_factor": 1.5, "timezone_id": "UTC"}

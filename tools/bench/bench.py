@@ -24,8 +24,8 @@ import psutil
 from clients import Client, Psql, load, pgbench
 from database import ACCOUNT, DAYS, Database, private_server, seed, set_clock
 from live import ROOT, Gunicorn
-from service.embedded.demo import DEMO_SECRET, READER, SQL
-from service.embedded.postgres import PostgresServer
+from tools.demo.demo import DEMO_SECRET, READER, SQL
+from tools.demo.postgres import PostgresServer
 
 PERIODS = ("daily", "weekly", "monthly", "all")
 CLIENTS = (1, 8, 32)

@@ -21,7 +21,7 @@ from uuid import UUID
 
 import psycopg2
 
-from service.embedded.postgres import PostgresServer
+from tools.demo.postgres import PostgresServer
 
 SQL = Path(__file__).parents[2] / "sql"
 DEMO_SECRET = "demo-secret"  # noqa: S105 - public, as the keys are; the demo listens on 127.0.0.1 alone

@@ -23,9 +23,9 @@ from database import private_server, seed
 from live import ROLLUP_ALL, Gunicorn, ask
 from model import PERIODS, Content, account, days_body, events_body, in_window, rollup_body
 from service.config import Settings
-from service.embedded.demo import ADMIN_KEY, DEMO_SECRET, READER, SQL
-from service.embedded.postgres import PostgresServer
 from service.schemas.responses import Event
+from tools.demo.demo import ADMIN_KEY, DEMO_SECRET, READER, SQL
+from tools.demo.postgres import PostgresServer
 
 REQUESTS, CLIENTS = 100_000, 16
 ACCOUNTS = 1_000_000

@@ -1,1 +1,0 @@
-"""`make run` without a database: a private PostgreSQL and demo data. Of the service only ``psql.py`` imports it."""

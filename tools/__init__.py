@@ -1,0 +1,1 @@
+"""Programs of the checkout, which the wheel leaves out."""

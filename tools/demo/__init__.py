@@ -1,0 +1,1 @@
+"""`make run` without a database: a private PostgreSQL and demo data."""
