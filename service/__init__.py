@@ -7,13 +7,14 @@ from flask.json.provider import DefaultJSONProvider
 
 from service.auth import AdminKeys
 from service.config import SPEND_SOURCES, Settings, find_certificates
-from service.database import Database
-from service.errors import register_error_handlers
+from service.database.pool import Database
+from service.database.trust import CHECKS, Trust
+from service.failures import register_error_handlers
 from service.hooks import register_hooks
 from service.openapi import openapi_document
 from service.queries import load_queries
 from service.readiness import Readiness
-from service.views import BLUEPRINTS
+from service.views import BLUEPRINTS, reference
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -25,9 +26,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     settings = settings or Settings.from_environment(os.environ)
     find_certificates()
-    loaded = {source: load_queries(source=source) for source in SPEND_SOURCES}
+    loaded = {source: load_queries(source) for source in SPEND_SOURCES}
     queries = loaded[settings.spend_source]
-    database = Database(settings)
+    database, trust = Database(settings), Trust(settings, queries)
     app = Flask(__name__, static_folder=None)
     app.json = json = DefaultJSONProvider(app)
     json.sort_keys = False
@@ -35,14 +36,15 @@ def create_app(settings: Settings | None = None) -> Flask:
     # A path with two slashes is a 404; by default it redirects.
     app.url_map.merge_slashes = False
     app.extensions["settings"] = settings
-    app.extensions["queries"] = queries
     app.extensions["query_files"] = {query.file: query.script for files in loaded.values() for query in files.values()}
     app.extensions["database"] = database
     app.extensions["admin_keys"] = AdminKeys()
-    app.extensions["readiness"] = Readiness(settings, queries, database)
+    app.extensions["trust"] = trust
+    app.extensions["readiness"] = Readiness(database, trust, CHECKS[settings.spend_source])
     register_error_handlers(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     register_hooks(app, settings)
-    app.extensions["openapi"] = openapi_document(app)
+    operations = [operation for blueprint in BLUEPRINTS for operation in getattr(blueprint, "operations", ())]
+    reference.render(app, openapi_document(operations))
     return app

@@ -1,17 +1,10 @@
-"""The kinds of failure, every error handler, and the one error envelope."""
+"""The kinds of failure: what is wrong, the status, and a sentence for a person."""
 
-import logging
 import traceback
-from http import HTTPStatus
 from pathlib import Path
 from typing import ClassVar
 
-from flask import Flask, Response, jsonify
-from werkzeug.exceptions import HTTPException
-
 SERVICE_FOLDER = str(Path(__file__).parent)
-
-log = logging.getLogger(__name__)
 
 
 class ServiceError(Exception):
@@ -118,9 +111,10 @@ class DatabaseFailing(DatabaseUnavailable):
     sentence = "The database is short of a resource; try again shortly."
 
 
-class UnreadableText(DatabaseUnavailable):
+class UnreadableText(ServiceError):
     """A text in the database has bytes that are no characters in its encoding."""
 
+    status = 503
     sentence = "A text in the database cannot be read: it has bytes that are no characters."
 
 
@@ -130,9 +124,10 @@ class DatabaseNotReady(DatabaseUnavailable):
     sentence = "The database does not let this service read what it needs."
 
 
-class AnswerTooLarge(DatabaseUnavailable):
+class AnswerTooLarge(ServiceError):
     """A result has more bytes than a worker may hold."""
 
+    status = 503
     sentence = "The answer is too large; ask for fewer rows, a shorter period, or CSV."
 
 
@@ -152,6 +147,10 @@ class Overloaded(DatabaseUnavailable):
 class UnknownCharacter(Exception):
     """A parameter has a character that the encoding of the database lacks, so no text in the database contains it."""
 
+    def __init__(self, query_name: str) -> None:
+        self.query_name = query_name
+        super().__init__(query_name)
+
 
 class QueryFailed(Exception):
     """PostgreSQL refused a statement for an unexpected reason; the message is the name of the query."""
@@ -165,35 +164,3 @@ def own_frames(error: BaseException) -> str:
         for frame in reversed(frames)
         if frame.filename.startswith(SERVICE_FOLDER)
     )
-
-
-def register_error_handlers(app: Flask) -> None:
-    """Make every failure of the application an error envelope."""
-
-    @app.errorhandler(ServiceError)
-    def service_error(error: ServiceError) -> Response:
-        return _envelope(error.status, error.body(), error.headers)
-
-    @app.errorhandler(HTTPException)
-    def http_error(error: HTTPException) -> Response:
-        if error.code is None or error.code < 400:
-            return error.get_response()  # type: ignore[return-value]  # the handler may return werkzeug's response class
-        status = HTTPStatus(error.code)
-        headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
-        body: dict[str, object] = {"error": f"{(status.description or status.phrase).rstrip('.')}."}
-        if status == HTTPStatus.BAD_REQUEST:
-            # Werkzeug refuses the request itself here, such as a malformed Host header: no parameter is bad.
-            body["missing_fields"] = []
-        return _envelope(error.code, body, headers)
-
-    @app.errorhandler(Exception)
-    def unexpected_error(error: Exception) -> Response:
-        log.error("unexpected %s in %s", type(error).__name__, own_frames(error))
-        return _envelope(500, {"error": "Something went wrong on the server."}, {})
-
-
-def _envelope(status: int, body: dict[str, object], headers: dict[str, str]) -> Response:
-    response = jsonify({"status": "error", **body})
-    response.status_code = status
-    response.headers.update(headers)
-    return response

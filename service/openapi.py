@@ -1,22 +1,22 @@
-"""The OpenAPI document, made from the endpoints of an application and their marshmallow schemas."""
+"""The OpenAPI document, made from the routes and their marshmallow schemas."""
 
 import re
+from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
-from flask import Flask
 from marshmallow import Schema, fields
 
-from service.representations import CSV, JSON
+from service.endpoint import Operation
+from service.queries import FILES
+from service.representations.csv import MEDIA_TYPE as CSV
+from service.representations.json import MEDIA_TYPE as JSON
 from service.schemas.requests import Instant
 from service.schemas.responses import COMPARED, Envelope, Rows, Timestamp
 
 Json = dict[str, Any]
-
-# The names in the rule of an endpoint that answers with a query file.
-SCRIPT_RULE = re.compile(r"<any\((.*)\):name>")
 
 DESCRIPTION = """\
 Who spends the credits of the platform. Every answer is exact, and is read from one snapshot of the database.
@@ -70,26 +70,22 @@ IF_NONE_MATCH = {
 }
 
 
-def openapi_document(app: Flask) -> Json:
-    """Return the OpenAPI 3.1 document of the endpoints of an application that are documented."""
+def openapi_document(operations: Iterable[Operation]) -> Json:
+    """Return the OpenAPI 3.1 document of the routes that are documented."""
     spec = _spec()
-    for rule in app.url_map.iter_rules():
-        view: Any = app.view_functions[rule.endpoint]
-        files = SCRIPT_RULE.search(rule.rule)
-        if not files and not hasattr(view, "envelope"):
-            continue
-        summary = (view.__doc__ or "").partition("\n")[0]
-        operation: Json = {"operationId": _camel_case(rule.endpoint), "summary": summary}
-        if files:
-            operation |= _script_operation(files[1].split(", "))
-        elif isinstance(view.envelope, Envelope):
-            operation |= _list_operation(view.arguments, view.envelope)
-        else:
-            content = {JSON: {"schema": view.envelope}}
-            statuses = view.statuses.items()
+    for operation in operations:
+        path = re.sub("<.*>", "{name}", operation.rule)
+        described: Json = {"operationId": operation.name, "summary": operation.summary}
+        if operation.statuses:
+            content = {JSON: {"schema": operation.envelope}}
+            statuses = operation.statuses.items()
             responses = {str(status): {"description": text, "content": content} for status, text in statuses}
-            operation |= {"security": [], "responses": responses}
-        spec.path(SCRIPT_RULE.sub("{name}", rule.rule), operations={"get": operation})
+            described |= {"security": [], "responses": responses}
+        elif operation.arguments and isinstance(operation.envelope, Envelope):
+            described |= _list_operation(operation.arguments, operation.envelope)
+        else:
+            described |= _script_operation()
+        spec.path(path, operations={"get": described})
     document: Json = spec.to_dict()
     optional = {
         ("DaysEnvelope", "account_id"),
@@ -146,9 +142,9 @@ def _list_operation(arguments: Schema, envelope: Envelope) -> Json:
     }
 
 
-def _script_operation(names: list[str]) -> Json:
+def _script_operation() -> Json:
     """Return the parameters and responses of an endpoint that answers with a query file."""
-    name = {"in": "path", "name": "name", "required": True, "schema": {"type": "string", "enum": names}}
+    name = {"in": "path", "name": "name", "required": True, "schema": {"type": "string", "enum": list(FILES)}}
     headers = _headers({name: HEADERS[name] for name in ("ETag", "Server-Timing", "X-Request-Id")})
     content = {"text/plain": {"schema": {"type": "string"}}}
     return {
@@ -180,12 +176,6 @@ def _example(schema: Schema, arguments: Schema) -> Json:
         else:
             example[name] = argument.metadata.get("example", argument.load_default)
     return example
-
-
-def _camel_case(endpoint: str) -> str:
-    """Return the operation id of a Flask endpoint: creditsRollup for ``credits.rollup``."""
-    blueprint, _, view = endpoint.partition(".")
-    return blueprint + view.capitalize()
 
 
 def _constant(_converter: Any, field: fields.Field[Any], **_: Any) -> Json:

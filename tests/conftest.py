@@ -25,9 +25,10 @@ from live import ADMIN_KEY, LOGGED, SECRET
 from service import create_app
 from service.budget import Budget
 from service.config import Settings
-from service.database import Connection, Database
+from service.database.connection import Connection
+from service.database.pool import Database
+from service.database.snapshot import Snapshot
 from service.queries import Query, load_queries
-from service.snapshot import Snapshot
 from tools.demo.postgres import PostgresServer
 
 SQL = Path(__file__).parent.parent / "sql"

@@ -53,7 +53,7 @@ def results(server: PostgresServer, name: str, sql: Path, examples: str) -> dict
         reader = server.url(name, user="credits_reader", password=READER_PASSWORD)
         with closing(psycopg2.connect(reader)) as connection, connection.cursor() as cursor:
             for source in ("events", "sums"):
-                queries = load_queries(sql / "queries", source)
+                queries = load_queries(source, sql / "queries")
                 for query in [queries[name] for name in queries if name not in ("caller", "fingerprint", "replayed")]:
                     cursor.execute(
                         query.text, {parameter: str(ARGUMENTS.get(parameter, "")) for parameter in query.parameters}

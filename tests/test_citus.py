@@ -140,7 +140,7 @@ def test_with_citus_the_watermark_is_a_midnight_and_published_one_refresh_late(s
             }
             for name in ("credits_rollup", "credits_rollup_count", "credits_days"):
                 expected, found = (
-                    spread.execute(load_queries(source=source)[name].text, window) for source in ("events", "sums")
+                    spread.execute(load_queries(source)[name].text, window) for source in ("events", "sums")
                 )
                 assert found == expected
 

@@ -87,9 +87,8 @@ def test_host_may_be_an_ipv6_address() -> None:
 
 def test_a_broken_query_file_stops_gunicorn_and_is_named(tmp_path: Path) -> None:
     subprocess.run(["cp", "-r", "service", "sql", "wsgi.py", "gunicorn.conf.py", tmp_path], cwd=ROOT, check=True)
-    (tmp_path / "sql" / "queries" / "credits_rollup.sql").unlink()
+    (tmp_path / "sql" / "queries" / "credits_rollup.sql").write_text("SELECT 1;")
     ended = start({**REQUIRED, "PORT": "1"}, tmp_path)
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1] == (
-        "admin-credits: credits_rollup.sql is missing or cannot be read (FileNotFoundError)"
-    )
+    pin = r"SET LOCAL search_path = pg_catalog, pg_temp\;"
+    assert ended.stderr.splitlines()[-1] == f"admin-credits: credits_rollup.sql must begin with the line {pin}"

@@ -11,10 +11,12 @@ from werkzeug.exceptions import default_exceptions
 from conftest import ROLLUP, Tables, admin_client
 from service import create_app
 from service.config import Settings
-from service.endpoint import Found, Question, endpoint
+from service.database.snapshot import Snapshot
+from service.endpoint import ApiBlueprint
+from service.listing import List
+from service.question import Question
 from service.schemas.requests import RollupArguments
 from service.schemas.responses import RollupEnvelope
-from service.snapshot import Snapshot
 
 
 @pytest.fixture
@@ -89,11 +91,13 @@ def test_another_method_is_a_405_with_allow_even_without_a_key(client: FlaskClie
 def test_the_time_of_a_request_includes_work_without_the_database(settings: Settings, tables: Tables) -> None:
     app = create_app(replace(settings, request_timeout_ms=1_000))
 
-    @app.get("/busy")
-    @endpoint(RollupArguments(), RollupEnvelope())
-    def busy(_snapshot: Snapshot, _question: Question) -> Found:
+    blueprint = ApiBlueprint("busy", __name__)
+
+    @blueprint.list("/busy", RollupArguments(), RollupEnvelope())
+    def busy(_snapshot: Snapshot, _question: Question) -> List:
         while g.budget.spent_ms() < 1_000:
             pass
-        return Found([], 0)
+        return List((), [], 0, ())
 
+    app.register_blueprint(blueprint)
     assert admin_client(app).get("/busy").status_code == 504

@@ -22,10 +22,10 @@ from conftest import DATABASE, NOVA, READER_PASSWORD, SECRET, Tables, create_dat
 from live import PATIENCE_S, ROLLUP_ALL, Answer, Asking, Cable, Gunicorn, Proxy, backends, eventually, locked
 from service.budget import Budget
 from service.config import Settings
-from service.database import Database
+from service.database.pool import Database
+from service.database.snapshot import Snapshot
 from service.errors import DatabaseTimeout
 from service.queries import Query
-from service.snapshot import Snapshot
 from tools.demo.postgres import PostgresServer
 
 ACCOUNTS = [UUID(int=n) for n in range(1, 401)]
@@ -224,7 +224,7 @@ def test_a_connection_is_replaced_when_it_is_old(
 
     first = backend()
     assert backend() == first
-    monkeypatch.setattr("service.database.CONNECTION_LIFE_S", 0)
+    monkeypatch.setattr("service.database.pool.CONNECTION_LIFE_S", 0)
     assert backend() != first
     eventually(lambda: len(backends(database)) == 1, "the old connection to end")
 
@@ -305,7 +305,7 @@ def test_the_limit_of_each_statement_is_the_time_that_the_request_has_left(
     pool = Database(Settings(database_url=reader(fragile), api_key_secret=SECRET))
 
     def limits(snapshot: Snapshot) -> list[int]:
-        return [snapshot.rows("limit")[0]["limit"] for _ in range(3)]
+        return [snapshot.records("limit")[0]["limit"] for _ in range(3)]
 
     assert in_snapshot(pool, limits, queries, 60_000, 2_000) == [2_000, 2_000, 2_000]
     first, second, third = in_snapshot(pool, limits, queries, 1_500, 2_000)

@@ -1,5 +1,6 @@
 """The OpenAPI document: valid, true of the live service, and a page that needs nothing but itself."""
 
+import json
 import re
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from live import Gunicorn
 from service import create_app
 from service.config import Settings
 
-DOCUMENT = create_app(Settings(database_url="postgresql://x", api_key_secret="x")).extensions["openapi"]
+DOCUMENT = json.loads(
+    create_app(Settings(database_url="postgresql://x", api_key_secret="x")).extensions["reference"]["openapi"]
+)
 EXAMPLES = {
     path.rpartition("/")[2]: item["get"]["responses"]["200"]["content"].get("application/json", {}).get("example")
     for path, item in DOCUMENT["paths"].items()
@@ -48,7 +51,7 @@ def test_the_document_is_served_without_a_key_and_valid(client: FlaskClient) -> 
 def test_every_route_of_the_api_is_documented(client: FlaskClient) -> None:
     rules = {rule.rule for rule in client.application.url_map.iter_rules()}
     pages = {"/", "/docs", "/openapi.json", "/metrics", "/assets/<path:filename>"}
-    assert {re.sub("<any.*>", "{name}", rule) for rule in rules - pages} == set(DOCUMENT["paths"])
+    assert {re.sub("<.*>", "{name}", rule) for rule in rules - pages} == set(DOCUMENT["paths"])
 
 
 @pytest.mark.parametrize(("path", "operation"), LISTS)

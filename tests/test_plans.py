@@ -13,15 +13,15 @@ from psycopg2.errors import UniqueViolation
 from psycopg2.extensions import connection
 
 from conftest import ADMIN_KEY, ORGANIZATION, SQL, Tables, create_database, key_hash
+from service.database.snapshot import DECLARE
 from service.periods import PERIOD_DAYS, window_of
 from service.queries import load_queries
-from service.snapshot import DECLARE
 from tools.demo.postgres import EmbeddedPostgresError, PostgresServer
 
 NAME = "plans"
 NOW = datetime(2026, 11, 22, 18, tzinfo=UTC)
 SOURCES = ("events", "sums")
-QUERIES = {source: load_queries(source=source) for source in SOURCES}
+QUERIES = {source: load_queries(source) for source in SOURCES}
 ALL_ROWS = 2**63 - 1
 EVENTS = 100_000
 ACCOUNTS = 2_000

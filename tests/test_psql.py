@@ -29,7 +29,7 @@ from conftest import (
 )
 from model import PERIODS, TEXTS, contents, law
 from service.config import Settings
-from service.database import Database
+from service.database.pool import Database
 from service.errors import BadParameters
 from service.periods import window_of
 from service.queries import QUERY_FOLDER, QUERY_NAMES, load_queries
@@ -131,7 +131,7 @@ def test_psql_and_the_service_read_the_same_rows(
     }
     parameters = {parameter: data.draw(values[parameter]) for parameter in query.parameters}
 
-    service_rows = in_snapshot(database, lambda snapshot: snapshot.rows(name, **parameters))
+    service_rows = in_snapshot(database, lambda snapshot: snapshot.records(name, **parameters))
     compare(server, QUERY_FOLDER / f"{name}.sql", parameters, service_rows)
 
 

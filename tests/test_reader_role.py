@@ -8,8 +8,8 @@ import pytest
 from psycopg2 import errors
 
 from conftest import ADMIN, READER_PASSWORD, SQL, Tables, create_database
+from service.database.snapshot import BEGIN
 from service.queries import load_queries
-from service.snapshot import BEGIN
 from tools.demo.postgres import EmbeddedPostgresError, PostgresServer
 
 NAME = "reader_role"
@@ -397,7 +397,7 @@ def insufficient(reader: psycopg2.extensions.cursor) -> list[tuple[str, bool, bo
 def refused(reader: psycopg2.extensions.cursor) -> list[str]:
     """Return the queries that the role cannot run."""
     names = []
-    for query in [*load_queries().values(), *load_queries(source="sums").values()]:
+    for query in [*load_queries().values(), *load_queries("sums").values()]:
         try:
             reader.execute(
                 query.text,

@@ -32,9 +32,9 @@ from live import KEY, Answer, Gunicorn, backends, eventually
 from service import create_app
 from service.budget import Budget
 from service.config import SPEND_SOURCES, Settings
-from service.database import Connection
+from service.database.connection import Connection
+from service.database.snapshot import Row, Snapshot
 from service.errors import DatabaseChanged
-from service.snapshot import Row
 from tools.demo.postgres import PostgresServer
 
 TEMPLATE, NAME = "owned_template", "owned"
@@ -194,11 +194,15 @@ def admin(app: Flask) -> FlaskClient:
 def read_during(app: Flask, owner: Tables, change: str = "") -> list[Row]:
     """Take a snapshot, let the owner make a change, and return the rows that are read after it, if they are trusted."""
     connection: Connection = app.extensions["database"].connect(Budget(60_000))
-    with closing(connection), app.extensions["readiness"].snapshot(connection, Budget(60_000)) as snapshot:
-        snapshot.rows("caller", key_hash=key_hash(ADMIN_KEY), organization_id=str(ORGANIZATION))
+
+    def work(snapshot: Snapshot) -> list[Row]:
+        snapshot.records("caller", key_hash=key_hash(ADMIN_KEY), organization_id=str(ORGANIZATION))
         if change:
             owner.execute(change)
-        rows: list[Row] = snapshot.rows("credits_rollup", **ALL)
+        return snapshot.rows("credits_rollup", ALL)
+
+    with closing(connection):
+        rows: list[Row] = app.extensions["trust"].read(connection, Budget(60_000), work)
     return rows
 
 

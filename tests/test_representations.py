@@ -18,7 +18,7 @@ from werkzeug.test import TestResponse
 from conftest import ADMIN, ADMIN_KEY, DAYS, EVENTS, NOVA, ORGANIZATION, ROLLUP, Tables, answered
 from live import Gunicorn
 from model import PERIODS, Content, contents, law
-from service.representations import FORMULA
+from service.representations.csv import FORMULA
 
 NOVA_IN_FIVE = UUID(int=1)
 CSV = {"Accept": "text/csv"}

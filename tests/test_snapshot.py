@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -9,9 +10,9 @@ import pytest
 from conftest import ADMIN_KEY, NOVA, ORGANIZATION, Tables, admin_client, in_snapshot, key_hash
 from service import create_app
 from service.config import Settings
-from service.database import Database
+from service.database.pool import Database
+from service.database.snapshot import ALONE, BEGIN, DECLARE, FETCH, ROLLBACK, Snapshot
 from service.queries import Query, load_queries
-from service.snapshot import ALONE, BEGIN, DECLARE, FETCH, ROLLBACK, Row, Snapshot
 from tools.demo.postgres import PostgresServer
 
 ALL = {"since": "-infinity", "until": "infinity"}
@@ -26,10 +27,10 @@ def test_the_instant_of_a_request_is_not_before_an_event_that_it_reads(database:
     """An event is committed after BEGIN and before the snapshot is taken by the first query."""
     tables.account(NOVA)
 
-    def work(snapshot: Snapshot) -> tuple[datetime, list[Row]]:
+    def work(snapshot: Snapshot) -> tuple[datetime, list[Any]]:
         tables.execute("INSERT INTO public.usage_events (account_id) VALUES (%s)", (NOVA,))
-        (caller,) = snapshot.rows("caller", key_hash=key_hash(ADMIN_KEY), organization_id=str(NOVA))
-        return caller["now"], snapshot.rows("credits_events", account_id=str(NOVA), **ALL, limit=1, offset=0)
+        (caller,) = snapshot.records("caller", key_hash=key_hash(ADMIN_KEY), organization_id=str(NOVA))
+        return caller["now"], snapshot.records("credits_events", account_id=str(NOVA), **ALL, limit=1, offset=0)
 
     now, (event,) = in_snapshot(database, work)
     assert event["created_at"] < now
@@ -39,10 +40,10 @@ def test_all_queries_of_a_request_read_one_moment(database: Database, tables: Ta
     """Another connection commits between two queries."""
     tables.account(NOVA)
 
-    def work(snapshot: Snapshot) -> list[Row]:
-        counted = snapshot.rows("credits_rollup_count", **ALL)
+    def work(snapshot: Snapshot) -> list[Any]:
+        counted = snapshot.records("credits_rollup_count", **ALL)
         tables.event(NOVA, 1, "2026-11-22 00:00:00+00")
-        return counted + snapshot.rows("credits_rollup_count", **ALL)
+        return counted + snapshot.records("credits_rollup_count", **ALL)
 
     assert in_snapshot(database, work) == [{"total_count": 0}] * 2
     assert in_snapshot(database, work) == [{"total_count": 1}] * 2
@@ -50,7 +51,7 @@ def test_all_queries_of_a_request_read_one_moment(database: Database, tables: Ta
 
 def test_an_export_is_planned_for_all_rows_not_for_the_first_ones(database: Database) -> None:
     probe = Query("probe", "SELECT current_setting('cursor_tuple_fraction')", {}, ("fraction",))
-    assert in_snapshot(database, lambda snapshot: list(snapshot.stream("probe")), {"probe": probe}) == [("1",)]
+    assert in_snapshot(database, lambda snapshot: list(snapshot.stream("probe", {})), {"probe": probe}) == [("1",)]
 
 
 def test_of_several_owners_of_a_key_the_smallest_admin_is_the_caller(database: Database, tables: Tables) -> None:
@@ -61,7 +62,7 @@ def test_of_several_owners_of_a_key_the_smallest_admin_is_the_caller(database: D
     for account in admins:
         tables.member(account)
     known = {"key_hash": key_hash("shared"), "organization_id": str(ORGANIZATION)}
-    (caller,) = in_snapshot(database, lambda snapshot: snapshot.rows("caller", **known))
+    (caller,) = in_snapshot(database, lambda snapshot: snapshot.records("caller", **known))
     assert (caller["account_id"], caller["is_admin"]) == (str(admins[0]), True)
 
 

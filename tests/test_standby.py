@@ -17,7 +17,7 @@ from conftest import READER_PASSWORD, ROLLUP, SECRET, SQL, Tables, admin_client,
 from live import Proxy, eventually
 from service import create_app
 from service.config import Settings
-from service.representations import spelled
+from service.representations.response import spelled
 from test_pgbouncer import PROGRAM, PgBouncer
 from tools.demo.postgres import PostgresServer
 

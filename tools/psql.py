@@ -14,9 +14,9 @@ from werkzeug.datastructures import MultiDict
 
 from service.config import SPEND_SOURCES, Settings, find_certificates
 from service.errors import BadParameters
-from service.periods import window_of
 from service.queries import Query, load_queries, query_path
-from service.schemas.requests import BreakdownArguments, DaysArguments, EventsArguments, RollupArguments, load_arguments
+from service.question import asked
+from service.schemas.requests import BreakdownArguments, DaysArguments, EventsArguments, RollupArguments
 from tools.demo.postgres import EmbeddedPostgresError, find_binaries
 
 DEBIAN_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
@@ -47,7 +47,7 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
     source = environ.get("SPEND_SOURCE") or Settings.spend_source
     if source not in SPEND_SOURCES:
         raise NothingToRun(f"SPEND_SOURCE must be one of {', '.join(SPEND_SOURCES)}")
-    queries = load_queries(source=source)
+    queries = load_queries(source)
     query = queries.get(environ.get("Q", ""))
     if query is None:
         raise NothingToRun(f"Q must name a query file: {', '.join(queries)}")
@@ -104,13 +104,8 @@ def parameters_of(query: Query, environ: Mapping[str, str], now: datetime) -> di
         for name, field in schema.fields.items()
         if environ.get(name.upper())
     }
-    arguments = {"limit": 0, "page": 1, **load_arguments(schema, MultiDict(given), now)}
-    window = window_of(arguments["period"], now, arguments.get("as_of"), arguments.get("since"))
     values = {
-        "account_id": "",
-        **arguments,
-        **window.parameters(),
-        "offset": (arguments["page"] - 1) * arguments["limit"],
+        **asked(schema, MultiDict(given), now).parameters,
         "spend_source": Settings.spend_source,
         "organization_id": environ.get("ADMIN_ORGANIZATION_ID") or Settings.admin_organization_id,
     }

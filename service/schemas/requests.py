@@ -5,7 +5,7 @@ from collections.abc import Collection, Container, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, post_load
+from marshmallow import Schema, ValidationError, fields
 from marshmallow.validate import ContainsNoneOf, Length, OneOf, Range
 from werkzeug.datastructures import MultiDict
 
@@ -110,6 +110,8 @@ class WindowArguments(Schema):
     """Parameters of every endpoint. ``period``: UTC calendar days; ``since`` and ``as_of``: the edges of the window."""
 
     error_messages = {"unknown": "is not a parameter of this endpoint"}  # noqa: RUF012 - as marshmallow declares it
+    # Whether the rows are compared with the previous window without being asked to.
+    always_compares = False
 
     period = _period(PERIOD_DAYS)
     since = Instant(
@@ -188,11 +190,7 @@ class ChangesArguments(PageArguments):
     """Query string of the changes, which are always compared with the previous window."""
 
     period = _period([name for name, days in PERIOD_DAYS.items() if days])
-
-    @post_load
-    def compare(self, arguments: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """Add the comparison."""
-        return arguments | {"compare": "previous"}
+    always_compares = True
 
 
 class EventsArguments(PageArguments):

@@ -17,7 +17,7 @@ COMPARED = ("previous_credits_deducted_cents", "previous_event_count")
 
 
 class Timestamp(fields.Field[str]):
-    """An instant in UTC with six fractional digits, spelled by ``database.py``."""
+    """An instant in UTC with six fractional digits, spelled by ``database/connection.py``."""
 
 
 class Rows(fields.List[Any]):
@@ -50,6 +50,10 @@ class Envelope(Schema):
         """The schema of the list's rows, with the columns of COMPARED where there are any."""
         rows: Rows = self.fields[self.list_name]  # type: ignore[assignment]  # list_name names one
         return rows.row_schema
+
+    def columns(self, is_compared: bool) -> tuple[str, ...]:
+        """Return the columns of a row; those of COMPARED only if it is compared."""
+        return tuple(name for name in self.row_schema.fields if is_compared or name not in COMPARED)
 
 
 def _account_id() -> fields.UUID:

@@ -1,4 +1,4 @@
-"""Flask views: bind, query, dump."""
+"""Flask views: each binds a question to query files and returns a list."""
 
 from service.views import credits, health, metrics, page, queries, reference  # noqa: A004 - a view is named after its resource
 

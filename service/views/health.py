@@ -2,24 +2,22 @@
 
 from typing import Any
 
-from flask import Blueprint, current_app, g
+from flask import current_app, g
 
-from service.endpoint import documented
+from service.endpoint import ApiBlueprint
 from service.readiness import Readiness
 from service.schemas.responses import Liveness, ReadinessReport
 
-blueprint = Blueprint("health", __name__, url_prefix="/health")
+blueprint = ApiBlueprint("health", __name__, url_prefix="/health")
 
 
-@blueprint.get("/live")
-@documented(Liveness(), {200: "The process accepts requests."})
+@blueprint.status("/live", Liveness(), {200: "The process accepts requests."})
 def live() -> dict[str, Any]:
     """Tell whether the process accepts requests; the database is not asked."""
     return {"status": "success"}
 
 
-@blueprint.get("/ready")
-@documented(ReadinessReport(), {200: "All checks pass.", 503: "A check fails; the log says why."})
+@blueprint.status("/ready", ReadinessReport(), {200: "All checks pass.", 503: "A check fails; the log says why."})
 def ready() -> tuple[dict[str, Any], int]:
     """Tell whether requests can be answered now: database, privileges, policies and, where they are used, sums."""
     readiness: Readiness = current_app.extensions["readiness"]

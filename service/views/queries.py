@@ -1,21 +1,26 @@
 """The query files, which an answer names in ``Link``."""
 
-from flask import Blueprint, Response, current_app
+import re
 
-from service.endpoint import for_admin
-from service.queries import QUERY_NAMES, SUMS_QUERY_NAMES
-from service.representations import script_response
+from flask import Response, current_app
+from werkzeug.routing import PathConverter
 
-blueprint = Blueprint("queries", __name__, url_prefix="/queries")
+from service.endpoint import ApiBlueprint, for_admin
+from service.queries import FILES
+from service.representations.response import script_response
 
 
-@blueprint.get(f"/<any({', '.join(QUERY_NAMES)}):name>.sql")
+class QueryFile(PathConverter):
+    """The path of a query file below sql/queries; another path is a 404, with or without a key."""
+
+    regex = "|".join(map(re.escape, FILES))
+
+
+blueprint = ApiBlueprint("queries", __name__, url_prefix="/queries")
+blueprint.record(lambda state: state.app.url_map.converters.update(query_file=QueryFile))
+
+
+@blueprint.script("/<query_file:name>")
 def file(name: str) -> Response:
     """Return a query file as the service loaded it."""
-    return for_admin(lambda *_: script_response(current_app.extensions["query_files"][f"{name}.sql"]))
-
-
-@blueprint.get(f"/sums/<any({', '.join(SUMS_QUERY_NAMES)}):name>.sql")
-def sums_file(name: str) -> Response:
-    """Return a query file that reads the sums, as the service loaded it."""
-    return for_admin(lambda *_: script_response(current_app.extensions["query_files"][f"sums/{name}.sql"]))
+    return for_admin(lambda *_: script_response(current_app.extensions["query_files"][name]))

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: the pool and the socket."""
+"""A connection to PostgreSQL: its socket, its types, and why one cannot be opened."""
 
 import fcntl
 import logging
@@ -8,26 +8,19 @@ import select
 import socket
 import struct
 import termios
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from itertools import cycle
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import psycopg2
 from psycopg2.extensions import POLL_OK, POLL_READ, UNICODE, new_type, parse_dsn, register_type
 
 from service.budget import Budget
-from service.config import MAX_FIRST_LOOKUPS, Settings
-from service.errors import AnswerTooLarge, DatabaseNotReady, DatabaseUnavailable, Overloaded, SnapshotLost
-from service.metrics import CONNECTIONS_IN_USE, REFUSALS, REQUESTS_WAITING
-
-Result = TypeVar("Result")
+from service.errors import AnswerTooLarge, DatabaseNotReady, DatabaseUnavailable
 
 APPLICATION_NAME = "admin-credits"
-# After this time a connection is replaced, so that a change of the host's address is noticed.
-CONNECTION_LIFE_S = 1_800
 # Grace after tcp_user_timeout, with which the kernel ends an attempt to connect and libpq tries the next address.
 GRACE_S = 1
 # The bytes of a statement's result. In Python its rows take up to twelve times as much memory.
@@ -130,8 +123,6 @@ class Connection:
 
     def __init__(self, parameters: Mapping[str, Any], address_timeout_ms: float, timeout_ms: float) -> None:
         self.opened = time.monotonic()
-        # The fingerprint of readiness.py before the last check that passed; None before it, and after a change.
-        self.checked: Any = None
         self._raw = psycopg2.connect(**parameters, async_=True)
         for type_ in TYPES:
             register_type(type_, self._raw)
@@ -142,6 +133,31 @@ class Connection:
                 log.error("%s", sentence)
                 raise DatabaseNotReady(sentence)
         self.is_utf8 = self._raw.get_parameter_status("server_encoding") == "UTF8"
+
+    @classmethod
+    def open(cls, database_url: str, timeout_s: int, budget: Budget) -> Self:
+        """Connect; ``timeout_s`` is for each address, and for each silence of the network.
+
+        Raises:
+            DatabaseUnavailable: when that fails or takes too long.
+            DatabaseNotReady: when the session could give wrong answers.
+            DatabaseTimeout: when the time of the request is over.
+        """
+        parameters = {
+            "fallback_application_name": APPLICATION_NAME,
+            # Give up a network that drops packets after this time, with data under way or without.
+            "tcp_user_timeout": timeout_s * 1_000,
+            "keepalives_idle": timeout_s,
+            "keepalives_interval": 1,
+        }
+        try:
+            with budget.database_time():
+                parameters |= with_addresses(parse_dsn(database_url)) | {"client_encoding": "UTF8"}
+                return cls(parameters, (timeout_s + GRACE_S) * 1_000, budget.left_ms())
+        except psycopg2.Error as error:
+            reason = next((words for words in CONNECT_FAILURES if words in str(error)), "unknown reason")
+            log.warning("%s while connecting: %s", type(error).__name__, reason)
+            raise DatabaseUnavailable from None
 
     @property
     def closed(self) -> bool:
@@ -200,106 +216,3 @@ class Connection:
             return 0
         finally:
             sock.detach()
-
-
-class Database:
-    """A pool of ``pool_size`` connections, opened when first needed, and a queue of ``queue_size`` requests for them.
-
-    First lookups of keys have a queue of their own and one connection at a time, so that requests with unknown keys do
-    not take the places of the others.
-
-    psycopg2's ThreadedConnectionPool does not serve: it opens all connections at once, raises when all are in use, and
-    after a restart of the server returns every dead connection before a good one.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._idle: list[Connection] = []
-        self._places = threading.BoundedSemaphore(settings.pool_size + settings.queue_size)
-        self._slots = threading.BoundedSemaphore(settings.pool_size)
-        self._lookup_places = threading.BoundedSemaphore(MAX_FIRST_LOOKUPS)
-        self._lookup_slot = threading.BoundedSemaphore(1)
-
-    def run(self, work: Callable[[Connection], Result], budget: Budget, needs_place: bool = True) -> Result:
-        """Return the result of ``work`` on a connection; call it again on a new one when its snapshot is lost.
-
-        Without a place in the queue it waits for a connection all the same, beside those that have one.
-
-        Raises:
-            Overloaded: when the queue is full or no connection comes free in time.
-            DatabaseUnavailable: when no connection can be opened, or the second snapshot is lost too.
-            DatabaseTimeout: when the time of the request is over.
-        """
-        places = self._places if needs_place else None
-        with self._slot(self._slots, places, budget), CONNECTIONS_IN_USE.track_inprogress():
-            try:
-                return self._attempt(work, self._idle_connection() or self.connect(budget))
-            except SnapshotLost:
-                # The other idle connections were most likely lost with it, or checked before the same change.
-                while idle := self._idle_connection():
-                    idle.close()
-                return self._attempt(work, self.connect(budget))
-
-    @contextmanager
-    def first_lookup(self, budget: Budget) -> Iterator[None]:
-        """Wait until no other first lookup is in its block.
-
-        Raises:
-            Overloaded: when the queue is full or the wait is too long.
-        """
-        with self._slot(self._lookup_slot, self._lookup_places, budget):
-            yield
-
-    def connect(self, budget: Budget) -> Connection:
-        """Open a connection outside the pool; the caller closes it.
-
-        Raises:
-            DatabaseUnavailable: when that fails or takes too long.
-            DatabaseTimeout: when the time of the request is over.
-        """
-        timeout_s = self._settings.connect_timeout_s
-        parameters = {
-            "fallback_application_name": APPLICATION_NAME,
-            # Give up a network that drops packets after this time, with data under way or without.
-            "tcp_user_timeout": timeout_s * 1_000,
-            "keepalives_idle": timeout_s,
-            "keepalives_interval": 1,
-        }
-        try:
-            with budget.database_time():
-                parameters |= with_addresses(parse_dsn(self._settings.database_url)) | {"client_encoding": "UTF8"}
-                return Connection(parameters, (timeout_s + GRACE_S) * 1_000, budget.left_ms())
-        except psycopg2.Error as error:
-            reason = next((words for words in CONNECT_FAILURES if words in str(error)), "unknown reason")
-            log.warning("%s while connecting: %s", type(error).__name__, reason)
-            raise DatabaseUnavailable from None
-
-    def _attempt(self, work: Callable[[Connection], Result], connection: Connection) -> Result:
-        try:
-            return work(connection)
-        finally:
-            if not connection.closed:
-                self._idle.append(connection)
-
-    @contextmanager
-    def _slot(self, slots: threading.Semaphore, places: threading.Semaphore | None, budget: Budget) -> Iterator[None]:
-        with ExitStack() as held:
-            with REFUSALS.count_exceptions(Overloaded), REQUESTS_WAITING.track_inprogress():
-                if places:
-                    if not places.acquire(blocking=False):
-                        raise Overloaded
-                    held.callback(places.release)
-                if not slots.acquire(timeout=min(self._settings.queue_timeout_ms, budget.left_ms()) / 1_000):
-                    raise Overloaded
-                held.callback(slots.release)
-            yield
-
-    def _idle_connection(self) -> Connection | None:
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            return None
-        if time.monotonic() < connection.opened + CONNECTION_LIFE_S:
-            return connection
-        connection.close()
-        return self._idle_connection()

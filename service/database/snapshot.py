@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 import psycopg2
 
 from service.budget import Budget
-from service.database import APPLICATION_NAME, Connection
+from service.database.connection import APPLICATION_NAME, Connection
 from service.errors import (
     DatabaseFailing,
     DatabaseTimeout,
@@ -25,7 +25,7 @@ from service.errors import (
 )
 from service.queries import Query
 
-Row = dict[str, Any]
+Row = tuple[Any, ...]
 
 SET_STATEMENT_TIMEOUT = "SET LOCAL statement_timeout = %(milliseconds)s"
 BEGIN = f"""\
@@ -73,22 +73,25 @@ class Fingerprint(NamedTuple):
 class Snapshot:
     """A REPEATABLE READ READ ONLY transaction on a connection, as a context manager: all rows are of one moment.
 
-    That does not hold for a table that is rewritten meanwhile, nor for privileges and policies. ``fingerprint_after``
-    is the fingerprint that the database has after the transaction, None when the connection was lost before.
-    ``replayed`` is the instant up to which a standby had replayed all commits before the transaction; None on a
-    primary. ``read`` holds the queries that were run in it by name, in the order of their first run.
+    That does not hold for a table that is rewritten meanwhile, nor for privileges and policies: see ``trust.py``.
+    ``replayed`` is the instant up to which a standby had replayed all commits before; None on a primary.
+    ``fingerprint_after`` is the fingerprint of the database after the transaction; None if the connection was lost.
     """
 
     def __init__(
-        self, connection: Connection, queries: Mapping[str, Query], statement_timeout_ms: int, budget: Budget
+        self,
+        connection: Connection,
+        queries: Mapping[str, Query],
+        statement_timeout_ms: int,
+        budget: Budget,
+        replayed: datetime | None = None,
     ) -> None:
         self._connection = connection
         self._queries = queries
         self._budget = budget
         self._timeout_ms = min(statement_timeout_ms, budget.left_ms())
+        self.replayed = replayed
         self.fingerprint_after: Fingerprint | None = None
-        self.replayed: datetime | None = None
-        self.read: dict[str, Query] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -109,25 +112,8 @@ class Snapshot:
             except psycopg2.Error:
                 self._connection.close()
 
-    def fingerprint(self) -> Fingerprint:
-        """Return the fingerprint that the database has before the transaction begins.
-
-        Raises:
-            DatabaseUnavailable: when the connection is lost.
-        """
-        return Fingerprint(*self._alone("fingerprint"))
-
-    def read_replayed(self) -> str:
-        """Set ``replayed``, before the transaction begins: it may have advanced when the snapshot is taken.
-
-        Return the server that answered, as in its fingerprint. Raises what fingerprint() raises.
-        """
-        replayed, server = self._alone("replayed")
-        self.replayed = datetime.fromisoformat(replayed)
-        return str(server)
-
-    def rows(self, query_name: str, **parameters: object) -> list[Row]:
-        """Run a query file and return its rows, each a dict in the order of the file's columns.
+    def rows(self, query_name: str, parameters: Mapping[str, object]) -> list[Row]:
+        """Run a query file and return its rows, each a tuple in the order of the file's columns.
 
         Raises:
             DatabaseTimeout: when the statement or the request exceeds its time limit.
@@ -136,36 +122,58 @@ class Snapshot:
             UnknownCharacter: when no text in the database can contain a parameter.
             QueryFailed: when PostgreSQL refuses the statement.
         """
-        query = self.read[query_name] = self._queries[query_name]
-        return [dict(zip(query.columns, row, strict=True)) for row in self._run(query, query.text, parameters)]
+        query = self._queries[query_name]
+        return self._run(query, query.text, parameters)
 
-    def stream(self, query_name: str, **parameters: object) -> Iterator[tuple[Any, ...]]:
+    def records(self, query_name: str, **parameters: object) -> list[dict[str, Any]]:
+        """Return the rows of a query file as dicts; raise what rows() raises."""
+        columns = self._queries[query_name].columns
+        return [dict(zip(columns, row, strict=True)) for row in self.rows(query_name, parameters)]
+
+    def stream(self, query_name: str, parameters: Mapping[str, object]) -> Iterator[Row]:
         """Run a query file through a cursor and return an iterator of its rows; 500 of them are in memory at a time.
 
         The iterator raises what rows() raises, at any row.
         """
-        self.read[query_name] = self._queries[query_name]
         return self._fetch(self._queries[query_name], parameters)
 
-    def _alone(self, query_name: str) -> tuple[Any, ...]:
-        """Return the row of a query file that is run in a transaction of its own."""
+    def columns_of(self, query_name: str) -> tuple[str, ...]:
+        """Return the columns of a query file."""
+        return self._queries[query_name].columns
+
+    def file_of(self, query_name: str) -> str:
+        """Return the path of a query file below sql/queries."""
+        return self._queries[query_name].file
+
+    def alone(self, query_name: str) -> Row:
+        """Return the row of a query file that is run in a transaction of its own, before this one begins.
+
+        Raises:
+            DatabaseUnavailable: when the connection is lost.
+        """
         (row,) = self._execute(query_name, ALONE.format(text=self._queries[query_name].text), {})
         return row
 
-    def _fetch(self, query: Query, parameters: Mapping[str, object]) -> Iterator[tuple[Any, ...]]:
+    def _fetch(self, query: Query, parameters: Mapping[str, object]) -> Iterator[Row]:
         self._run(query, DECLARE.format(name=query.name, text=query.text), parameters)
         while rows := self._execute(query.name, FETCH.format(name=query.name), {}):
             yield from rows
             self._keep_to_budget()
 
-    def _run(self, query: Query, text: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+    def _run(self, query: Query, text: str, parameters: Mapping[str, object]) -> list[Row]:
         """Execute a text with the parameters of a query file."""
         self._keep_to_budget()
         if not self._connection.is_utf8:
             for name in query.parameters:
                 if not str(parameters[name]).isascii():
-                    self._execute("PROBE", PROBE, {"text": parameters[name]})
+                    self._probe(query.name, parameters[name])
         return self._execute(query.name, text, parameters)
+
+    def _probe(self, query_name: str, text: object) -> None:
+        try:
+            self._execute("PROBE", PROBE, {"text": text})
+        except UnreadableText:
+            raise UnknownCharacter(query_name) from None
 
     def _keep_to_budget(self) -> None:
         """Lower the statement timeout to the time that the request has left."""
@@ -174,7 +182,7 @@ class Snapshot:
             self._timeout_ms = left
             self._execute("SET LOCAL", SET_STATEMENT_TIMEOUT, {"milliseconds": left})
 
-    def _execute(self, name: str, text: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+    def _execute(self, name: str, text: str, parameters: Mapping[str, object]) -> list[Row]:
         try:
             with self._budget.database_time():
                 return self._connection.execute(text, parameters, self._timeout_ms + GRACE_MS)
@@ -196,5 +204,5 @@ class Snapshot:
         if sqlstate.startswith(FAILING):
             return DatabaseFailing()
         if isinstance(error, psycopg2.errors.UntranslatableCharacter):
-            return UnknownCharacter() if name == "PROBE" else UnreadableText()
+            return UnreadableText()
         return QueryFailed(name)

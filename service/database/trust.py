@@ -1,0 +1,143 @@
+"""What must hold for a snapshot to be believed.
+
+Without a policy, row-level security makes a table look empty; so does, in a snapshot, a table that was rewritten after
+it was taken. So a snapshot is believed when tables, privileges and policies were checked before it, and the
+fingerprint of the database after it is the one from before that check. Each connection is checked by itself, because
+two connections can lead to two standbys, and behind a pooler so can one.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from service.budget import Budget
+from service.config import Settings
+from service.database.connection import Connection
+from service.database.snapshot import Fingerprint, Snapshot
+from service.errors import (
+    AnswerTooLarge,
+    DatabaseChanged,
+    DatabaseNotReady,
+    DatabaseTimeout,
+    DatabaseUnavailable,
+    SeveralServers,
+    SnapshotLost,
+)
+from service.queries import Query
+
+Result = TypeVar("Result")
+
+# The checks of each SPEND_SOURCE that read the catalogs.
+CHECKS = {"events": ("privileges", "policies"), "sums": ("privileges", "policies", "sums")}
+# The column of credits has one of two names; `make adapt` adapts the SQL files to it.
+OTHER_NAMES = {"credits_deducted_cents": "credits_deducted", "credits_deducted": "credits_deducted_cents"}
+
+log = logging.getLogger(__name__)
+
+
+class Trust:
+    """The fingerprints of the checked connections. ``kept_at`` is when the last snapshot was found right."""
+
+    def __init__(self, settings: Settings, queries: Mapping[str, Query]) -> None:
+        self._settings = settings
+        self._queries = queries
+        self._checked: WeakKeyDictionary[Connection, Fingerprint] = WeakKeyDictionary()
+        self.kept_at = -math.inf
+
+    def read(self, connection: Connection, budget: Budget, work: Callable[[Snapshot], Result]) -> Result:
+        """Return the result of ``work`` in a snapshot that can be believed.
+
+        A failure of ``work``, such as an unknown key, is also believed only if the database has not changed.
+
+        Raises:
+            DatabaseNotReady: when the check fails.
+            DatabaseChanged: when the database changed since the check, or another server answered.
+        """
+        if connection not in self._checked and not all(self.check(connection, budget).values()):
+            raise DatabaseNotReady
+        replayed = None
+        if self._checked[connection].is_standby:
+            # Before the transaction begins: it may have advanced when the snapshot is taken.
+            instant, server = self.snapshot(connection, budget).alone("replayed")
+            self._compare(connection, self._checked[connection]._replace(server=server))
+            replayed = datetime.fromisoformat(instant)
+        snapshot = self.snapshot(connection, budget, replayed)
+        try:
+            with snapshot:
+                result = work(snapshot)
+        except (AnswerTooLarge, DatabaseTimeout, DatabaseUnavailable):
+            raise
+        except Exception:
+            self._compare(connection, snapshot.fingerprint_after)
+            raise
+        self._compare(connection, snapshot.fingerprint_after)
+        self.kept_at = time.monotonic()
+        return result
+
+    def check(self, connection: Connection, budget: Budget) -> dict[str, bool]:
+        """Return the checks of CHECKS; if they pass, later snapshots on the connection can be believed.
+
+        Raises what read() raises, but not DatabaseNotReady.
+        """
+        snapshot = self.snapshot(connection, budget)
+        fingerprint = Fingerprint(*snapshot.alone("fingerprint"))
+        with snapshot:
+            tables = snapshot.records("privileges", spend_source=self._settings.spend_source)
+        self._checked[connection] = fingerprint
+        self._compare(connection, snapshot.fingerprint_after)
+        for table in tables:
+            _log_what_is_missing(table)
+        checks = dict.fromkeys(CHECKS[self._settings.spend_source], True)
+        if "sums" in checks:
+            checks["sums"] = all(table["is_present"] for table in tables)
+            # The other checks say nothing of an absent table.
+            tables = [table for table in tables if table["is_present"]]
+        checks["privileges"] = all(table["can_read"] and not table["wrong_types"] for table in tables)
+        checks["policies"] = all(table["can_see_rows"] for table in tables)
+        if not all(checks.values()):
+            del self._checked[connection]
+        return checks
+
+    def snapshot(self, connection: Connection, budget: Budget, replayed: datetime | None = None) -> Snapshot:
+        """Return a snapshot that has not begun. Only read() tells whether it can be believed."""
+        return Snapshot(connection, self._queries, self._settings.statement_timeout_ms, budget, replayed)
+
+    def _compare(self, connection: Connection, fingerprint: Fingerprint | None) -> None:
+        """Make sure that a fingerprint is that of the last check on a connection; forget the check if it is not.
+
+        Raises:
+            SnapshotLost: when there is no fingerprint, because the connection was lost.
+            SeveralServers: when it is that of another server.
+            DatabaseChanged: when it differs otherwise.
+        """
+        if fingerprint is None:
+            raise SnapshotLost
+        checked = self._checked[connection]
+        if fingerprint == checked:
+            return
+        del self._checked[connection]
+        if fingerprint.server != checked.server:
+            log.error("%s", SeveralServers.sentence)
+            raise SeveralServers
+        raise DatabaseChanged
+
+
+def _log_what_is_missing(table: dict[str, Any]) -> None:
+    if table["wrong_types"]:
+        log.error("table %s: wrong type: %s", table["table_name"], table["wrong_types"])
+        for absent, other in OTHER_NAMES.items():
+            if table["table_name"] == "usage_events" and f"{absent} absent" in table["wrong_types"]:
+                log.error("if usage_events has %s instead of %s: make adapt CREDITS_COLUMN=%s", other, absent, other)
+    if not table["is_present"]:
+        log.error("table %s: absent, or not a table", table["table_name"])
+    elif not (table["can_read"] and table["can_see_rows"]):
+        log.error(
+            "table %s: columns %s, policy %s",
+            table["table_name"],
+            "readable" if table["can_read"] else "not readable",
+            "present" if table["can_see_rows"] else "absent",
+        )
