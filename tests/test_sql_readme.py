@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import READER_PASSWORD, SQL, create_database
-from service.queries import FILES, Query, load_queries
+from service.queries import FILES, QUERY_NAMES
 from tools.demo.postgres import PostgresServer
 
 SUMMED = [Path(file).stem for file in FILES if file.startswith("sums/")]
@@ -75,14 +75,11 @@ def test_an_example_prints_what_the_readme_shows(
     assert [line.rstrip() for line in done.stdout.rstrip("\n").splitlines()] == output.splitlines()
 
 
-@pytest.mark.parametrize("query", load_queries().values(), ids=lambda query: query.name)
-def test_the_table_agrees_with_the_header_of_each_query(query: Query) -> None:
-    (row,) = [line for line in README.splitlines() if line.startswith(f"| `{query.name}` |")]
-    _, _, _, given, found, order, _ = (cell.strip() for cell in row.split("|"))
-    assert given == (", ".join(f"`{parameter}`" for parameter in query.parameters) or "none")
-    assert found == ", ".join(f"`{column}`" for column in query.columns)
-    header = (SQL / "queries" / f"{query.name}.sql").read_text()
-    assert order == re.findall(r"^-- Order: +(.*)", header, re.MULTILINE)[0]
+@pytest.mark.parametrize("name", QUERY_NAMES)
+def test_every_query_is_listed_with_its_contents(name: str) -> None:
+    """Parameters, columns and order are in the header of the file alone."""
+    (row,) = [line for line in README.splitlines() if line.startswith(f"| `{name}` |")]
+    assert re.fullmatch(rf"\| `{name}` \| [^|]+ \|", row)
 
 
 @pytest.mark.parametrize("name", SUMMED)
