@@ -1,4 +1,4 @@
-"""The documents agree with the code: settings, queries, measurements, commands, packages and links."""
+"""The documents agree with the code: settings, promises, reports, commands, packages and links."""
 
 import re
 from dataclasses import MISSING, fields
@@ -11,7 +11,16 @@ from service.config import Settings
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = {
     name: (ROOT / name).read_text()
-    for name in ("README.md", "CONTRIBUTING.md", "docs/operations.md", "docs/performance.md", "sql/README.md")
+    for name in (
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "docs/decisions.md",
+        "docs/measured.md",
+        "docs/operations.md",
+        "docs/performance.md",
+        "sql/README.md",
+    )
 }
 OPERATIONS = DOCUMENTS["docs/operations.md"]
 
@@ -30,12 +39,27 @@ def test_docs_operations_lists_every_setting_with_its_default_and_no_other() -> 
     }
 
 
-def test_docs_performance_quotes_the_reports_of_the_bench() -> None:
-    reports = "".join(report.read_text() for report in (ROOT / "docs").glob("bench-*.md"))
-    quoted = [line for line in DOCUMENTS["docs/performance.md"].splitlines() if line.startswith("|")]
-    assert len(quoted) > 10
-    for line in quoted:
-        assert f"{line}\n" in reports
+def test_every_promise_names_tests_that_exist() -> None:
+    promises = OPERATIONS.partition("\n## What it promises\n")[2].partition("\n## ")[0]
+    rows = [row[0] for row in cells(promises) if re.fullmatch(r"[A-Z]\d+", row[0])]
+    listed = dict(re.findall(r"^\* ([A-Z]\d+) ((?:.+\n?)(?:^  .*\n?)*)", promises, re.MULTILINE))
+    assert list(listed) == rows
+    for promise, text in listed.items():
+        files = re.findall(r"`(test_\w+\.py)`:((?:\s+`test_\w+`,?)+)", text)
+        named = [(file, name) for file, names in files for name in re.findall(r"test_\w+", names)]
+        assert len(named) == len(re.findall(r"`test_\w+`", text)) > 0, promise
+        for file, name in named:
+            (path,) = (ROOT / "tests").rglob(file)
+            assert f"\ndef {name}(" in path.read_text(), f"{promise}: {file} has no {name}"
+
+
+def test_docs_performance_links_to_every_report_of_the_bench() -> None:
+    reports = {report.name for report in (ROOT / "docs").glob("bench-*.md")}
+    assert set(re.findall(r"\((bench-.*?)\)", DOCUMENTS["docs/performance.md"])) == reports
+
+
+def test_the_readme_is_short() -> None:
+    assert len(DOCUMENTS["README.md"].split()) < 1_000
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
