@@ -2,7 +2,8 @@
 --
 -- It needs Citus 13.1 or newer: older versions do not propagate column privileges to the shards. Run it on the
 -- coordinator as a superuser, while nobody writes, after reader_role.sql, indexes.sql and, if used, sums.sql. It may be
--- run again; run it again after sums.sql has created tables. sql/README.md tells what was tried on Citus: try it on a copy.
+-- run again; run it again after sums.sql has created tables. docs/measured.md says what was tried on Citus. Try it on a
+-- copy first.
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f citus.sql
 --
 -- accounts is distributed by id; account_emails, usage_events, usage_sums and usage_sums_window are distributed by
@@ -16,14 +17,16 @@
 --     memberships and grants refer to existing accounts.
 -- REPEATABLE READ is no snapshot across nodes: a list and its total can be from two moments.
 --
--- So the sums are different: they end at a UTC midnight, there are no stored windows, and the watermark is moved one
--- refresh later. A list reads the days, and the events after the watermark. A request made while a repair
--- (sums_refresh.sql with since) commits can be wrong. The refresh locks accounts in SHARE mode: their writers wait.
+-- So the sums are different: they end at a UTC midnight, there are no stored windows, and answers use the watermark of
+-- the refresh before the last one. A list reads the days, and the events after that watermark. An answer can be wrong if
+-- a repair (sums_refresh.sql with since) commits meanwhile. The refresh locks accounts in SHARE mode: their writers wait.
 --
 -- The refresh sees only transactions that began on the coordinator. If events are written through other nodes, run
--- sums_refresh.sql with -v margin='1 day'. Do not call the function without BEGIN, as pg_cron would: its lock would not
--- last. The connection limit of the role applies on each node, and one session of the service opens up to 16 connections
--- to each: give reader_role.sql a connection_limit of 200.
+-- sums_refresh.sql with -v margin='1 day'. Do not call the function outside a transaction block, as pg_cron would: its
+-- lock would not last.
+--
+-- The connection limit of the role applies on each node, and one session of the service opens up to 16 connections to
+-- each: give reader_role.sql a connection_limit of 200.
 \set ON_ERROR_STOP on
 
 -- Names without a schema are those of PostgreSQL, also where other roles may create objects in schema public.

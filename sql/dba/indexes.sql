@@ -10,8 +10,8 @@
 --
 -- The figures below are from PostgreSQL 18.6 with 10 million events of 100,000 accounts in 60 days, 200,000 addresses
 -- and 200,000 keys: 1,420 MB of events and 1,003 MB of indexes before these. 2 cores, shared_buffers 2 GB, otherwise
--- default settings, all data in memory; medians of seven runs on a machine that had other work. Pages of 8 kB are more
--- reliable than the times, and are what a cold cache has to read.
+-- default settings, all data in memory; medians of seven runs on a machine that had other work. The numbers of pages, of
+-- 8 kB, are more reliable than the times: a cold cache has to read these pages.
 \set ON_ERROR_STOP on
 
 -- Names without a schema are those of PostgreSQL, also where other roles may create objects in schema public.
@@ -48,7 +48,7 @@ DO 'BEGIN RAISE EXCEPTION $$stopped: there are INVALID indexes, listed above$$; 
 --     monthly 1827 ms and 184,563 pages before,  1173 ms and 30,705 pages with it
 --     all     2904 ms and 184,563 pages before,  2912 ms and 182,392 pages: it has to read the whole table
 -- A daily count went from 127 to 27 ms; on PostgreSQL 15, which has no skip scan, from 725 to 30 ms. A monthly count
--- became slower on 18, from 320-467 ms to 500-1155 ms, because it no longer uses a skip scan of (account_id,
+-- became slower on PostgreSQL 18, from 320-467 ms to 500-1155 ms, because it no longer uses a skip scan of (account_id,
 -- created_at). Writing 100,000 events went from 1.8 to 2.0 s.
 --
 -- The newest events cost more. Table pages written since the last vacuum are not marked all-visible, so an index-only

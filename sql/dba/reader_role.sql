@@ -7,23 +7,26 @@
 --
 -- The role gets SELECT on the columns that sql/queries names, and a policy on each table: row-level security is enabled
 -- on all of them, and a role without a policy sees no rows. The script does not change restrictive policies of others.
--- It revokes everything else that was given to the role itself in this database or in all: attributes, memberships,
--- settings, default privileges, and privileges except CONNECT. It stops if the role owns something, or has a privilege
--- that another role than the owner of the object granted.
+--
+-- It revokes everything else that was given to the role, in this database or in all: attributes, memberships, settings,
+-- default privileges, and privileges except CONNECT. It stops if the role owns something, or has a privilege that another
+-- role than the owner of the object granted.
 --
 -- The role can also do what every role can: connect, read the system catalogs, and run functions with its own rights.
--- A privilege of PUBLIC that goes beyond that cannot be revoked from one role. The script leaves these alone and lists
--- them, as statements with which their owners can revoke them. These are the privileges that neither initdb nor an
--- extension gave, and some that every role has by default: to make temporary tables and large objects, to write messages
--- to the WAL, to take advisory locks, and to execute functions that are SECURITY DEFINER or, outside of extensions, in an
--- untrusted language. Run the statements, after granting the privilege to the roles that need it: tools for migrations
--- often take advisory locks. Most important are SECURITY DEFINER functions: they run with the rights of their owner, so
--- they can write. PUBLIC may execute every new function, so run the script again when there are new ones. Transactions of
--- the role are read-only by default, but a session can change that; the service itself sends nothing but its queries.
+-- A privilege of PUBLIC that goes beyond that cannot be revoked from one role. The script leaves these alone and prints
+-- statements with which their owners can revoke them. It lists
+--   * the privileges that neither initdb nor an extension gave;
+--   * some that every role has by default: to make temporary tables and large objects, to write messages to the WAL, to
+--     take advisory locks, and to execute functions that are SECURITY DEFINER or, outside of extensions, in an untrusted
+--     language.
+-- Before you run the statements, grant the privileges to the roles that need them: tools for migrations often take
+-- advisory locks. SECURITY DEFINER functions matter most: they run with the rights of their owner, so they can write.
+-- PUBLIC may execute every new function, so run the script again when there are new ones. Transactions of the role are
+-- read-only by default, but a session can change that; the service does not.
 --
 -- Privileges and limits are set in one transaction, which takes only ACCESS SHARE locks on tables. Creating a policy
--- takes an ACCESS EXCLUSIVE lock for an instant, so each has a transaction of its own, and a correct policy is left
--- alone: running the script again blocks nobody.
+-- takes an ACCESS EXCLUSIVE lock for an instant, in a transaction of its own. A correct policy is left alone, so running
+-- the script again blocks nobody.
 \set ON_ERROR_STOP on
 -- hosts x WEB_CONCURRENCY x (POOL_SIZE + 1), and a few for DBAs: see "Connections" in sql/README.md
 \if :{?connection_limit}
@@ -63,17 +66,17 @@ SELECT format('ALTER ROLE credits_reader LOGIN CONNECTION LIMIT %s', :'connectio
 ALTER ROLE credits_reader RESET ALL;
 SELECT format('ALTER ROLE credits_reader IN DATABASE %I RESET ALL', current_database())
 \gexec
--- Longer than the service's own timeouts: they apply when the service is gone or misconfigured.
+-- Longer than the timeouts of the service by default. They apply when the service is gone or misconfigured.
 ALTER ROLE credits_reader SET statement_timeout = '60s';
 ALTER ROLE credits_reader SET idle_in_transaction_session_timeout = '60s';
 ALTER ROLE credits_reader SET default_transaction_read_only = on;
--- What the queries depend on, if the database has other defaults.
+-- The queries depend on these: see "Settings that a result depends on" in sql/README.md.
 ALTER ROLE credits_reader SET default_transaction_isolation = 'read committed';
 ALTER ROLE credits_reader SET default_transaction_deferrable = off;
 ALTER ROLE credits_reader SET standard_conforming_strings = on;
 -- When the network to a client is cut, its backend stays and counts against the connection limit until the server gives
--- the connection up, by default after two hours. With these settings that takes about six seconds: keepalives detect it
--- on an idle connection, the user timeout on one with data on the way. They do nothing on Unix sockets.
+-- the connection up, by default after two hours, with these settings after about six seconds. Keepalives detect a cut on
+-- an idle connection, the user timeout on one with data under way. They have no effect on Unix sockets.
 ALTER ROLE credits_reader SET tcp_keepalives_idle = '3s';
 ALTER ROLE credits_reader SET tcp_keepalives_interval = '1s';
 ALTER ROLE credits_reader SET tcp_keepalives_count = 3;
@@ -191,7 +194,7 @@ WHERE relation.relnamespace = 'public'::regnamespace
 ORDER BY relation.relname ASC
 \gexec
 
--- What PUBLIC may do beyond what the header says.
+-- Print what PUBLIC may do, as statements that revoke it: see the header.
 WITH object (class, id, part, owner, acl) AS (
     SELECT
         tableoid AS class,
@@ -294,8 +297,8 @@ routine (id) AS (
                 WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid AND deptype IN ('e', 'i')
             )
         )
-        -- Before PostgreSQL 16 a read-only transaction can create large objects, and the role would own them. The others
-        -- fill the disk with WAL and the shared memory with locks.
+        -- Before PostgreSQL 16 a read-only transaction can create large objects, and the role would own them. The other
+        -- functions fill the disk with WAL, and the shared memory with locks.
         OR (
             pg_proc.pronamespace = 'pg_catalog'::regnamespace
             AND pg_proc.proname ~ '^(lo_creat|lo_from_bytea|pg_logical_emit_message|pg_(try_)?advisory_(xact_)?lock)'
@@ -352,7 +355,7 @@ SELECT
 FROM pg_catalog.pg_default_acl
 CROSS JOIN LATERAL pg_identify_object('pg_default_acl'::regclass, pg_default_acl.oid, 0) AS object
 WHERE pg_default_acl.defaclobjtype <> 'T'
-    -- without a schema it repeats that every role may execute functions
+    -- without a schema it is the default, that every role may execute functions
     AND (pg_default_acl.defaclobjtype <> 'f' OR pg_default_acl.defaclnamespace <> 0)
     AND 0 IN (SELECT grantee FROM aclexplode(pg_default_acl.defaclacl))
 ORDER BY still_open_to_every_role ASC;

@@ -9,23 +9,37 @@
 --
 -- What is kept
 --   usage_sums            one row per account and UTC day with an event
---   usage_sums_window     one row per account with an event and window: the sum from an edge on. The edges are those of
---                         the service's periods (no cutoff; today, six and 29 days ago), and the same of yesterday
---                         and tomorrow
+--   usage_sums_window     one row per account and window with an event of the account: the sum from an edge on. The edges
+--                         are those of the service's periods (no cutoff; today, six and 29 days ago), and the same of
+--                         yesterday and tomorrow
 --   usage_sums_watermark  one row: the instant up to which events are summed, and the edges whose windows are complete
--- A query reads events before the watermark from the sums and the rest from usage_events, in one snapshot. If the window
--- starts at an edge, a page is read from usage_sums_window: only its own rows, and those of the accounts that have an
--- event between the watermark and the end of the window. These events are added, or subtracted if the window ends before
--- the watermark. Windows that start on another day, or end more than a day before the watermark, are added up from days.
--- Windows that do not start at a UTC midnight are read from usage_events.
 --
--- Why it is right
---   The watermark is earlier than the start of the oldest open transaction, so no event before it can still appear:
---   created_at defaults to the start of the transaction. If created_at comes from another clock, events can be dated
---   before the watermark. sums_check.sql finds them, and sums_refresh.sql with since=DAY repairs the sums.
---   The time of the last refresh changes the cost of an answer, not the answer. A refresh is one transaction.
---   Foreign keys delete the sums of an account with the account. They do not if session_replication_role is replica, as
---   for changes that arrive by logical replication: after such a deletion, repair the sums with since=-infinity.
+-- How it is read
+--   Events before the watermark are read from the sums, the rest from usage_events, in one snapshot.
+--   If a window starts at an edge, a page is read from usage_sums_window: only its own rows, and those of the accounts
+--   that have an event between the watermark and the end of the window. These events are added, or subtracted if the
+--   window ends before the watermark.
+--   Windows that start on another day, or end more than a day before the watermark, are added up from days.
+--   Windows that do not start at a UTC midnight are read from usage_events.
+--
+-- When it is right
+--   The watermark is earlier than the start of the oldest open transaction, and created_at defaults to the start of the
+--   transaction. So no event before the watermark can still appear. A refresh is one transaction: a late or missing one
+--   makes answers slower, not wrong.
+--
+-- When it is wrong
+--   The sums do not follow changes of events before the watermark. Answers are wrong after such events were
+--     * changed, or deleted without their account;
+--     * added: because created_at comes from another clock, the clock of the server was set back, or events were loaded;
+--     * deleted with their account while session_replication_role was replica, as for changes that arrive by logical
+--       replication. Otherwise foreign keys delete the sums of an account with the account.
+--   sums_check.sql lists the days, and sums_refresh.sql with since=DAY repairs them. After many changes run
+--     psql -X -v ON_ERROR_STOP=1 -d DATABASE -v since=-infinity -f sums_refresh.sql
+--   Each refresh also compares a random sample, twenty rows of usage_sums, with their events. If one differs, it deletes
+--   all sums: answers are read from the events until the next refresh has summed all of them again. This detects that all
+--   events were changed, such as a column converted to another unit, but hardly ever a change of a few events.
+--
+-- Who waits
 --   Writers of events are not affected: there is no trigger, and a refresh takes only an ACCESS SHARE lock on
 --   usage_events. It locks accounts FOR KEY SHARE: until it commits, DELETE and SELECT FOR UPDATE of them wait.
 --   In REPEATABLE READ a DELETE can fail with a serialization failure instead.
@@ -33,19 +47,12 @@
 -- What it costs, measured with 8.5 million events of 100,000 accounts in 31 days, 2.5 GB with indexes
 --   usage_sums: 140 bytes for each account and day with an event, 200 MB. usage_sums_window: 1.5 kB for each account that
 --   was active in the last month, 140 MB.
---   The first refresh took 25 s, one with 30,000 new events 0.5 s, the first one of a day, which makes the windows of the
---   next day, 3 s; with a million accounts the first took 60 s, the first of a day 9 s. These two and a repair lock all
---   accounts, other refreshes those with new events.
+--   The first refresh took 25 s, one with 30,000 new events 0.5 s. The first one of a day, which makes the windows of the
+--   next day, took 3 s. With a million accounts the first took 60 s, and the first of a day 9 s. These two and a repair
+--   lock all accounts, other refreshes those with new events.
 --   A refresh leaves a dead row in usage_sums and up to nine in usage_sums_window for each account with a new event;
 --   autovacuum removes them. In an hour of 500 events a second with a refresh every minute, the tables grew only with
 --   the accounts that had their first event of the day. The index in the order of a page grew from 70 to 91 MB.
---
--- The sums do not notice changes of events before the watermark. Each refresh compares a random sample, twenty rows of
--- usage_sums, with their events. If one differs, it deletes all sums: answers are read from the events until the next
--- refresh has summed all of them again. This detects that all events were changed, such as a column converted to another
--- unit, but hardly ever a change of a few events: run sums_check.sql for that. Until a change is detected or repaired,
--- answers are wrong. After changing many events, run
---   psql -X -v ON_ERROR_STOP=1 -d DATABASE -v since=-infinity -f sums_refresh.sql
 --
 -- On Citus, which has no snapshot across nodes, the sums are different: see citus.sql.
 \set ON_ERROR_STOP on
@@ -151,8 +158,8 @@ CREATE INDEX IF NOT EXISTS usage_sums_day_idx ON public.usage_sums (day);
 CREATE INDEX IF NOT EXISTS usage_sums_window_rank_idx
 ON public.usage_sums_window (edge, credits_deducted_cents DESC, account_id) INCLUDE (event_count);
 
--- If ANALYZE lists all edges, the planner expects no rows for an edge that was made since. So it lists one at most.
--- Citus refuses the statement, and has no windows.
+-- If the statistics list all edges, the planner expects no rows for an edge that was made since. With this target they
+-- list one at most. Citus refuses the statement, and has no windows.
 SELECT 'ALTER TABLE public.usage_sums_window ALTER edge SET STATISTICS 1'
 WHERE to_regclass('pg_dist_partition') IS NULL
 \gexec
@@ -228,9 +235,9 @@ BEGIN
     SELECT instant, summed, edges INTO STRICT old FROM public.usage_sums_watermark FOR UPDATE;
 
     -- Read pg_stat_activity before pg_prepared_xacts, so that a transaction that is being prepared is in one of them. A
-    -- transaction in neither has ended and is visible to the statements below, or has yet to begin and writes later
-    -- events. If a message consists of several transactions, each starts when the message arrived, so that between two
-    -- of them query_start counts. A walsender that streams changes only reads.
+    -- transaction that is in neither has ended, and the statements below see it, or it begins later and writes later
+    -- events. If a message consists of several transactions, each starts when the message arrived: between two of them
+    -- use query_start. A walsender that streams changes only reads.
     SELECT
         min(coalesce(xact_start, query_start)),
         bool_or(
@@ -265,7 +272,7 @@ BEGIN
         ];
     END IF;
 
-    -- Compare a sample of the days that stay as they are with their events: twenty rows of about ten random pages.
+    -- Compare a sample of the days that are not summed again with their events: twenty rows of about ten random pages.
     BEGIN
         SELECT min(sample.day)
         INTO changed_day
@@ -304,8 +311,9 @@ BEGIN
     END IF;
     FOR attempt IN 1..10 LOOP
         BEGIN
-            -- Lock the accounts first, because a deletion locks its account before its sums: those of the new events, or
-            -- all if other rows are written too. Count them, because PERFORM would keep every row in memory.
+            -- Lock the accounts first, because a deletion locks its account before its sums. Lock those of the new
+            -- events, or all accounts if other rows are written too. Count them, because PERFORM would keep every row
+            -- in memory.
             BEGIN
                 IF summed_from < old.summed OR old.edges <> wanted_edges THEN
                     PERFORM count(*) FROM (SELECT FROM public.accounts FOR KEY SHARE) AS locked;
@@ -374,7 +382,7 @@ BEGIN
                     event_count = total.event_count + excluded.event_count;
             END IF;
 
-            -- The windows that are new today, or after a repair all.
+            -- Make the windows that are new today, or all of them after a repair.
             INSERT INTO public.usage_sums_window
             SELECT usage_sums.account_id, wanted.edge, sum(credits_deducted_cents), sum(event_count)
             FROM unnest(wanted_edges) AS wanted (edge)
@@ -385,7 +393,7 @@ BEGIN
             EXIT;
         EXCEPTION
             WHEN lock_not_available OR deadlock_detected THEN
-                -- The error has released the locks on the accounts. Transactions that wait for one can continue meanwhile.
+                -- The error has released the locks on the accounts, so transactions that wait for one can continue.
                 IF attempt = 10 THEN
                     RAISE;
                 END IF;

@@ -6,11 +6,11 @@
 -- No rows mean that the sums are right. A row without a day counts the rows of usage_sums_window that differ from the
 -- sum of their days.
 --
--- To repair the sums, run sums_refresh.sql with since=DAY, the earliest day listed. With any day before the watermark, it
--- also makes all windows again.
+-- To repair the sums, run sums_refresh.sql with since=DAY, where DAY is the earliest day listed. If there is only a row
+-- without a day, use any day before the watermark. The repair makes all windows again.
 --
--- It is read-only and reads all events before the watermark. With -v since=2026-11-01 it reads those from
--- that UTC day on and does not check the windows. With yesterday as "since" it is cheap enough to run after each refresh.
+-- It is read-only and reads all events before the watermark. With -v since=2026-11-01 it reads those from that UTC day on
+-- and does not check the windows. With yesterday as "since" it reads two days, and can run after each refresh.
 -- Run it as the owner of the tables:
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f sums_check.sql
 \set ON_ERROR_STOP on

@@ -9,8 +9,8 @@
 -- "since" is a UTC day, an instant of that day, or -infinity. "margin" is how old an event must be to be summed, by
 -- default 5 minutes. Use -v margin='1 day' if events arrive by logical replication or through other Citus nodes.
 --
--- The refresh is one transaction: if it is interrupted, nothing has changed. A second refresh waits for the first and
--- finds little to do. If a sample of the sums differs from its events, it deletes all sums, and the next refresh makes
+-- The refresh is one transaction: if it is interrupted, nothing has changed. A second refresh waits for the first, and
+-- then finds little to do. If a sample of the sums differs from its events, it deletes all sums, and the next refresh makes
 -- them again. If a transaction keeps an account locked for several seconds, the refresh fails, and the next one does its
 -- work. The function is defined in sums.sql.
 --
