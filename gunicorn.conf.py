@@ -7,6 +7,7 @@ from typing import Any
 from service import metrics
 from service.config import ConfigurationError, Settings
 from service.logs import DiscreetFormatter, LineHandler
+from service.version import VERSION
 
 try:
     _settings = Settings.from_environment(os.environ)
@@ -42,6 +43,11 @@ logconfig_dict = {
         "service.access": {"level": "INFO", "handlers": ["access"], "propagate": False},
     },
 }
+
+
+def on_starting(server: Any) -> None:
+    """Log the version."""
+    server.log.info("admin-credits %s", VERSION)
 
 
 def pre_fork(server: Any, worker: Any) -> None:

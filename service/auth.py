@@ -1,4 +1,4 @@
-"""Judge a request: which key, whose, an admin or not."""
+"""Authenticate the caller and check that it is an administrator."""
 
 import hashlib
 import hmac
@@ -27,9 +27,11 @@ def key_of(headers: Headers) -> str:
     if api_key:
         return api_key
     scheme, _, token = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    # not other white space: the byte 0xA0 may belong to a key
+    token = token.strip(" \t")
+    if scheme.lower() != "bearer" or not token:
         raise NotAuthenticated
-    return token.strip()
+    return token
 
 
 def key_hash(secret: str, key: str) -> str:

@@ -1,4 +1,4 @@
-"""The environment, read once and checked."""
+"""The settings, read from the environment once and checked."""
 
 import os
 import re
@@ -61,7 +61,10 @@ def _libpq_uri(value: str) -> str:
         well_formed = False
     if not well_formed:
         # libpq's message quotes the URI, which may hold a password
-        raise ValueError("must be a libpq URI, postgresql://user@host/database")
+        raise ValueError(
+            "must be a libpq URI, postgresql://user@host/database, in which @, #, / and % of a password are written "
+            "%40, %23, %2F and %25"
+        )
     return value
 
 

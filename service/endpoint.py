@@ -84,10 +84,10 @@ class ApiBlueprint(Blueprint):
 
 
 def for_admin(work: Callable[[Snapshot, datetime], Response]) -> Response:
-    """Do the work of a request in a snapshot if its key is an admin's; the instant of the request is passed too.
+    """Run ``work`` in a snapshot if the key is an administrator's; pass the instant of the request too.
 
-    A key that is not known to be an admin's is looked up once more before, in the queue for first lookups. A response
-    that cannot be trusted is closed.
+    A key that is not known to be an administrator's is looked up once more before, in the queue for first lookups. If
+    the snapshot proves invalid, the response is closed.
     """
     settings: Settings = current_app.extensions["settings"]
     database: Database = current_app.extensions["database"]

@@ -106,9 +106,9 @@ class DatabaseBehind(DatabaseUnavailable):
 
 
 class DatabaseFailing(DatabaseUnavailable):
-    """PostgreSQL is short of a resource, such as memory or disk, or met an error of its system."""
+    """PostgreSQL is short of a resource, such as memory or disk, or met an error of its system or of its own."""
 
-    sentence = "The database is short of a resource; try again shortly."
+    sentence = "The database has failed to answer; try again shortly."
 
 
 class UnreadableText(ServiceError):

@@ -1,4 +1,4 @@
-"""What Prometheus reads: each worker counts for itself, and reading adds up.
+"""Prometheus metrics, summed over workers.
 
 The numbers are in memory that the master allocates and its workers share. It belongs to no file, so it cannot be full,
 deleted or left behind, and it outlives a worker.
@@ -15,6 +15,8 @@ from threading import RLock
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from service.version import VERSION
 
 # For the master, and for each worker that lives at the same time: twice the largest WEB_CONCURRENCY, because a reload
 # starts the new workers before it stops the old ones. A place that is not used takes no memory.
@@ -57,6 +59,16 @@ class Shared:
     def sums(self) -> list[float]:
         """Return each number, added up over all processes."""
         return list(map(sum, zip(*compress(self._places, _used), strict=True)))
+
+
+class Build:
+    """The version, as a gauge that is 1."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Return what Prometheus reads."""
+        family = GaugeMetricFamily("admin_credits_build_info", "The version of the service.", labels=["version"])
+        family.add_metric([VERSION], 1)
+        yield family
 
 
 class Number(Shared):
@@ -154,6 +166,6 @@ def forget_gauges(place: int) -> None:
 def exposition(requests: Requests) -> bytes:
     """Return all metrics in the text format of Prometheus."""
     registry = CollectorRegistry()
-    for collector in (requests, CONNECTIONS_IN_USE, REQUESTS_WAITING, REFUSALS, LINES_DROPPED):
+    for collector in (Build(), requests, CONNECTIONS_IN_USE, REQUESTS_WAITING, REFUSALS, LINES_DROPPED):
         registry.register(collector)
     return generate_latest(registry)

@@ -15,18 +15,20 @@ from service.representations.csv import MEDIA_TYPE as CSV
 from service.representations.json import MEDIA_TYPE as JSON
 from service.schemas.requests import Instant
 from service.schemas.responses import COMPARED, Envelope, Rows, Timestamp
+from service.version import VERSION
 
 Json = dict[str, Any]
 
 DESCRIPTION = """\
-Who spends the credits of the platform. Every answer is exact, and is read from one snapshot of the database.
+Who spends the credits of the platform. Totals are exact. An answer is read from one snapshot of the database, except on
+Citus.
 
 Integers may exceed 2^53: use a JSON parser that keeps them exact. Errors are always JSON, whatever the Accept header
 says."""
 PAGES = """\
-A 200 has its instant in As-Of. Send it back as as_of to read further pages as of that instant: they do not
-overlap and add up to one total. Transactions that are open at that instant may commit later and then appear. An event
-that is dated later is counted when its time has come."""
+A 200 has its instant in As-Of. Send it back as as_of to read further pages as of that instant. Transactions
+open at that instant may commit later and then appear on later pages. An event that is dated later is counted when its
+time has come."""
 ERRORS = {
     400: "A parameter is missing, malformed, out of bounds, unknown, repeated or excluded by another.",
     401: "There is no key, more than one, or a malformed, unknown or expired one.",
@@ -104,7 +106,7 @@ def _spec() -> APISpec:
     plugin = MarshmallowPlugin()
     spec = APISpec(
         title="Admin credits",
-        version="1.0.0",
+        version=VERSION,
         openapi_version="3.1.0",
         plugins=[plugin],
         info={"description": DESCRIPTION},

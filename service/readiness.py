@@ -11,7 +11,7 @@ from service.database.pool import Database
 from service.database.trust import Trust
 from service.errors import DatabaseNotReady, DatabaseUnavailable, Overloaded, QueryFailed, ServiceError, SeveralServers
 
-# How long a request waits for the check of another, and GET /metrics for its own; less than Prometheus waits.
+# How long a check may take, and a request waits for that of another; less than Prometheus waits.
 CHECK_MS = 2_000
 # For how long after a right answer requests tell that the database can be read: the longest statement by default.
 TRUSTED_S = 10
@@ -38,16 +38,19 @@ class Readiness:
         self.summed_until: float | None = None
 
     def checks(self, budget: Budget) -> Checks:
-        """Check the database now and return the result.
+        """Check the database now and return the result; the time counts as database time of ``budget``.
 
-        There is one check at a time: others wait for it, at most CHECK_MS, and share its result.
+        There is one check at a time, which takes about CHECK_MS at most: others wait for it so long, and share its
+        result.
         """
         arrived = time.monotonic()
         if not self._lock.acquire(timeout=CHECK_MS / 1_000):
             return self._failed
         try:
             if self._checked_at < arrived:
-                self._checks = self._checks_now(budget)
+                own = Budget(CHECK_MS)
+                self._checks = self._checks_now(own)
+                budget.database_ms += own.database_ms
                 self._checked_at = time.monotonic()
             return self._checks
         finally:

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import DATABASE, READER_PASSWORD, Tables
 from live import Cable, Gunicorn
-from service.embedded.postgres import PostgresServer
+from tools.demo.postgres import PostgresServer
 
 
 @pytest.mark.skipif(
@@ -35,5 +35,5 @@ def test_the_next_address_of_a_name_or_a_list_is_tried_when_one_drops_packets(
         url = f"postgresql://credits_reader:{quote(READER_PASSWORD)}@{hosts}/{DATABASE}"
         with cable.swallowing(), Gunicorn(url, launcher=launcher, CONNECT_TIMEOUT_S=2) as service:
             assert service.get().status == 200
-            (line,) = [line for line in service.access_lines() if line["path"].endswith("/rollup")]
+            (line,) = [line for line in service.access_lines() if line["route"].endswith("/rollup")]
             assert line["total_ms"] > 1_500

@@ -11,7 +11,8 @@ ALLOWED = {
     "periods": set(),
     "queries": set(),
     "errors": set(),
-    "metrics": set(),
+    "version": set(),
+    "metrics": {"version"},
     "listing": set(),
     "logs": {"errors", "metrics"},
     "budget": {"errors"},
@@ -24,7 +25,7 @@ ALLOWED = {
     "hooks": {"budget", "config", "metrics"},
     "failures": {"errors"},
     "endpoint": {"auth", "config", "database", "errors", "listing", "question", "representations", "schemas"},
-    "openapi": {"endpoint", "queries", "representations", "schemas"},
+    "openapi": {"endpoint", "queries", "representations", "schemas", "version"},
     "views": {
         "budget",
         "config",

@@ -25,7 +25,10 @@ def test_every_setting_is_read_and_an_empty_one_is_unset() -> None:
     )
 
 
-NO_URI = "DATABASE_URL must be a libpq URI, postgresql://user@host/database"
+NO_URI = (
+    "DATABASE_URL must be a libpq URI, postgresql://user@host/database, in which @, #, / and % of a password are "
+    "written %40, %23, %2F and %25"
+)
 
 
 @pytest.mark.parametrize(

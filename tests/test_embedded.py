@@ -385,7 +385,9 @@ def test_a_taken_port_is_reported_before_anything_is_started(run: Callable[..., 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         demo = run(port=taken.getsockname()[1])
         assert demo.wait_until_gone() == 1
-    assert demo.output == f"admin-credits: PORT {demo.port}: address already in use; try PORT=8001 make run\n"
+    assert (
+        demo.output == f"admin-credits: PORT {demo.port}: address already in use; try PORT={demo.port + 1} make run\n"
+    )
     assert not demo.folder.exists()
 
 

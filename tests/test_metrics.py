@@ -11,6 +11,7 @@ import pytest
 from conftest import Tables
 from live import ROLLUP_ALL, ROOT, Asking, Gunicorn, eventually, locked
 from service.metrics import PLACES, free_place
+from service.version import VERSION
 
 SAMPLE = re.compile(r"^(\w+)(\{.*\})? (\S+)$", re.MULTILINE)
 ALERTS = (ROOT / "deploy" / "alerts.yml").read_text()
@@ -39,6 +40,8 @@ def test_the_metrics_of_two_workers_are_added_up_and_survive_a_kill(
         samples = scrape(service)
         assert (requests(samples, 200), requests(samples, 404, "none"), samples["refusals_total"]) == (10, 1, 0)
         assert samples['check{check="policies"}'] == 1
+        assert samples[f'build_info{{version="{VERSION}"}}'] == 1
+        assert f"admin-credits {VERSION}\n" in service.err()
         # test_sums.py reads the metric of the sums.
         names = {name.partition("{")[0] for name in samples} | {"summed_until_seconds"}
         assert names >= set(re.findall(r"admin_credits_(\w+)", ALERTS))

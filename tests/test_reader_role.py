@@ -110,7 +110,7 @@ def rights(database: Tables) -> list[tuple[object, ...]]:
 
 def test_the_role_has_exactly_these_rights_and_limits(database: Tables) -> None:
     assert rights(database) == [
-        ("role", True, False, True, False, False, False, False, 32),
+        ("role", True, False, False, False, False, False, False, 32),
         ("settings", 0, [
             "statement_timeout=60s",
             "idle_in_transaction_session_timeout=60s",

@@ -447,6 +447,36 @@ def test_a_session_whose_quoting_could_be_misunderstood_is_refused(owner: Tables
     assert (ready.status_code, ready.get_json()["error"]) == (503, failed)
 
 
+def test_a_connection_whose_session_is_wrong_is_not_used_again(admin: FlaskClient, owner: Tables) -> None:
+    expected = admin.get(ALL_TIME).get_json()
+    owner.execute("CREATE ROLE another; GRANT another TO credits_reader; ALTER ROLE credits_reader SET role = another")
+    try:
+        owner.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'credits_reader'")
+        refused = admin.get(ALL_TIME)
+        assert (refused.status_code, refused.get_json()) == (503, NOT_READY)
+    finally:
+        owner.execute("ALTER ROLE credits_reader RESET role; DROP ROLE another")
+    assert admin.get(ALL_TIME).get_json() == expected
+
+
+def test_a_privilege_that_ends_with_the_inheritance_from_a_group_is_a_503(
+    server: PostgresServer, admin: FlaskClient, owner: Tables
+) -> None:
+    """On PostgreSQL 15 ALTER ROLE ends it under open connections, without a change of another catalog."""
+    owner.execute(
+        "CREATE ROLE readers; GRANT SELECT ON public.accounts TO readers; ALTER ROLE credits_reader INHERIT;"
+        "GRANT readers TO credits_reader; REVOKE SELECT (name) ON public.accounts FROM credits_reader"
+    )
+    try:
+        assert admin.get(ALL_TIME).status_code == 200
+        owner.execute("ALTER ROLE credits_reader NOINHERIT")
+        answer = admin.get(ALL_TIME)
+        is_15 = server.psql("-At", "-c", "SHOW server_version").startswith("15")
+        assert (answer.status_code, "rows" in answer.get_json()) == ((503, False) if is_15 else (200, True))
+    finally:
+        owner.execute("ALTER ROLE credits_reader NOINHERIT; DROP OWNED BY readers; DROP ROLE readers")
+
+
 @pytest.mark.parametrize(
     ("sqlstate", "status"),
     [
@@ -456,6 +486,7 @@ def test_a_session_whose_quoting_could_be_misunderstood_is_refused(owner: Tables
         pytest.param("57P05", 503, id="idle session"),
         pytest.param("58030", 503, id="I/O error"),
         pytest.param("58P01", 503, id="shared memory of parallel workers was deleted"),
+        pytest.param("XX001", 503, id="damaged page"),
         pytest.param("22012", 500, id="a fault of the query"),
     ],
 )

@@ -111,7 +111,7 @@ def encoded(server: PostgresServer, encoding: str, name: bytes) -> Iterator[Flas
 
 @pytest.mark.parametrize(
     ("encoding", "known", "unknown"),
-    [("LATIN1", "é", "漢"), ("WIN1252", "€", "漢"), ("EUC_JP", "漢", "🎧")],
+    [("LATIN1", "é", "漢"), ("WIN1252", "€", "漢"), ("EUC_JP", "漢", "🎧"), ("EUC_JIS_2004", "漢", "\x80")],
 )
 def test_a_text_that_the_encoding_of_the_database_lacks_finds_nothing(
     server: PostgresServer, encoding: str, known: str, unknown: str

@@ -11,7 +11,7 @@ from conftest import ADMIN_KEY, NOVA, ORGANIZATION, Tables, admin_client, in_sna
 from service import create_app
 from service.config import Settings
 from service.database.pool import Database
-from service.database.snapshot import ALONE, BEGIN, DECLARE, FETCH, ROLLBACK, Snapshot
+from service.database.snapshot import ALONE, BEGIN, DECLARE, FETCH, ROLLBACK, SET_STATEMENT_TIMEOUT, Snapshot
 from service.queries import Query, load_queries
 from tools.demo.postgres import PostgresServer
 
@@ -77,7 +77,7 @@ def test_only_known_statements_are_sent(server: PostgresServer, settings: Settin
     queries = load_queries()
     declared = {name: DECLARE.format(name=name, text=query.text) for name, query in queries.items()}
     fetched = [FETCH.format(name=name) for name in queries]
-    own = [BEGIN, *(form.format(text=queries["fingerprint"].text) for form in (ALONE, ROLLBACK))]
+    own = [BEGIN, SET_STATEMENT_TIMEOUT, *(form.format(text=queries["fingerprint"].text) for form in (ALONE, ROLLBACK))]
     known = [
         pattern(text) for text in (*own, *fetched, *declared.values(), *(query.text for query in queries.values()))
     ]

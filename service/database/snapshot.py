@@ -56,8 +56,9 @@ PROBE = "SELECT length(%(text)s)"
 GRACE_MS = 1_000
 # Classes of SQLSTATEs.
 LOST = ("08", "40")  # connection exception, also to a worker of Citus; transaction rollback
-# insufficient resources, program limit exceeded, object not in prerequisite state, operator intervention, system error
-FAILING = ("53", "54", "55", "57", "58")
+# insufficient resources, program limit exceeded, object not in prerequisite state, operator intervention, system error,
+# internal error, such as a damaged page
+FAILING = ("53", "54", "55", "57", "58", "XX")
 
 log = logging.getLogger(__name__)
 
@@ -203,6 +204,6 @@ class Snapshot:
             return SnapshotLost()
         if sqlstate.startswith(FAILING):
             return DatabaseFailing()
-        if isinstance(error, psycopg2.errors.UntranslatableCharacter):
+        if isinstance(error, psycopg2.errors.UntranslatableCharacter | psycopg2.errors.CharacterNotInRepertoire):
             return UnreadableText()
         return QueryFailed(name)

@@ -2,7 +2,8 @@
 
 Without a policy, row-level security makes a table look empty; so does, in a snapshot, a table that was rewritten after
 it was taken. So a snapshot is believed when tables, privileges and policies were checked before it, and the
-fingerprint of the database after it is the one from before that check. Each connection is checked by itself, because
+fingerprint of the database after it is that of the check. A policy that is created before a query and dropped after it,
+within RECHECK_S of the last comparison, is not noticed. Each connection is checked by itself, because
 two connections can lead to two standbys, and behind a pooler so can one.
 """
 
@@ -24,12 +25,16 @@ from service.errors import (
     DatabaseNotReady,
     DatabaseTimeout,
     DatabaseUnavailable,
+    QueryFailed,
     SeveralServers,
     SnapshotLost,
 )
 from service.queries import Query
 
 Result = TypeVar("Result")
+
+# A connection that was not compared for so long is compared before a snapshot too.
+RECHECK_S = 1.0
 
 # The checks of each SPEND_SOURCE that read the catalogs.
 CHECKS = {"events": ("privileges", "policies"), "sums": ("privileges", "policies", "sums")}
@@ -46,6 +51,7 @@ class Trust:
         self._settings = settings
         self._queries = queries
         self._checked: WeakKeyDictionary[Connection, Fingerprint] = WeakKeyDictionary()
+        self._compared_at: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         self.kept_at = -math.inf
 
     def read(self, connection: Connection, budget: Budget, work: Callable[[Snapshot], Result]) -> Result:
@@ -57,8 +63,10 @@ class Trust:
             DatabaseNotReady: when the check fails.
             DatabaseChanged: when the database changed since the check, or another server answered.
         """
-        if connection not in self._checked and not all(self.check(connection, budget).values()):
-            raise DatabaseNotReady
+        if connection not in self._checked:
+            self._require(connection, budget)
+        elif time.monotonic() > self._compared_at[connection] + RECHECK_S:
+            self._compare(connection, Fingerprint(*self.snapshot(connection, budget).alone("fingerprint")))
         replayed = None
         if self._checked[connection].is_standby:
             # Before the transaction begins: it may have advanced when the snapshot is taken.
@@ -70,6 +78,11 @@ class Trust:
             with snapshot:
                 result = work(snapshot)
         except (AnswerTooLarge, DatabaseTimeout, DatabaseUnavailable):
+            raise
+        except QueryFailed:
+            self._compare(connection, snapshot.fingerprint_after)
+            # A role that loses a privilege of a group is in no catalog that the fingerprint covers.
+            self._require(connection, budget)
             raise
         except Exception:
             self._compare(connection, snapshot.fingerprint_after)
@@ -84,10 +97,10 @@ class Trust:
         Raises what read() raises, but not DatabaseNotReady.
         """
         snapshot = self.snapshot(connection, budget)
-        fingerprint = Fingerprint(*snapshot.alone("fingerprint"))
         with snapshot:
             tables = snapshot.records("privileges", spend_source=self._settings.spend_source)
-        self._checked[connection] = fingerprint
+            ((*fingerprint,),) = snapshot.rows("fingerprint", {})
+        self._checked[connection] = Fingerprint(*fingerprint)
         self._compare(connection, snapshot.fingerprint_after)
         for table in tables:
             _log_what_is_missing(table)
@@ -101,6 +114,16 @@ class Trust:
         if not all(checks.values()):
             del self._checked[connection]
         return checks
+
+    def _require(self, connection: Connection, budget: Budget) -> None:
+        """Check a connection; close it if a check fails, because the cause may be a setting of its session.
+
+        Raises:
+            DatabaseNotReady: when a check fails.
+        """
+        if not all(self.check(connection, budget).values()):
+            connection.close()
+            raise DatabaseNotReady
 
     def snapshot(self, connection: Connection, budget: Budget, replayed: datetime | None = None) -> Snapshot:
         """Return a snapshot that has not begun. Only read() tells whether it can be believed."""
@@ -118,6 +141,7 @@ class Trust:
             raise SnapshotLost
         checked = self._checked[connection]
         if fingerprint == checked:
+            self._compared_at[connection] = time.monotonic()
             return
         del self._checked[connection]
         if fingerprint.server != checked.server:

@@ -67,12 +67,13 @@ class Instant(fields.Field[datetime]):
 
     def __init__(self, first_year: int, **options: Any) -> None:
         sentence = f"must be an RFC 3339 date-time such as 2026-11-22T10:15:00Z, or a date, from {first_year} to 9998"
-        super().__init__(error_messages={"invalid": sentence}, **options)
+        hint = "has a space where a + is meant: write + as %2B, or the instant in UTC with Z"
+        super().__init__(error_messages={"invalid": sentence, "space": hint}, **options)
         self._first_year = first_year
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> datetime:  # noqa: ARG002 - marshmallow's signature
         if not self.PATTERN.fullmatch(value):
-            raise self.make_error("invalid")
+            raise self.make_error("space" if self.PATTERN.fullmatch(value.replace(" ", "+")) else "invalid")
         try:
             text = f"{value}T00Z" if len(value) == len("2026-11-22") else value.upper()
             instant = datetime.fromisoformat(text).astimezone(UTC)
@@ -148,9 +149,8 @@ class ComparedArguments(PageArguments):
     compare = fields.String(
         validate=OneOf(["previous"], error="must be previous"),
         metadata={
-            "description": "Add to each row the sums of the previous window. It begins and ends 1, 7 or 30 days "
-            "earlier, the length of the period. With since, it has the length of the window and ends at since. Not "
-            "with period=all.",
+            "description": "Add to each row the sums of the previous window: the same window, one period earlier. With "
+            "since, it has the length of the window and ends at since. Not with period=all.",
             "example": "previous",
         },
     )
@@ -238,5 +238,5 @@ def _conflicts(arguments: Mapping[str, Any], given: Container[str], now: datetim
     if "since" in arguments and "period" in given:
         problems |= {"period": "must not be given with since", "since": "must not be given with period"}
     if "compare" in arguments and arguments.get("period") == "all":
-        problems |= {"compare": "must not be given with period=all", "period": "must not be all with compare"}
+        problems["compare"] = "cannot be used with period=all"
     return problems

@@ -1,4 +1,4 @@
-"""What the service answers: rows and envelopes, each column once, in the order of its query file.
+"""Describes the answers, each column once, in the order of its query file; rows are not serialized here.
 
 The examples are those of the reference. Together they are one answer.
 """

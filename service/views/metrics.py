@@ -1,11 +1,10 @@
 """The metrics of the service."""
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response, current_app, g
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service.budget import Budget
 from service.metrics import exposition
-from service.readiness import CHECK_MS, Readiness
+from service.readiness import Readiness
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -18,7 +17,7 @@ def metrics() -> Response:
         "# HELP admin_credits_check Whether a check of /health/ready passes.",
         "# TYPE admin_credits_check gauge",
     ]
-    for name, ok in readiness.checks(Budget(CHECK_MS)).passed.items():
+    for name, ok in readiness.checks(g.budget).passed.items():
         lines.append(f'admin_credits_check{{check="{name}"}} {int(ok)}')
     if readiness.summed_until is not None:
         lines += [

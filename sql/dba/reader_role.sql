@@ -61,7 +61,8 @@ SELECT 'CREATE ROLE credits_reader LOGIN'
 WHERE to_regrole('credits_reader') IS NULL
 \gexec
 
-SELECT format('ALTER ROLE credits_reader LOGIN CONNECTION LIMIT %s', :'connection_limit'::integer)
+-- NOINHERIT, so that a membership does not apply the restrictive policies of a group.
+SELECT format('ALTER ROLE credits_reader LOGIN NOINHERIT CONNECTION LIMIT %s', :'connection_limit'::integer)
 \gexec
 ALTER ROLE credits_reader RESET ALL;
 SELECT format('ALTER ROLE credits_reader IN DATABASE %I RESET ALL', current_database())

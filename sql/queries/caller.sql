@@ -6,13 +6,13 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 --   :organization_id  uuid  the admin organisation
 -- Columns: now, account_id, is_admin
 -- Order:   one row always; account_id is null for a key that is unknown, expired or without an account
--- psql -X -q -v ON_ERROR_STOP=1 -v key_hash=0123abcd -v organization_id=04e3aba9-c130-4fb8-8b92-34e95d43e66b
+-- psql -X -q -v ON_ERROR_STOP=1 -v key_hash=0123abcd -v organization_id=04e3aba9-c130-4fb8-8b92-34e95d43e66b \
 --   -f caller.sql
 SELECT
     instant.now,
     caller.account_id,
     coalesce(caller.is_admin, false) AS is_admin
--- not now(): the transaction begins a message before it takes its snapshot
+-- not now(): BEGIN is sent earlier, so now() could precede a row in the snapshot
 FROM (SELECT statement_timestamp() AS now) AS instant
 LEFT JOIN LATERAL (
     SELECT

@@ -13,7 +13,7 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- Columns: key, total_credits_deducted_cents, event_count, input_tokens, cached_input_tokens, output_tokens,
 --   tool_call_count, previous_credits_deducted_cents, previous_event_count
 -- Order:   most credits first; key by code point, null last, settles ties
--- psql -X -q -v ON_ERROR_STOP=1 -v by=model -v account_id= -v since=2026-11-01 -v until=infinity
+-- psql -X -q -v ON_ERROR_STOP=1 -v by=model -v account_id= -v since=2026-11-01 -v until=infinity \
 --   -v previous_since=2026-10-01 -v previous_until=2026-11-01 -v limit=20 -v offset=0 -f credits_breakdown_compared.sql
 WITH spend AS (
     SELECT

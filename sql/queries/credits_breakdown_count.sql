@@ -8,7 +8,7 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 --   :until       timestamptz  end of the window, exclusive; infinity for no upper bound
 -- Columns: total_count
 -- Order:   one row; null is a key too
--- psql -X -q -v ON_ERROR_STOP=1 -v by=model -v account_id= -v since=2026-11-01 -v until=infinity
+-- psql -X -q -v ON_ERROR_STOP=1 -v by=model -v account_id= -v since=2026-11-01 -v until=infinity \
 --   -f credits_breakdown_count.sql
 WITH spend AS (
     SELECT

@@ -11,7 +11,7 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- Columns: account_id, account_name, account_email, total_credits_deducted_cents, event_count,
 --   previous_credits_deducted_cents, previous_event_count, change_credits_deducted_cents
 -- Order:   largest change first, up or down; account_id settles ties, so pages never overlap
--- psql -X -q -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v previous_since=2026-10-01
+-- psql -X -q -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v previous_since=2026-10-01 \
 --   -v previous_until=2026-11-01 -v limit=20 -v offset=0 -f credits_changes.sql
 WITH spend AS (
     SELECT

@@ -8,7 +8,7 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 --   :previous_until  timestamptz  end of the window before, exclusive; not after since
 -- Columns: total_count
 -- Order:   one row
--- psql -X -q -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v previous_since=2026-10-01
+-- psql -X -q -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v previous_since=2026-10-01 \
 --   -v previous_until=2026-11-01 -f credits_changes_count.sql
 SELECT count(*) AS total_count
 FROM (

@@ -5,10 +5,10 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 --   :account_id  text         the account; empty for all accounts
 --   :since       timestamptz  start of the window, inclusive, a UTC midnight; -infinity for no cutoff
 --   :until       timestamptz  end of the window, exclusive; infinity for no upper bound
---   :last_day    date         last day listed without events
+--   :last_day    date         last day to list, even if empty
 -- Columns: day, total_credits_deducted_cents, event_count
 -- Order:   oldest first; days without events are zeros from since, or the first event's day since 2000, to last_day
--- psql -X -q -v ON_ERROR_STOP=1 -v account_id= -v since=2026-11-01 -v until=infinity -v last_day=2026-11-22
+-- psql -X -q -v ON_ERROR_STOP=1 -v account_id= -v since=2026-11-01 -v until=infinity -v last_day=2026-11-22 \
 --   -f credits_days.sql
 WITH spend AS (
     SELECT

@@ -10,7 +10,7 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- Columns: id, created_at, source, agent_type, provider, model_id, input_tokens, cached_input_tokens, output_tokens,
 --   tool_call_count, credits_deducted_cents
 -- Order:   newest first; id by code point settles ties, so pages never overlap
--- psql -X -q -v ON_ERROR_STOP=1 -v account_id=3c90c3cc-0d44-4b50-8888-8dd25736052a -v since=2026-11-01 -v until=infinity
+-- psql -X -q -v ON_ERROR_STOP=1 -v account_id=3c90c3cc-0d44-4b50-8888-8dd25736052a -v since=2026-11-01 -v until=infinity \
 --   -v limit=20 -v offset=0 -f credits_events.sql
 SELECT
     id,

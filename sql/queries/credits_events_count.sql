@@ -7,7 +7,7 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 --   :until       timestamptz  end of the window, exclusive; infinity for no upper bound
 -- Columns: total_count
 -- Order:   one row
--- psql -X -q -v ON_ERROR_STOP=1 -v account_id=3c90c3cc-0d44-4b50-8888-8dd25736052a -v since=2026-11-01 -v until=infinity
+-- psql -X -q -v ON_ERROR_STOP=1 -v account_id=3c90c3cc-0d44-4b50-8888-8dd25736052a -v since=2026-11-01 -v until=infinity \
 --   -f credits_events_count.sql
 SELECT count(*) AS total_count
 FROM public.usage_events

@@ -7,7 +7,7 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 --   :until       timestamptz  end of the window, exclusive; infinity for no upper bound
 -- Columns: id, account_id, created_at, granted_by, reason, previous_credits, remaining_credits
 -- Order:   newest first; id settles ties
--- psql -X -q -v ON_ERROR_STOP=1 -v account_id=3c90c3cc-0d44-4b50-8888-8dd25736052a -v since=2026-11-01 -v until=infinity
+-- psql -X -q -v ON_ERROR_STOP=1 -v account_id=3c90c3cc-0d44-4b50-8888-8dd25736052a -v since=2026-11-01 -v until=infinity \
 --   -f credits_grants.sql
 SELECT
     id,

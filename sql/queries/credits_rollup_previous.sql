@@ -7,7 +7,7 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 --   :previous_until  timestamptz  end of the window before, exclusive
 -- Columns: account_id, previous_credits_deducted_cents, previous_event_count
 -- Order:   account_id; no row for an account without events
--- psql -X -q -v ON_ERROR_STOP=1 -v account_ids={3c90c3cc-0d44-4b50-8888-8dd25736052a} -v previous_since=2026-10-01
+-- psql -X -q -v ON_ERROR_STOP=1 -v account_ids={3c90c3cc-0d44-4b50-8888-8dd25736052a} -v previous_since=2026-10-01 \
 --   -v previous_until=2026-11-01 -f credits_rollup_previous.sql
 SELECT
     account_id,

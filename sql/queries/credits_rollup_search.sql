@@ -9,7 +9,7 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 --   :offset  bigint       rows before this page
 -- Columns: account_id, account_name, account_email, total_credits_deducted_cents, event_count
 -- Order:   most credits first; account_id settles ties, so pages never overlap
--- psql -X -q -v ON_ERROR_STOP=1 -v search=nova -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0
+-- psql -X -q -v ON_ERROR_STOP=1 -v search=nova -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0 \
 --   -f credits_rollup_search.sql
 WITH found AS (
     -- lower() on both sides and LIKE, so that an index of pg_trgm can serve it: see sql/dba/indexes.sql

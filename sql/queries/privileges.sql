@@ -7,7 +7,7 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- Order:   table_name
 -- psql -X -q -v ON_ERROR_STOP=1 -v spend_source=events -f privileges.sql
 --
--- can_see_rows is false if row-level security applies and might hide rows, which is no error. All rows are visible if a
+-- can_see_rows is false if row-level security might hide rows from this role, which is no error. All rows are visible if a
 -- permissive policy for SELECT with the expression "true" names PUBLIC or this role itself, and each restrictive policy
 -- for PUBLIC, this role or a role that it is a member of has this expression too.
 -- is_present is false for a view or a foreign table too: it has no policies, and its rows can change without a change of
@@ -51,7 +51,10 @@ SELECT
         false
     ) AS can_read,
     coalesce(
-        NOT row_security_active(relation.oid) OR (
+        NOT relation.relrowsecurity
+        -- its owner or a superuser; BYPASSRLS does not count, because it can be taken away without a trace
+        OR (pg_has_role(relation.relowner, 'USAGE') AND NOT row_security_active(relation.oid))
+        OR (
             SELECT
                 bool_or(policy.is_permissive AND policy.shows_all AND policy.names_role)
                 AND NOT bool_or(NOT policy.is_permissive AND NOT policy.shows_all AND policy.concerns_role)

@@ -118,8 +118,7 @@ def _listen(port: int) -> socket.socket:
         return socket.create_server((HOST, port))
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
-        other = 8_002 if port == 8_001 else 8_001
-        raise ConfigurationError(f"PORT {port}: {reason}; try PORT={other} make run") from None
+        raise ConfigurationError(f"PORT {port}: {reason}; try PORT={port % 65_535 + 1} make run") from None
 
 
 def _wait_for_an_end(server: PostgresServer, gunicorn: subprocess.Popen[bytes]) -> None:
