@@ -1,5 +1,7 @@
 """A model of the service in Python: random databases, and the answers that the contract demands for them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,9 +21,19 @@ law = settings(
 )
 
 
+@contextmanager
+def foreign_keys_bypassed(tables: Tables) -> Iterator[None]:
+    """Check no foreign key, as where changes arrive by logical replication."""
+    tables.execute("SET session_replication_role = replica")
+    try:
+        yield
+    finally:
+        tables.execute("RESET session_replication_role")
+
+
 @dataclass
 class Content:
-    """The rows of all tables, and the current time."""
+    """The rows of all tables, and the current time. Events may be of accounts that do not exist."""
 
     now: datetime
     accounts: list[tuple[UUID, str | None]]
@@ -36,10 +48,17 @@ class Content:
         tables.fix_now(self.now)
         tables.insert("accounts", "id, name", self.accounts)
         tables.insert("account_emails", "account_id, email, updated_at", self.emails)
-        for table, rows in (("usage_events", self.events), ("credit_grants", self.grants)):
-            if rows:
-                columns = sorted(rows[0])
-                tables.insert(table, ", ".join(columns), [tuple(row[column] for column in columns) for row in rows])
+        existing = {id_ for id_, _ in self.accounts}
+        insert(tables, "usage_events", [event for event in self.events if event["account_id"] in existing])
+        with foreign_keys_bypassed(tables):
+            insert(tables, "usage_events", [event for event in self.events if event["account_id"] not in existing])
+        insert(tables, "credit_grants", self.grants)
+
+
+def insert(tables: Tables, table: str, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        columns = sorted(rows[0])
+        tables.insert(table, ", ".join(columns), [tuple(row[column] for column in columns) for row in rows])
 
 
 def window_start(period: str, last_moment: datetime) -> datetime | None:
@@ -63,7 +82,7 @@ def rollup_rows(content: Content, period: str, as_of: datetime | None = None) ->
     ranked = sorted(totals, key=lambda id_: (-sum(totals[id_]), id_))
     return [
         {
-            **(account(content, id_) or {}),
+            **account_columns(content, id_),
             "total_credits_deducted_cents": sum(totals[id_]),
             "event_count": len(totals[id_]),
         }
@@ -72,10 +91,13 @@ def rollup_rows(content: Content, period: str, as_of: datetime | None = None) ->
 
 
 def account(content: Content, id_: UUID) -> dict[str, Any] | None:
-    names = dict(content.accounts)
-    if id_ not in names:
-        return None
-    return {"account_id": str(id_), "account_name": names[id_], "account_email": primary_address(content, id_)}
+    return account_columns(content, id_) if id_ in dict(content.accounts) else None
+
+
+def account_columns(content: Content, id_: UUID) -> dict[str, Any]:
+    """Return the first columns of a row of the rollup; without a name if there is no such account."""
+    name = dict(content.accounts).get(id_)
+    return {"account_id": str(id_), "account_name": name, "account_email": primary_address(content, id_)}
 
 
 def primary_address(content: Content, account: UUID) -> str | None:
@@ -192,13 +214,17 @@ def instants_around(now: datetime) -> st.SearchStrategy[datetime]:
 
 
 @st.composite
-def contents(draw: st.DrawFn, largest: int = 2**63 - 1) -> Content:
+def contents(draw: st.DrawFn, largest: int = 2**63 - 1, *, orphans: bool = True) -> Content:
     """Return a random database: ties, accounts without names, shared and missing addresses, totals beyond 2^31.
 
     ``largest`` limits the credits of an event: to the type of the column, or so that the sums can store their sum.
+    With ``orphans`` some events are of accounts that do not exist.
     """
     now = draw(NOWS)
     accounts = draw(st.lists(st.tuples(st.uuids(), st.none() | TEXTS), max_size=8, unique_by=lambda row: row[0]))
+    spenders = [id_ for id_, _ in accounts]
+    if orphans:
+        accounts = accounts[draw(st.integers(0, 2)) :]
     ids = st.sampled_from([id_ for id_, _ in accounts]) if accounts else st.nothing()
     updated = st.sampled_from([now, now - timedelta(days=1), now - timedelta(days=400)])
     emails = draw(
@@ -229,7 +255,7 @@ def contents(draw: st.DrawFn, largest: int = 2**63 - 1) -> Content:
             "output_tokens": tokens,
             "tool_call_count": tokens,
             "credits_deducted_cents": credits,
-            "account_id": ids,
+            "account_id": st.sampled_from(spenders) if spenders else st.nothing(),
         }
     )
     grant = st.fixed_dictionaries(
@@ -243,6 +269,6 @@ def contents(draw: st.DrawFn, largest: int = 2**63 - 1) -> Content:
             "remaining_credits": st.integers(-(2**62), 2**62),
         }
     )
-    events = draw(st.lists(event, max_size=30, unique_by=lambda row: row["id"])) if accounts else []
+    events = draw(st.lists(event, max_size=30, unique_by=lambda row: row["id"])) if spenders else []
     grants = draw(st.lists(grant, max_size=8, unique_by=lambda row: row["id"])) if accounts else []
     return Content(now, accounts, emails, events, grants)

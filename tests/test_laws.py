@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ADMIN, DAYS, ROLLUP, Tables, answered
-from model import MICROSECOND, PERIODS, Content, account, contents, instants_around, law, window_start
+from model import MICROSECOND, PERIODS, Content, account_columns, contents, instants_around, law, window_start
 
 CREDITS = "/api/admins/credits"
 COLUMNS = {"model": "model_id", "provider": "provider", "source": "source", "agent_type": "agent_type"}
@@ -39,7 +39,7 @@ def accounts(content: Content, ids: set[UUID], spent: Events, before: Events | N
     """Return the rows of accounts, in the order of their ids."""
     return [
         {
-            **(account(content, id_) or {}),
+            **account_columns(content, id_),
             **sums(of(spent, "account_id", id_) or []),
             **previous(of(before, "account_id", id_)),
         }

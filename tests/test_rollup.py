@@ -7,6 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from conftest import DAYS, EVENTS, NOVA, ORBIT, ROLLUP, Tables, answered
+from model import foreign_keys_bypassed
 
 PULSAR = UUID("33333333-0000-4000-8000-000000000003")
 QUIET = UUID("44444444-0000-4000-8000-000000000004")
@@ -111,6 +112,27 @@ def test_a_period_is_whole_utc_days_today_included(
     tables.account(NOVA)
     tables.event(NOVA, 1, created_at)
     assert admin.get(ROLLUP, query_string={"period": period}).get_json()["total_count"] == int(listed)
+
+
+@pytest.mark.parametrize("period", ["daily", "all"])
+def test_an_account_that_does_not_exist_is_listed_and_counted_without_a_name(
+    admin: FlaskClient, spenders: Tables, period: str
+) -> None:
+    nobody = UUID(int=0)  # before every other id
+    with foreign_keys_bypassed(spenders):
+        spenders.event(nobody, 10**6, "2026-11-22 09:00:00+00")
+    # as many rows as the limit, so that the accounts are counted by the other query
+    body = answered(admin, ROLLUP, period=period, limit=1)
+    assert body["total_count"] == {"daily": 3, "all": 5}[period]
+    assert body["rows"] == [
+        {
+            "account_id": str(nobody),
+            "account_name": None,
+            "account_email": None,
+            "total_credits_deducted_cents": 10**6,
+            "event_count": 1,
+        }
+    ]
 
 
 def test_the_clock_is_postgresqls_where_no_test_sets_it(admin: FlaskClient, tables: Tables) -> None:

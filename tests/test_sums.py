@@ -34,7 +34,7 @@ from conftest import (
     in_snapshot,
 )
 from live import PATIENCE_S, eventually
-from model import MICROSECOND, PERIODS, Content, contents, instants_around, law
+from model import MICROSECOND, PERIODS, Content, contents, foreign_keys_bypassed, instants_around, law
 from service import create_app
 from service.config import Settings
 from service.queries import FILES, load_queries, query_path
@@ -184,7 +184,7 @@ def blocked_refreshes(ledger: Ledger, count: int = 1, since: str | None = None) 
 
 
 @hypothesis_settings(law, max_examples=40)
-@given(data=st.data(), content=contents(2**53))
+@given(data=st.data(), content=contents(2**53, orphans=False))
 def test_both_sources_give_the_same_answers_after_any_history(
     ledger: Ledger, data: st.DataObject, content: Content
 ) -> None:
@@ -498,19 +498,18 @@ def test_a_refresh_that_is_interrupted_changes_nothing(ledger: Ledger) -> None:
     ledger.check()
 
 
-def test_an_event_of_an_account_that_does_not_exist_stops_the_refresh(ledger: Ledger) -> None:
+def test_an_event_of_an_account_that_does_not_exist_is_added_to_the_sums_and_stops_the_refresh(ledger: Ledger) -> None:
+    ledger.refresh()
     nobody = UUID(int=1)
-    ledger.execute("SET session_replication_role = replica")  # foreign keys are not checked
-    ledger.event(nobody, 10**6, NOW - timedelta(days=3))
-    ledger.execute("RESET session_replication_role")
+    with foreign_keys_bypassed(ledger):
+        ledger.event(nobody, 10**6, NOW - timedelta(minutes=1))
     try:
+        ledger.compare_all()
+        for period in PERIODS:
+            assert answered(ledger.sums, ROLLUP, period=period)["rows"][0]["account_id"] == str(nobody)
+        ledger.fix_now(NOW + timedelta(hours=1))
         with transaction(ledger, "SET statement_timeout = '10s'") as cursor, pytest.raises(ForeignKeyViolation):
             cursor.execute("SELECT public.usage_sums_refresh()")
-        # page 9 is past the end, where the rows are always counted
-        for period, listed in {"all": 2, "daily": 1, "weekly": 3, "monthly": 3}.items():
-            for client in (ledger.events, ledger.sums):
-                assert len(answered(client, ROLLUP, period=period)["rows"]) == listed
-                assert answered(client, ROLLUP, period=period, page=9)["total_count"] == listed
     finally:
         ledger.execute("DELETE FROM public.usage_events WHERE account_id = %s", (nobody,))
 

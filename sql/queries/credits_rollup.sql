@@ -11,22 +11,13 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- psql -X -q -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0 -f credits_rollup.sql
 WITH spend AS (
     SELECT
-        summed.account_id,
-        summed.total_credits_deducted_cents,
-        summed.event_count
-    FROM (
-        SELECT
-            account_id,
-            coalesce(sum(credits_deducted_cents), 0) AS total_credits_deducted_cents,
-            count(*) AS event_count
-        FROM public.usage_events
-        WHERE created_at >= :'since'::timestamptz
-            AND created_at < :'until'::timestamptz
-        GROUP BY account_id
-    ) AS summed
-    -- without a cutoff only accounts that exist are listed, because credits_rollup_count counts these
-    LEFT JOIN public.accounts ON accounts.id = summed.account_id AND :'since'::timestamptz = '-infinity'
-    WHERE accounts.id IS NOT NULL OR :'since'::timestamptz > '-infinity'
+        account_id,
+        coalesce(sum(credits_deducted_cents), 0) AS total_credits_deducted_cents,
+        count(*) AS event_count
+    FROM public.usage_events
+    WHERE created_at >= :'since'::timestamptz
+        AND created_at < :'until'::timestamptz
+    GROUP BY account_id
 ),
 
 page AS (

@@ -50,7 +50,7 @@ WITH edge AS (
 moved AS (
     SELECT account_id
     FROM public.usage_events
-    WHERE (SELECT edge.has_window OR :'since'::timestamptz = '-infinity' FROM edge)
+    WHERE (SELECT edge.has_window FROM edge)
         AND created_at >= (SELECT edge.instant FROM edge)
         AND created_at < (SELECT edge.stop FROM edge)
     GROUP BY account_id
@@ -83,14 +83,6 @@ part AS (
     FROM public.usage_events
     WHERE created_at >= (SELECT edge.instant FROM edge)
         AND created_at < (SELECT edge.stop FROM edge)
-        -- as with the events as source, without a cutoff only accounts that exist
-        AND (
-            :'since'::timestamptz > '-infinity'
-            OR account_id IN (
-                SELECT accounts.id FROM public.accounts
-                WHERE accounts.id = ANY(ARRAY(SELECT moved.account_id FROM moved))
-            )
-        )
 ),
 
 -- The top rows of these accounts and of the others are enough for a page.
