@@ -108,13 +108,18 @@ def primary_address(content: Content, account: UUID) -> str | None:
 
 def rollup_body(content: Content, period: str, limit: int, page: int, as_of: datetime | None = None) -> dict[str, Any]:
     rows = rollup_rows(content, period, as_of)
+    on_page = rows[(page - 1) * limit : page * limit]
+    total_count = len(rows)
+    if period == "all" and (len(on_page) == limit or (page > 1 and not on_page)):
+        # not shown by the page, and without a cutoff only accounts that exist are counted
+        total_count = sum(account(content, UUID(row["account_id"])) is not None for row in rows)
     return {
         "status": "success",
         "period": period,
         "page": page,
         "limit": limit,
-        "total_count": len(rows),
-        "rows": rows[(page - 1) * limit : page * limit],
+        "total_count": total_count,
+        "rows": on_page,
     }
 
 

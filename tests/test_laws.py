@@ -48,10 +48,14 @@ def accounts(content: Content, ids: set[UUID], spent: Events, before: Events | N
 
 
 @law
-@given(data=st.data(), content=contents(), kind=st.sampled_from([*PERIODS, "custom"]), pinned=st.booleans())
+@given(
+    data=st.data(), kind=st.sampled_from([*PERIODS, "custom"]), limit=st.sampled_from([3, 500]), pinned=st.booleans()
+)
 def test_every_sum_of_a_window_is_that_of_its_events(
-    admin: FlaskClient, tables: Tables, data: st.DataObject, content: Content, kind: str, pinned: bool
+    admin: FlaskClient, tables: Tables, data: st.DataObject, kind: str, limit: int, pinned: bool
 ) -> None:
+    # without a cutoff, accounts that do not exist are not counted where the page does not show the number
+    content = data.draw(contents(orphans=kind != "all" or limit == 500))
     content.store(tables)
     end = content.now
     if pinned:
@@ -75,8 +79,6 @@ def test_every_sum_of_a_window_is_that_of_its_events(
         shift = timedelta(days=PERIODS.get(kind) or 0) or end - since
         before = [event for event in content.events if since - shift <= event["created_at"] < end - shift]
         arguments["compare"] = "previous"
-
-    limit = data.draw(st.sampled_from([3, 500]))
 
     def rows(resource: str, **more: object) -> list[dict[str, Any]]:
         """Return the rows of all pages; if the end of the window is pinned, an event is added there before each."""

@@ -206,7 +206,14 @@ def test_counts_and_days_of_all_accounts_read_only_the_window(
     year: Tables, transaction: connection, source: str, period: str
 ) -> None:
     count = plan(transaction, "credits_rollup_count", source=source, **window(period))
-    assert count.rows <= spending(year, source, period, by_day=False)
+    expected = spending(year, source, period, by_day=False)
+    if (source, period) == ("events", "all"):
+        # one event per account; the admin and the admin organisation have none
+        expected = Counter(usage_events=ACCOUNTS + 2, accounts=ACCOUNTS + 2)
+    elif period == "all":
+        # those with an event after the watermark
+        expected += Counter(accounts=counts(year, period)[3])
+    assert count.rows <= expected
     days = plan(transaction, "credits_days", source=source, **window(period), account_id="")
     assert days.rows == spending(year, source, period, by_day=True)
 

@@ -42,10 +42,12 @@ def test_the_body_is_what_plain_python_says(
 
 
 @law
-@given(content=contents(), period=st.sampled_from(list(PERIODS)), limit=st.integers(1, 9))
+@given(data=st.data(), period=st.sampled_from(list(PERIODS)), limit=st.integers(1, 9))
 def test_pages_end_to_end_are_the_whole_once(
-    admin: FlaskClient, tables: Tables, content: Content, period: str, limit: int
+    admin: FlaskClient, tables: Tables, data: st.DataObject, period: str, limit: int
 ) -> None:
+    # without a cutoff, accounts that do not exist are not counted
+    content = data.draw(contents(orphans=period != "all"))
     content.store(tables)
     rows: list[dict[str, Any]] = []
     page = 1

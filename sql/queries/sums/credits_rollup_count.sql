@@ -1,5 +1,5 @@
 SET LOCAL search_path = pg_catalog, pg_temp\;
--- credits_rollup_count: number of accounts with an event in a window.
+-- credits_rollup_count: number of accounts with an event in a window; without a cutoff, of those that exist.
 --
 -- Parameters
 --   :since  timestamptz  start of the window, inclusive; -infinity for no cutoff
@@ -47,7 +47,7 @@ WITH edge AS (
 moved AS (
     SELECT account_id
     FROM public.usage_events
-    WHERE (SELECT edge.has_window FROM edge)
+    WHERE (SELECT edge.has_window OR :'since'::timestamptz = '-infinity' FROM edge)
         AND created_at >= (SELECT edge.instant FROM edge)
         AND created_at < (SELECT edge.stop FROM edge)
     GROUP BY account_id
@@ -80,6 +80,14 @@ part AS (
     FROM public.usage_events
     WHERE created_at >= (SELECT edge.instant FROM edge)
         AND created_at < (SELECT edge.stop FROM edge)
+        -- as with the events as source, without a cutoff only accounts that exist
+        AND (
+            :'since'::timestamptz > '-infinity'
+            OR account_id IN (
+                SELECT accounts.id FROM public.accounts
+                WHERE accounts.id = ANY(ARRAY(SELECT moved.account_id FROM moved))
+            )
+        )
 )
 
 SELECT coalesce(sum(counted.account_count), 0)::bigint AS total_count
