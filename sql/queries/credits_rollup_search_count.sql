@@ -9,11 +9,12 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- Order:   one row
 -- psql -X -q -v ON_ERROR_STOP=1 -v search=nova -v since=2026-11-01 -v until=infinity -f credits_rollup_search_count.sql
 WITH found AS (
-    -- lower() on both sides and LIKE, so that an index of pg_trgm can serve it: see sql/dba/indexes.sql
+    -- lower() on both sides and LIKE, so that an index of pg_trgm can serve it: see sql/dba/indexes.sql. No backslash,
+    -- whose meaning is a setting.
     SELECT id AS account_id
     FROM public.accounts
     WHERE lower(name COLLATE "default")
-        LIKE '%' || regexp_replace(lower(:'search'::text), '([\\%_])', '\\\1', 'g') || '%'
+        LIKE '%' || replace(replace(replace(lower(:'search'::text), '!', '!!'), '%', '!%'), '_', '!_') || '%' ESCAPE '!'
         OR id = CASE
             WHEN :'search'::text ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN :'search'::text::uuid
         END
@@ -21,7 +22,7 @@ WITH found AS (
     SELECT account_id
     FROM public.account_emails
     WHERE lower(email COLLATE "default")
-        LIKE '%' || regexp_replace(lower(:'search'::text), '([\\%_])', '\\\1', 'g') || '%'
+        LIKE '%' || replace(replace(replace(lower(:'search'::text), '!', '!!'), '%', '!%'), '_', '!_') || '%' ESCAPE '!'
 )
 
 SELECT count(*) AS total_count
