@@ -21,6 +21,12 @@ SET search_path = pg_catalog, pg_temp;
 SET statement_timeout = 0;
 SET lock_timeout = 0;
 
+-- Newer databases call the column credits_deducted_cents credits_deducted. While both exist, the older one counts.
+SELECT coalesce(max(attname::text COLLATE "C"), 'credits_deducted_cents') AS credits_column
+FROM pg_catalog.pg_attribute
+WHERE attrelid = 'public.usage_events'::regclass AND attname IN ('credits_deducted_cents', 'credits_deducted')
+\gset
+
 SELECT
     pg_index.indexrelid::regclass AS invalid_index,
     format('DROP INDEX CONCURRENTLY %s;', pg_index.indexrelid::regclass) AS what_to_do_unless_it_is_being_built_now
@@ -62,7 +68,7 @@ DO 'BEGIN RAISE EXCEPTION $$stopped: there are INVALID indexes, listed above$$; 
 -- with autosummarize, 64 kB, 89 and 371 ms. Choose BRIN if disk space or writes are expensive and events are only
 -- appended in the order of created_at. It stops helping when rows are loaded later or reuse the space of deleted rows.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS usage_events_created_at_account_id_idx
-ON public.usage_events (created_at, account_id) INCLUDE (credits_deducted_cents);
+ON public.usage_events (created_at, account_id) INCLUDE (:"credits_column");
 
 -- The primary addresses of the accounts on a page: without this index every page reads every address. Size: 15 MB. A
 -- daily rollup went from 95 to 49 ms and from 3,773 to 1,582 pages; with 500 accounts on the page, from 155 to 64 ms.

@@ -133,6 +133,12 @@ BEGIN
 END
 $$;
 
+-- Newer databases call the column credits_deducted_cents credits_deducted. While both exist, the older one counts.
+SELECT coalesce(max(attname::text COLLATE "C"), 'credits_deducted_cents') AS credits_column
+FROM pg_catalog.pg_attribute
+WHERE attrelid = 'public.usage_events'::regclass AND attname IN ('credits_deducted_cents', 'credits_deducted')
+\gset
+
 GRANT USAGE ON SCHEMA public TO credits_reader;
 GRANT SELECT (id, name) ON public.accounts TO credits_reader;
 GRANT SELECT (account_id, email, updated_at) ON public.account_emails TO credits_reader;
@@ -150,8 +156,14 @@ GRANT SELECT (
     output_tokens,
     tool_call_count,
     created_at,
-    credits_deducted_cents
+    :"credits_column"
 ) ON public.usage_events TO credits_reader;
+-- During a migration both columns exist. With this the service can read when the older one is dropped.
+SELECT 'GRANT SELECT (credits_deducted) ON public.usage_events TO credits_reader'
+FROM pg_catalog.pg_attribute
+WHERE attrelid = 'public.usage_events'::regclass AND attname = 'credits_deducted'
+\gexec
+
 GRANT SELECT (
     id, account_id, granted_by, reason, previous_credits, remaining_credits, created_at
 ) ON public.credit_grants TO credits_reader;

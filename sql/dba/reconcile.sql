@@ -14,7 +14,7 @@
 -- Another role needs BYPASSRLS, because a policy that hides rows would add or hide differences, and
 --   GRANT SELECT (account_id, remaining_credits, "timestamp") ON public.credits_usage TO ...;
 --   GRANT SELECT (id, account_id, remaining_credits, created_at) ON public.credit_grants TO ...;
---   GRANT SELECT (account_id, created_at, credits_deducted_cents) ON public.usage_events TO ...;
+--   GRANT SELECT (account_id, created_at, credits_deducted_cents) ON public.usage_events TO ...; -- or credits_deducted
 --   GRANT SELECT (id, name) ON public.accounts TO ...;
 -- The service never reads credits_usage, and its role has none of these.
 --
@@ -50,6 +50,12 @@ WHERE relation.oid IN ('public.accounts'::regclass, 'public.credit_grants'::regc
     AND NOT owner.rolsuper
 \gexec
 
+-- Newer databases call the column credits_deducted_cents credits_deducted. While both exist, the older one counts.
+SELECT coalesce(max(attname::text COLLATE "C"), 'credits_deducted_cents') AS credits_column
+FROM pg_catalog.pg_attribute
+WHERE attrelid = 'public.usage_events'::regclass AND attname IN ('credits_deducted_cents', 'credits_deducted')
+\gset
+
 WITH wallet AS (
     SELECT DISTINCT ON (account_id)
         account_id,
@@ -73,7 +79,7 @@ balance AS (
         wallet.remaining_credits AS wallet_credits,
         last_grant.created_at AS last_grant_at,
         last_grant.remaining_credits AS granted_credits,
-        coalesce(sum(usage_events.credits_deducted_cents), 0) AS credits_since,
+        coalesce(sum(usage_events.:"credits_column"), 0) AS credits_since,
         count(usage_events.created_at) AS event_count_since
     FROM wallet
     INNER JOIN last_grant ON last_grant.account_id = wallet.account_id
