@@ -190,10 +190,32 @@ INSERT INTO public.usage_sums_watermark (instant) VALUES ('-infinity') ON CONFLI
 UPDATE public.usage_sums_watermark SET summed = instant
 WHERE summed IS NULL;
 
+-- Newer databases call the column credits_deducted_cents credits_deducted. While both exist, the older one counts.
+SELECT coalesce(max(attname::text COLLATE "C"), 'credits_deducted_cents') AS credits_column
+FROM pg_catalog.pg_attribute
+WHERE attrelid = 'public.usage_events'::regclass AND attname IN ('credits_deducted_cents', 'credits_deducted')
+\gset
+
+-- A comment says which column the sums are of, without one credits_deducted_cents. Delete sums of another column: their
+-- unit may differ. Take the lock of a refresh first.
+SELECT
+    'UPDATE public.usage_sums_watermark SET instant = ''-infinity'', summed = ''-infinity'', edges = ''{}'''
+        AS watermark,
+    'DELETE FROM public.usage_sums' AS days,
+    'DELETE FROM public.usage_sums_window' AS windows,
+    format('COMMENT ON COLUMN public.usage_sums.credits_deducted_cents IS %L', :'credits_column') AS name
+FROM pg_catalog.pg_attribute
+WHERE attrelid = 'public.usage_sums'::regclass
+    AND attname = 'credits_deducted_cents'
+    AND coalesce(col_description(attrelid, attnum), 'credits_deducted_cents') <> :'credits_column'
+\gexec
+
 ALTER TABLE public.usage_sums ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.usage_sums_window ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.usage_sums_watermark ENABLE ROW LEVEL SECURITY;
 
+-- psql does not set variables in a quoted body: usage_events.credits_column is replaced by the name of the column below.
+--
 -- Sum the events from the watermark to the latest safe instant, in the caller's transaction. With "since", also sum the
 -- days from that day on again. If a sample of the sums differs from its events, delete all sums instead. Return the
 -- instants from and up to which events were summed, and what holds the second back.
@@ -290,7 +312,7 @@ BEGIN
             WHERE account_id = sample.account_id
                 AND created_at >= sample.day::timestamptz
                 AND created_at < (sample.day + 1)::timestamptz
-            HAVING (coalesce(sum(credits_deducted_cents), 0), count(*))
+            HAVING (coalesce(sum(usage_events.credits_column), 0), count(*))
                 IS DISTINCT FROM (sample.credits_deducted_cents, sample.event_count)
         );
     EXCEPTION WHEN feature_not_supported THEN
@@ -343,7 +365,7 @@ BEGIN
             IF is_distributed THEN
                 INSERT INTO public.usage_sums (account_id, day, credits_deducted_cents, event_count)
                 SELECT
-                    account_id, (created_at AT TIME ZONE 'UTC')::date AS day, coalesce(sum(credits_deducted_cents), 0), count(*)
+                    account_id, (created_at AT TIME ZONE 'UTC')::date AS day, coalesce(sum(usage_events.credits_column), 0), count(*)
                 FROM public.usage_events
                 WHERE created_at >= summed_from AND created_at < watermark
                 GROUP BY account_id, (created_at AT TIME ZONE 'UTC')::date;
@@ -353,7 +375,7 @@ BEGIN
                     SELECT
                         account_id,
                         created_at::date AS day,
-                        coalesce(sum(credits_deducted_cents), 0) AS credits,
+                        coalesce(sum(usage_events.credits_column), 0) AS credits,
                         count(*) AS events
                     FROM public.usage_events
                     WHERE created_at >= summed_from AND created_at < watermark
@@ -415,6 +437,14 @@ BEGIN
     RETURN NEXT;
 END
 $$;
+
+SELECT
+    replace(
+        pg_get_functiondef('public.usage_sums_refresh(date, interval)'::regprocedure),
+        'usage_events.credits_column',
+        format('usage_events.%I', :'credits_column')
+    )
+\gexec
 
 -- If another role created the function after the check above, CREATE OR REPLACE left it to that role.
 SELECT format('ALTER FUNCTION public.usage_sums_refresh(date, interval) OWNER TO %s', relowner::regrole)

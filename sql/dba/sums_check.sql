@@ -42,11 +42,17 @@ WHERE relation.oid IN (
     AND NOT owner.rolsuper
 \gexec
 
+-- Newer databases call the column credits_deducted_cents credits_deducted. While both exist, the older one counts.
+SELECT coalesce(max(attname::text COLLATE "C"), 'credits_deducted_cents') AS credits_column
+FROM pg_catalog.pg_attribute
+WHERE attrelid = 'public.usage_events'::regclass AND attname IN ('credits_deducted_cents', 'credits_deducted')
+\gset
+
 WITH counted AS (
     SELECT
         account_id,
         (created_at AT TIME ZONE 'UTC')::date AS day,
-        coalesce(sum(credits_deducted_cents), 0) AS credits_deducted_cents,
+        coalesce(sum(:"credits_column"), 0) AS credits_deducted_cents,
         count(*) AS event_count
     FROM public.usage_events
     WHERE created_at >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC'
