@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format psql soak bench screenshot adapt lock clean
+.PHONY: help run test lint format psql soak bench screenshot lock clean
 # Each stamp is made under a lock, so that two `make` processes do not build the virtual environment at once.
 LOCKED := flock .make.lock
 
@@ -41,14 +41,6 @@ bench: $(VENV)/dev.stamp ## Measure the time of requests on a million events, or
 
 screenshot: $(VENV)/dev.stamp ## Make the picture of the README again. Needs chromium.
 	@PYTHONPATH=.:tests $(RUN) tools/bench/screenshot.py
-
-adapt: ## Adapt sql/ to the name of the column of credits: make adapt CREDITS_COLUMN=credits_deducted
-	@case '$(CREDITS_COLUMN)' in credits_deducted|credits_deducted_cents);; \
-		*) echo 'admin-credits: CREDITS_COLUMN must be credits_deducted or credits_deducted_cents' >&2; exit 1;; esac
-	@find sql tools/demo/demo.py -name '*.sql' -o -name demo.py | xargs sed -E -i '$(ADAPT)'
-
-# Outside of comments; in double quotes it is a field of the API.
-ADAPT := /^ *--/! { s/\bcredits_deducted(_cents)?\b/$(CREDITS_COLUMN)/g; s/"$(CREDITS_COLUMN)"/"credits_deducted_cents"/g }
 
 lock: $(VENV)/dev.stamp ## Resolve setup.cfg into requirements/*.lock again.
 	@$(LOCK) --all-extras --output-file requirements/dev.lock

@@ -111,6 +111,7 @@ def for_admin(work: Callable[[Snapshot, datetime], Response]) -> Response:
             def respond(snapshot: Snapshot) -> Response:
                 response = work(snapshot, admitted(snapshot))
                 untrusted.callback(response.close)
+                response.headers["Credits-Column"] = snapshot.credits_column
                 # what Python did with the rows counts too
                 g.budget.left_ms()
                 return response

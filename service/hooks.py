@@ -16,8 +16,8 @@ from service.metrics import Requests
 CORS_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": (
-        "As-Of, ETag, Link, Previous-End, Previous-Start, Retry-After, Server-Timing, Window-End, Window-Start, "
-        "X-Request-Id"
+        "As-Of, Credits-Column, ETag, Link, Previous-End, Previous-Start, Retry-After, Server-Timing, Window-End, "
+        "Window-Start, X-Request-Id"
     ),
 }
 PREFLIGHT_HEADERS = {

@@ -47,6 +47,7 @@ HEADERS = {
     "As-Of": "The instant of the answer: as_of, or that of the request; on a standby, that which it has reached.",
     "Window-Start": "Start of the window, inclusive; absent when unbounded.",
     "Window-End": "End of the window, exclusive: the instant of the answer.",
+    "Credits-Column": "The column of credits that was read: credits_deducted_cents, or credits_deducted.",
     "ETag": "A strong validator, different for each representation and caller.",
     "Link": "The query files of the answer, as describedby; the first is the file of the list. Also the first, prev, "
     "next and last page as of the same instant (RFC 8288).",
@@ -147,7 +148,7 @@ def _list_operation(arguments: Schema, envelope: Envelope) -> Json:
 def _script_operation() -> Json:
     """Return the parameters and responses of an endpoint that answers with a query file."""
     name = {"in": "path", "name": "name", "required": True, "schema": {"type": "string", "enum": list(FILES)}}
-    headers = _headers({name: HEADERS[name] for name in ("ETag", "Server-Timing", "X-Request-Id")})
+    headers = _headers({name: HEADERS[name] for name in ("Credits-Column", "ETag", "Server-Timing", "X-Request-Id")})
     content = {"text/plain": {"schema": {"type": "string"}}}
     return {
         "parameters": [name, IF_NONE_MATCH],

@@ -4,7 +4,8 @@ Some have a namesake in sql/queries/sums, with the same parameters, columns and 
 usage_events for the rest.
 
 A file is a psql script: PIN, and one statement. Its parameters are psql's, ``:'name'::type``; this module translates
-them to psycopg2's. The rules of a file are in sql/README.md; tests check those that are not checked here.
+them to psycopg2's. ``:"credits_column"`` is one of CREDITS_COLUMNS, as an identifier. The rules of a file are in
+sql/README.md; tests check those that are not checked here.
 """
 
 import re
@@ -19,7 +20,10 @@ QUERY_NAMES = tuple(file.removesuffix(".sql") for file in FILES if "/" not in fi
 # The first line of every file: psql sends it in one message with the statement, the service at the beginning of each
 # transaction. So the names in a statement are those of PostgreSQL and of the schemas that it writes out.
 PIN = "SET LOCAL search_path = pg_catalog, pg_temp\\;\n"
+# The names that the column of credits has; where both exist, the first is read.
+CREDITS_COLUMNS = ("credits_deducted_cents", "credits_deducted")
 PARAMETER = re.compile(r":'(?P<name>[a-z_]+)'::(?P<type>[a-z]+(?:\[\])?)")
+IDENTIFIER = re.compile(r':"(?P<name>credits_column)"')
 HEADER_PARAMETER = re.compile(r"^--   :([a-z_]+) +([a-z]+(?:\[\])?)(?: |$)", re.MULTILINE)
 HEADER_COLUMNS = re.compile(r"^-- Columns: ([a-z_]+(?:,\s(?:--\s+)?[a-z_]+)*)$", re.MULTILINE)
 
@@ -32,8 +36,8 @@ class QueryFileError(Exception):
 class Query:
     """One statement, with psycopg2's placeholders, and what the header of its file declares.
 
-    ``parameters`` maps each name to its PostgreSQL type; ``columns`` are in the order of the select list. ``file`` is
-    its path below sql/queries, ``script`` what psql runs.
+    ``parameters`` maps each name to its PostgreSQL type, or to "identifier"; ``columns`` are in the order of the select
+    list. ``file`` is its path below sql/queries, ``script`` what psql runs.
     """
 
     name: str
@@ -81,7 +85,7 @@ def load_query(path: Path) -> Query:
     if not re.search(r"^-- Order: +\S", source, re.MULTILINE):
         raise QueryFileError(f"{path.name} has no '-- Order:' in its header")
 
-    parameters = dict(PARAMETER.findall(source))
+    parameters = {**dict(PARAMETER.findall(source)), **dict.fromkeys(IDENTIFIER.findall(source), "identifier")}
     promised = dict(HEADER_PARAMETER.findall(source))
     for name in sorted(promised.keys() | parameters.keys()):
         if promised.get(name) != parameters.get(name):
@@ -91,5 +95,6 @@ def load_query(path: Path) -> Query:
             )
     # psycopg2 finds placeholders everywhere, also in comments and quoted text.
     text = PARAMETER.sub(r"%(\g<name>)s::\g<type>", source.replace("%", "%%"))
+    text = IDENTIFIER.sub(r"%(\g<name>)s", text)
     file = f"{'sums/' if path.parent.name == 'sums' else ''}{path.name}"
     return Query(path.stem, text, parameters, tuple(re.findall(r"[a-z_]+", columns[1])), file, script)

@@ -36,6 +36,7 @@ DATABASE = "credits"
 READER_PASSWORD = "a password of the tests"
 ORGANIZATION = UUID("04e3aba9-c130-4fb8-8b92-34e95d43e66b")
 ADMIN = UUID("aaaaaaaa-0000-4000-8000-000000000001")
+CREDITS_COLUMN = "credits_deducted_cents"
 ROLLUP = "/api/admins/credits/rollup"
 EVENTS = "/api/admins/credits/events"
 DAYS = "/api/admins/credits/days"
@@ -90,6 +91,7 @@ class Tables:
     def __init__(self, url: str) -> None:
         self.connection = psycopg2.connect(url)
         self.connection.autocommit = True
+        self.credits_column = CREDITS_COLUMN
         register_uuid(conn_or_curs=self.connection)
 
     def execute(self, text: str, parameters: Any = None) -> list[tuple[Any, ...]]:
@@ -98,7 +100,9 @@ class Tables:
             return cursor.fetchall() if cursor.description else []
 
     def insert(self, table: str, columns: str, rows: list[tuple[Any, ...]]) -> None:
+        """Insert rows; CREDITS_COLUMN stands for the column of credits, whatever its name."""
         if rows:
+            columns = columns.replace(CREDITS_COLUMN, self.credits_column)
             with self.connection.cursor() as cursor:
                 execute_values(cursor, f"INSERT INTO public.{table} ({columns}) VALUES %s", rows, page_size=10_000)
 
@@ -129,12 +133,18 @@ class Tables:
         self.key(ADMIN_KEY, ADMIN)
 
     def event(self, account: UUID, credits: int, created_at: str | datetime, **columns: Any) -> None:
-        columns = {"account_id": account, "credits_deducted_cents": credits, "created_at": created_at, **columns}
+        columns = {"account_id": account, CREDITS_COLUMN: credits, "created_at": created_at, **columns}
         self.insert("usage_events", ", ".join(columns), [tuple(columns.values())])
 
     def set_credits_type(self, type_: str) -> None:
-        """Change the type of usage_events.credits_deducted_cents; production has had integer and bigint."""
-        self.execute(f"ALTER TABLE public.usage_events ALTER COLUMN credits_deducted_cents TYPE {type_}")
+        """Change the type of the column of credits; production has had integer and bigint."""
+        self.execute(f"ALTER TABLE public.usage_events ALTER COLUMN {self.credits_column} TYPE {type_}")
+
+    def rename_credits(self, name: str) -> None:
+        """Rename the column of credits."""
+        if name != self.credits_column:
+            self.execute(f"ALTER TABLE public.usage_events RENAME {self.credits_column} TO {name}")
+            self.credits_column = name
 
 
 class BufferedClient(FlaskClient):
@@ -238,13 +248,14 @@ def in_snapshot(
     queries: Mapping[str, Query] | None = None,
     milliseconds: int = 60_000,
     statement_timeout_ms: int = 60_000,
+    credits_column: str = CREDITS_COLUMN,
 ) -> Any:
     """Return what ``work`` reads in one snapshot of the service."""
     budget = Budget(milliseconds)
 
     def on(connection: Connection) -> Any:
         files = {**load_queries(), **(queries or {})}
-        with Snapshot(connection, files, statement_timeout_ms, budget) as snapshot:
+        with Snapshot(connection, files, statement_timeout_ms, budget, None, credits_column) as snapshot:
             return work(snapshot)
 
     return database.run(on, budget)

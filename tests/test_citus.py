@@ -10,7 +10,8 @@ from uuid import UUID
 import pytest
 from psycopg2.errors import ForeignKeyViolation
 
-from conftest import ADMIN, SQL, Tables, create_database
+from conftest import ADMIN, CREDITS_COLUMN, SQL, Tables, create_database
+from service.database.snapshot import IDENTIFIERS
 from service.queries import load_queries
 from tools.demo.postgres import EmbeddedPostgresError, PostgresServer
 
@@ -137,6 +138,7 @@ def test_with_citus_the_watermark_is_a_midnight_and_published_one_refresh_late(s
                 "offset": 0,
                 "account_id": "",
                 "last_day": "2026-11-23",
+                "credits_column": IDENTIFIERS[CREDITS_COLUMN],
             }
             for name in ("credits_rollup", "credits_rollup_count", "credits_days"):
                 expected, found = (

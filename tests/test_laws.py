@@ -1,16 +1,19 @@
 """The endpoints agree with plain Python, and so with each other, in every window and while events are added."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
 from typing import Any
 from uuid import UUID
 
+import pytest
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ADMIN, DAYS, ROLLUP, Tables, answered
+from conftest import ADMIN, CREDITS_COLUMN, DAYS, ROLLUP, Tables, answered
 from model import MICROSECOND, PERIODS, Content, account_columns, contents, instants_around, law, window_start
+from service.queries import CREDITS_COLUMNS
 
 CREDITS = "/api/admins/credits"
 COLUMNS = {"model": "model_id", "provider": "provider", "source": "source", "agent_type": "agent_type"}
@@ -47,6 +50,14 @@ def accounts(content: Content, ids: set[UUID], spent: Events, before: Events | N
     ]
 
 
+@pytest.fixture(params=CREDITS_COLUMNS)
+def credits_column(request: pytest.FixtureRequest, tables: Tables) -> Iterator[str]:
+    tables.rename_credits(request.param)
+    yield request.param
+    tables.rename_credits(CREDITS_COLUMN)
+
+
+@pytest.mark.usefixtures("credits_column")
 @law
 @given(
     data=st.data(), kind=st.sampled_from([*PERIODS, "custom"]), limit=st.sampled_from([3, 500]), pinned=st.booleans()

@@ -12,8 +12,8 @@ import pytest
 from psycopg2.errors import UniqueViolation
 from psycopg2.extensions import connection
 
-from conftest import ADMIN_KEY, ORGANIZATION, SQL, Tables, create_database, key_hash
-from service.database.snapshot import DECLARE
+from conftest import ADMIN_KEY, CREDITS_COLUMN, ORGANIZATION, SQL, Tables, create_database, key_hash
+from service.database.snapshot import DECLARE, IDENTIFIERS
 from service.periods import PERIOD_DAYS, window_of
 from service.queries import load_queries
 from tools.demo.postgres import EmbeddedPostgresError, PostgresServer
@@ -121,6 +121,7 @@ def plan(raw: connection, name: str, *, exported: bool = False, source: str = "e
         cursor.execute(f"SET LOCAL ROLE credits_reader; SET LOCAL TimeZone = 'UTC'; {setting}")
         # EXPLAIN would round the average of parallel workers
         cursor.execute("SET LOCAL max_parallel_workers_per_gather = 0")
+        parameters = {**parameters, "credits_column": IDENTIFIERS[CREDITS_COLUMN]}
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {declared.lstrip('; ')}{statement}", parameters)
         (((explained,),),) = cursor.fetchall()
         cursor.execute("RESET ROLE")

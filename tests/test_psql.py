@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from conftest import (
     ADMIN,
     ADMIN_KEY,
+    CREDITS_COLUMN,
     DATABASE,
     ORGANIZATION,
     READER_PASSWORD,
@@ -128,6 +129,7 @@ def test_psql_and_the_service_read_the_same_rows(
         ),
         "organization_id": st.sampled_from([str(ORGANIZATION), str(ADMIN)]),
         "spend_source": st.sampled_from(["events", "sums"]),
+        "credits_column": st.just(CREDITS_COLUMN),
     }
     parameters = {parameter: data.draw(values[parameter]) for parameter in query.parameters}
 

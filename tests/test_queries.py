@@ -7,8 +7,19 @@ import pytest
 from marshmallow import Schema
 from psycopg2.errors import InvalidTextRepresentation
 
-from conftest import ADMIN, SQL, Tables
-from service.queries import FILES, PARAMETER, PIN, QUERY_NAMES, Query, QueryFileError, load_queries, load_query
+from conftest import ADMIN, CREDITS_COLUMN, SQL, Tables
+from service.database.snapshot import IDENTIFIERS
+from service.queries import (
+    FILES,
+    IDENTIFIER,
+    PARAMETER,
+    PIN,
+    QUERY_NAMES,
+    Query,
+    QueryFileError,
+    load_queries,
+    load_query,
+)
 from service.schemas.requests import BREAKDOWN_KEYS
 from service.schemas.responses import COMPARED, Account, BreakdownRow, ChangesRow, Day, Event, Grant, RollupRow
 
@@ -41,14 +52,25 @@ def test_a_file_is_one_statement_with_parameters_only_where_they_are_meant(file:
     """The loader converts them everywhere, and psql does not in comments and quoted text."""
     source = (SQL / "queries" / file).read_text().removeprefix(PIN)
     code = re.sub(r"--.*", "", source)
-    assert PARAMETER.findall(code) == PARAMETER.findall(source), "none in a comment"
+    for pattern in (PARAMETER, IDENTIFIER):
+        assert pattern.findall(code) == pattern.findall(source), "none in a comment"
+    assert code.count(':"') == len(IDENTIFIER.findall(code)), "no other identifier"
     assert len(dict(PARAMETER.findall(code))) == len(set(PARAMETER.findall(code))), "one type each"
     # Apostrophes are balanced, so every second piece is quoted text.
-    bare, quoted = (PARAMETER.sub("\0", code).split("'")[start::2] for start in (0, 1))
+    bare, quoted = (IDENTIFIER.sub("\0", PARAMETER.sub("\0", code)).split("'")[start::2] for start in (0, 1))
     assert "\0" not in "".join(quoted)
     assert not re.search(r"/\*|\$|\\|(?<!:):(?!:)|\b[eE]$", "\n".join(bare), re.MULTILINE), "no other psql or quoting"
     assert "".join(bare).count(";") == 1
     assert "".join(bare).rstrip().endswith(";")
+
+
+def test_the_column_of_credits_becomes_a_parameter_that_is_no_text(tmp_path: Path) -> None:
+    header = HEADER.replace("-- Columns", "--   :credits_column  identifier  the column\n-- Columns")
+    loaded = query(tmp_path, """SELECT :'since'::timestamptz, a.:"credits_column", '%';""", header)
+    assert loaded.text.removeprefix(header) == "SELECT %(since)s::timestamptz, a.%(credits_column)s, '%%';"
+    assert loaded.parameters == {"since": "timestamptz", "credits_column": "identifier"}
+    with pytest.raises(QueryFileError, match="credits_column is absent in the header and identifier in the statement"):
+        query(tmp_path, """SELECT :'since'::timestamptz, :"credits_column";""")
 
 
 MISMATCHES = {
@@ -148,6 +170,7 @@ def test_a_file_knows_every_key_of_the_breakdown_and_refuses_others(tables: Tabl
     tables.event(ADMIN, 1, "2026-11-22 00:00:00+00", **keys)
     window = {"since": "2026-11-22", "until": "2026-11-23", "previous_since": "2026-11-21"}
     given = {**window, "previous_until": "2026-11-22", "account_id": "", "limit": 10, "offset": 0}
+    given["credits_column"] = IDENTIFIERS[CREDITS_COLUMN]
     for key in BREAKDOWN_KEYS:
         (row,) = tables.execute(load_queries()[name].text, given | {"by": key})
         assert row[0] == (1 if name.endswith("_count") else keys[columns.get(key, key)])

@@ -7,8 +7,8 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 
-from conftest import ADMIN, READER_PASSWORD, SQL, Tables, create_database
-from service.database.snapshot import BEGIN
+from conftest import ADMIN, CREDITS_COLUMN, READER_PASSWORD, SQL, Tables, create_database
+from service.database.snapshot import BEGIN, IDENTIFIERS
 from service.queries import load_queries
 from tools.demo.postgres import EmbeddedPostgresError, PostgresServer
 
@@ -23,7 +23,10 @@ VALUES = {
     "date": "2026-11-22",
     "text": "",
     "uuid[]": "{}",
+    "identifier": IDENTIFIERS[CREDITS_COLUMN],
 }
+# The values of parameters that do not take every value of their type.
+CHOSEN = {"by": "model", "credits_column": CREDITS_COLUMN}
 READ = {
     "account_api_keys": ["account", "expires_at", "key_hash"],
     "account_emails": ["account_id", "email", "updated_at"],
@@ -390,7 +393,7 @@ def test_an_owner_without_superuser_can_run_the_script(server: PostgresServer) -
 
 def insufficient(reader: psycopg2.extensions.cursor) -> list[tuple[str, bool, bool]]:
     """Return what the query ``privileges`` finds missing: the table, can_read and can_see_rows."""
-    reader.execute(load_queries()["privileges"].text, {"spend_source": "sums"})
+    reader.execute(load_queries()["privileges"].text, {"spend_source": "sums", "credits_column": CREDITS_COLUMN})
     return [(table, read, see) for table, _, read, see, _ in reader.fetchall() if not (read and see)]
 
 
@@ -401,7 +404,10 @@ def refused(reader: psycopg2.extensions.cursor) -> list[str]:
         try:
             reader.execute(
                 query.text,
-                {"by": "model"} | {name: VALUES[type_] for name, type_ in query.parameters.items() if name != "by"},
+                {
+                    name: VALUES[type_] if type_ == "identifier" else CHOSEN.get(name, VALUES[type_])
+                    for name, type_ in query.parameters.items()
+                },
             )
         except errors.InsufficientPrivilege:
             names.append(query.name)

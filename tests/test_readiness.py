@@ -96,10 +96,10 @@ HIDING = [
         "table account_api_keys: columns not readable, policy present",
     ),
     (
-        "ALTER TABLE public.usage_events RENAME credits_deducted_cents TO credits_deducted",
-        "ALTER TABLE public.usage_events RENAME credits_deducted TO credits_deducted_cents",
+        "ALTER TABLE public.usage_events RENAME credits_deducted_cents TO credits",
+        "ALTER TABLE public.usage_events RENAME credits TO credits_deducted_cents",
         "privileges",
-        "make adapt CREDITS_COLUMN=credits_deducted",
+        "table usage_events: it has neither credits_deducted_cents nor credits_deducted",
     ),
     (
         "ALTER TABLE public.accounts RENAME TO elsewhere",

@@ -305,7 +305,7 @@ def test_a_page_of_another_origin_can_read_the_headers_and_keep_the_preflight(
     admin: FlaskClient, client: FlaskClient, five: Tables
 ) -> None:
     exposed = admin.get(ROLLUP).headers["Access-Control-Expose-Headers"].split(", ")
-    assert {"As-Of", "ETag", "Link", "Server-Timing", "Window-End", "Window-Start"} <= set(exposed)
+    assert {"As-Of", "Credits-Column", "ETag", "Link", "Server-Timing", "Window-End", "Window-Start"} <= set(exposed)
     preflight = client.options(ROLLUP, headers={"Origin": "https://dashboard.example"}).headers
     assert int(preflight["Access-Control-Max-Age"]) >= 600
     assert preflight["Access-Control-Allow-Methods"] == "GET, HEAD, OPTIONS"

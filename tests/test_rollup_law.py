@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import DATABASE, ROLLUP, Tables
+from conftest import CREDITS_COLUMN, DATABASE, ROLLUP, Tables
 from model import INTEGER_MAX, PERIODS, Content, contents, law, rollup_body, rollup_rows
 
 
@@ -22,12 +22,16 @@ def ask(admin: FlaskClient, **arguments: Any) -> dict[str, Any]:
     return body
 
 
-@pytest.fixture(params=["integer", "bigint"])
+@pytest.fixture(params=["credits_deducted_cents integer", "credits_deducted_cents bigint", "credits_deducted bigint"])
 def credits_type(request: pytest.FixtureRequest, tables: Tables) -> Iterator[str]:
-    tables.set_credits_type(request.param)
-    yield request.param
+    """The column of credits has had these names and types."""
+    name, type_ = request.param.split()
+    tables.rename_credits(name)
+    tables.set_credits_type(type_)
+    yield type_
     tables.empty()
     tables.set_credits_type("bigint")
+    tables.rename_credits(CREDITS_COLUMN)
 
 
 @law

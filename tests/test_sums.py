@@ -20,6 +20,7 @@ from psycopg2.errors import ForeignKeyViolation
 
 from conftest import (
     ADMIN,
+    CREDITS_COLUMN,
     NOVA,
     ORBIT,
     ORGANIZATION,
@@ -268,6 +269,7 @@ def test_both_sources_return_the_same_rows_for_any_window(
         "limit": data.draw(st.sampled_from([1, 500, 2**63 - 1])),
         "offset": data.draw(st.integers(0, 1)),
         "last_day": TODAY,
+        "credits_column": CREDITS_COLUMN,
         "account_id": str(NOVA) if name == "credits_events_count" else data.draw(st.sampled_from(["", str(NOVA)])),
     }
     given_ = {parameter: values[parameter] for parameter in EVENTS_QUERIES[name].parameters}
@@ -326,7 +328,7 @@ def test_psql_and_the_service_read_the_same_rows_from_sums(ledger: Ledger, name:
     for since in ("-infinity", "2024-11-19 12:00:00+00"):
         values = {"since": since, "until": "2024-11-20 09:00:00+00", "limit": 1, "offset": 1}
         values |= {"last_day": TODAY, "account_id": str(NOVA), "account_ids": f"{{{NOVA}}}"}
-        values |= {"previous_since": since, "previous_until": values["until"]}
+        values |= {"previous_since": since, "previous_until": values["until"], "credits_column": CREDITS_COLUMN}
         parameters = {parameter: values[parameter] for parameter in SUMS_QUERIES[name].parameters}
         expected = ledger.rows("sums", name, parameters)
         compare(ledger.server, query_path(name, "sums"), parameters, expected, NAME)

@@ -14,11 +14,12 @@ from werkzeug.datastructures import MultiDict
 
 from service.config import SPEND_SOURCES, Settings, find_certificates
 from service.errors import BadParameters
-from service.queries import Query, load_queries, query_path
+from service.queries import CREDITS_COLUMNS, Query, load_queries, query_path
 from service.question import asked
 from service.schemas.requests import BreakdownArguments, DaysArguments, EventsArguments, RollupArguments
 from tools.demo.postgres import EmbeddedPostgresError, find_binaries
 
+SET_SEARCH_PATH = "SET LOCAL search_path = pg_catalog, pg_temp"
 DEBIAN_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -63,6 +64,9 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
         with raw.cursor() as cursor:
             cursor.execute("SELECT pg_catalog.now()")
             ((now,),) = cursor.fetchall()
+            cursor.execute(SET_SEARCH_PATH)
+            cursor.execute(queries["credits_column"].text)
+            credits_column = next((name for (name,) in cursor.fetchall()), CREDITS_COLUMNS[0])
             encrypted = raw.info.ssl_in_use
     finally:
         raw.close()
@@ -79,7 +83,7 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
             "the connection is encrypted, but psql is not installed, and the psql of make run has no TLS"
         )
     psql = installed or str(find_binaries() / "psql")
-    variables = [f"{name}={value}" for name, value in parameters_of(query, environ, now).items()]
+    variables = [f"{name}={value}" for name, value in parameters_of(query, environ, now, credits_column).items()]
     command = [psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", make_dsn(**address)]
     command += [part for variable in variables for part in ("-v", variable)]
     return (
@@ -88,7 +92,7 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
     )
 
 
-def parameters_of(query: Query, environ: Mapping[str, str], now: datetime) -> dict[str, str]:
+def parameters_of(query: Query, environ: Mapping[str, str], now: datetime, credits_column: str) -> dict[str, str]:
     """Return a value for each parameter of a query: the environment variable of its name in capitals, or the service's.
 
     PERIOD, SINCE, AS_OF, LIMIT, PAGE, ACCOUNT_ID, BY and SEARCH (q) have the defaults and bounds of the request
@@ -107,6 +111,7 @@ def parameters_of(query: Query, environ: Mapping[str, str], now: datetime) -> di
     values = {
         **asked(schema, MultiDict(given), now).parameters,
         "spend_source": Settings.spend_source,
+        "credits_column": credits_column,
         "organization_id": environ.get("ADMIN_ORGANIZATION_ID") or Settings.admin_organization_id,
     }
     chosen = {name: environ.get(name.upper()) or values.get(name) for name in query.parameters}

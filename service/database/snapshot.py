@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, Self
 
 import psycopg2
+from psycopg2.extensions import AsIs
 
 from service.budget import Budget
 from service.database.connection import APPLICATION_NAME, Connection
@@ -23,7 +24,7 @@ from service.errors import (
     WindowTooLong,
     own_frames,
 )
-from service.queries import Query
+from service.queries import CREDITS_COLUMNS, Query
 
 Row = tuple[Any, ...]
 
@@ -54,6 +55,8 @@ ROLLBACK = f"ROLLBACK;\n{ALONE}"
 PROBE = "SELECT length(%(text)s)"
 # Grace after the statement timeout before the connection is dropped.
 GRACE_MS = 1_000
+# How a query names the column of credits. Only these two texts are put into SQL unquoted.
+IDENTIFIERS = {name: AsIs(f'"{name}"') for name in CREDITS_COLUMNS}
 # Classes of SQLSTATEs.
 LOST = ("08", "40")  # connection exception, also to a worker of Citus; transaction rollback
 # insufficient resources, program limit exceeded, object not in prerequisite state, operator intervention, system error,
@@ -76,6 +79,7 @@ class Snapshot:
 
     That does not hold for a table that is rewritten meanwhile, nor for privileges and policies: see ``trust.py``.
     ``replayed`` is the instant up to which a standby had replayed all commits before; None on a primary.
+    ``credits_column``, one of CREDITS_COLUMNS, is the column of credits that the queries read.
     ``fingerprint_after`` is the fingerprint of the database after the transaction; None if the connection was lost.
     """
 
@@ -86,12 +90,14 @@ class Snapshot:
         statement_timeout_ms: int,
         budget: Budget,
         replayed: datetime | None = None,
+        credits_column: str = CREDITS_COLUMNS[0],
     ) -> None:
         self._connection = connection
         self._queries = queries
         self._budget = budget
         self._timeout_ms = min(statement_timeout_ms, budget.left_ms())
         self.replayed = replayed
+        self.credits_column = credits_column
         self.fingerprint_after: Fingerprint | None = None
 
     def __enter__(self) -> Self:
@@ -164,6 +170,8 @@ class Snapshot:
     def _run(self, query: Query, text: str, parameters: Mapping[str, object]) -> list[Row]:
         """Execute a text with the parameters of a query file."""
         self._keep_to_budget()
+        if query.parameters.get("credits_column") == "identifier":
+            parameters = {**parameters, "credits_column": IDENTIFIERS[self.credits_column]}
         if not self._connection.is_utf8:
             for name in query.parameters:
                 if not str(parameters[name]).isascii():

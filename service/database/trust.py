@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from service.budget import Budget
@@ -29,7 +29,7 @@ from service.errors import (
     SeveralServers,
     SnapshotLost,
 )
-from service.queries import Query
+from service.queries import CREDITS_COLUMNS, Query
 
 Result = TypeVar("Result")
 
@@ -38,21 +38,31 @@ RECHECK_S = 1.0
 
 # The checks of each SPEND_SOURCE that read the catalogs.
 CHECKS = {"events": ("privileges", "policies"), "sums": ("privileges", "policies", "sums")}
-# The column of credits has one of two names; `make adapt` adapts the SQL files to it.
-OTHER_NAMES = {"credits_deducted_cents": "credits_deducted", "credits_deducted": "credits_deducted_cents"}
 
 log = logging.getLogger(__name__)
 
 
+class Checked(NamedTuple):
+    """What the check of a connection found: the fingerprint of the database, and the name of the column of credits."""
+
+    fingerprint: Fingerprint
+    credits_column: str
+
+
 class Trust:
-    """The fingerprints of the checked connections. ``kept_at`` is when the last snapshot was found right."""
+    """What the checks of the connections found.
+
+    ``kept_at`` is when the last snapshot was found right. ``credits_column`` is the column of credits that the last
+    check found, None before.
+    """
 
     def __init__(self, settings: Settings, queries: Mapping[str, Query]) -> None:
         self._settings = settings
         self._queries = queries
-        self._checked: WeakKeyDictionary[Connection, Fingerprint] = WeakKeyDictionary()
+        self._checked: WeakKeyDictionary[Connection, Checked] = WeakKeyDictionary()
         self._compared_at: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         self.kept_at = -math.inf
+        self.credits_column: str | None = None
 
     def read(self, connection: Connection, budget: Budget, work: Callable[[Snapshot], Result]) -> Result:
         """Return the result of ``work`` in a snapshot that can be believed.
@@ -68,10 +78,10 @@ class Trust:
         elif time.monotonic() > self._compared_at[connection] + RECHECK_S:
             self._compare(connection, Fingerprint(*self.snapshot(connection, budget).alone("fingerprint")))
         replayed = None
-        if self._checked[connection].is_standby:
+        if self._checked[connection].fingerprint.is_standby:
             # Before the transaction begins: it may have advanced when the snapshot is taken.
             instant, server = self.snapshot(connection, budget).alone("replayed")
-            self._compare(connection, self._checked[connection]._replace(server=server))
+            self._compare(connection, self._checked[connection].fingerprint._replace(server=server))
             replayed = datetime.fromisoformat(instant)
         snapshot = self.snapshot(connection, budget, replayed)
         try:
@@ -98,12 +108,18 @@ class Trust:
         """
         snapshot = self.snapshot(connection, budget)
         with snapshot:
-            tables = snapshot.records("privileges", spend_source=self._settings.spend_source)
+            columns = [name for (name,) in snapshot.rows("credits_column", {})]
+            credits_column = columns[0] if columns else CREDITS_COLUMNS[0]
+            tables = snapshot.records(
+                "privileges", spend_source=self._settings.spend_source, credits_column=credits_column
+            )
             ((*fingerprint,),) = snapshot.rows("fingerprint", {})
-        self._checked[connection] = Fingerprint(*fingerprint)
+        self._checked[connection] = Checked(Fingerprint(*fingerprint), credits_column)
         self._compare(connection, snapshot.fingerprint_after)
+        if len(columns) > 1:
+            log.warning("table usage_events: %s exist: %s is read", " and ".join(columns), credits_column)
         for table in tables:
-            _log_what_is_missing(table)
+            _log_what_is_missing(table, has_credits=bool(columns))
         checks = dict.fromkeys(CHECKS[self._settings.spend_source], True)
         if "sums" in checks:
             checks["sums"] = all(table["is_present"] for table in tables)
@@ -111,7 +127,9 @@ class Trust:
             tables = [table for table in tables if table["is_present"]]
         checks["privileges"] = all(table["can_read"] and not table["wrong_types"] for table in tables)
         checks["policies"] = all(table["can_see_rows"] for table in tables)
-        if not all(checks.values()):
+        if all(checks.values()):
+            self.credits_column = credits_column
+        else:
             del self._checked[connection]
         return checks
 
@@ -127,7 +145,15 @@ class Trust:
 
     def snapshot(self, connection: Connection, budget: Budget, replayed: datetime | None = None) -> Snapshot:
         """Return a snapshot that has not begun. Only read() tells whether it can be believed."""
-        return Snapshot(connection, self._queries, self._settings.statement_timeout_ms, budget, replayed)
+        checked = self._checked.get(connection)
+        return Snapshot(
+            connection,
+            self._queries,
+            self._settings.statement_timeout_ms,
+            budget,
+            replayed,
+            checked.credits_column if checked else CREDITS_COLUMNS[0],
+        )
 
     def _compare(self, connection: Connection, fingerprint: Fingerprint | None) -> None:
         """Make sure that a fingerprint is that of the last check on a connection; forget the check if it is not.
@@ -139,7 +165,7 @@ class Trust:
         """
         if fingerprint is None:
             raise SnapshotLost
-        checked = self._checked[connection]
+        checked = self._checked[connection].fingerprint
         if fingerprint == checked:
             self._compared_at[connection] = time.monotonic()
             return
@@ -150,12 +176,13 @@ class Trust:
         raise DatabaseChanged
 
 
-def _log_what_is_missing(table: dict[str, Any]) -> None:
+def _log_what_is_missing(table: dict[str, Any], has_credits: bool) -> None:
     if table["wrong_types"]:
         log.error("table %s: wrong type: %s", table["table_name"], table["wrong_types"])
-        for absent, other in OTHER_NAMES.items():
-            if table["table_name"] == "usage_events" and f"{absent} absent" in table["wrong_types"]:
-                log.error("if usage_events has %s instead of %s: make adapt CREDITS_COLUMN=%s", other, absent, other)
+        if table["table_name"] == "usage_sums":
+            log.error("table usage_sums: if these are sums of another column of usage_events, run sums.sql again")
+        if table["table_name"] == "usage_events" and not has_credits:
+            log.error("table usage_events: it has neither %s nor %s", *CREDITS_COLUMNS)
     if not table["is_present"]:
         log.error("table %s: absent, or not a table", table["table_name"])
     elif not (table["can_read"] and table["can_see_rows"]):

@@ -1,6 +1,6 @@
 /** The receipts: the psql commands that print the numbers of a list or a chart. */
 
-import { ApiError, requestText } from "./api.js";
+import { ApiError, key, requestText } from "./api.js";
 import { button, element } from "./elements.js";
 import { lastDayBefore, today } from "./format.js";
 
@@ -23,7 +23,8 @@ export async function showReceipt(title, receipts) {
   const { signal } = requests;
   try {
     const scripts = await Promise.all(receipts.map(({ source }) => requestText(source, signal)));
-    place.append(...scripts.map((script, index) => receiptOf(script, commandOf(script, receipts[index]))));
+    const credits_column = await creditsColumn(receipts[0].source, signal);
+    place.append(...scripts.map((script, index) => receiptOf(script, commandOf(script, receipts[index], credits_column))));
   } catch (error) {
     if (signal.aborted) return;
     if (!(error instanceof ApiError)) throw error;
@@ -31,13 +32,23 @@ export async function showReceipt(title, receipts) {
   }
 }
 
+/** Return the name of the column of credits in the database that the service reads now. */
+async function creditsColumn(address, signal) {
+  const options = { method: "HEAD", headers: { "x-api-key": key.get() }, signal };
+  const answer = await fetch(address.slice(1), options).catch(() => null);
+  const name = answer?.headers.get("Credits-Column");
+  if (!name) throw new ApiError(0, "The service cannot be reached. Check the connection, then try again.");
+  return name;
+}
+
 /**
  * Return a command, or several for a long list of accounts. The header of a file names its parameters:
  * "--   :since   timestamptz  start of the window".
  */
-function commandOf(script, { source, values }) {
+function commandOf(script, { source, values }, credits_column) {
   const { since, until } = values;
-  const all = { ...values, since: since ?? "-infinity", until: until ?? "infinity", last_day: until ? lastDayBefore(until) : today() };
+  const last_day = until ? lastDayBefore(until) : today();
+  const all = { ...values, credits_column, since: since ?? "-infinity", until: until ?? "infinity", last_day };
   const names = [...script.matchAll(/^-- {3}:(\w+) /gm)].map(([, name]) => name);
   const commandFor = (account_ids) => {
     const variables = names.map((name) => `-v ${quoted(`${name}=${{ ...all, account_ids }[name]}`)}`);

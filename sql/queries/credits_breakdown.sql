@@ -2,17 +2,18 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_breakdown: credits, tokens and number of events per model, provider, source or agent type, one page.
 --
 -- Parameters
---   :by          text         model, provider, source or agent_type
---   :account_id  text         the account; empty for all accounts
---   :since       timestamptz  start of the window, inclusive; -infinity for no cutoff
---   :until       timestamptz  end of the window, exclusive; infinity for no upper bound
---   :limit       bigint       rows on this page; 9223372036854775807 for all
---   :offset      bigint       rows before this page
+--   :by              text         model, provider, source or agent_type
+--   :account_id      text         the account; empty for all accounts
+--   :since           timestamptz  start of the window, inclusive; -infinity for no cutoff
+--   :until           timestamptz  end of the window, exclusive; infinity for no upper bound
+--   :limit           bigint       rows on this page; 9223372036854775807 for all
+--   :offset          bigint       rows before this page
+--   :credits_column  identifier   credits_deducted_cents, or credits_deducted where that is its name
 -- Columns: key, total_credits_deducted_cents, event_count, input_tokens, cached_input_tokens, output_tokens,
 --   tool_call_count
 -- Order:   most credits first; key by code point, null last, settles ties
 -- psql -X -q -v ON_ERROR_STOP=1 -v by=model -v account_id= -v since=2026-11-01 -v until=infinity -v limit=20 \
---   -v offset=0 -f credits_breakdown.sql
+--   -v offset=0 -v credits_column=credits_deducted_cents -f credits_breakdown.sql
 WITH spend AS (
     SELECT
         -- a constant when it is planned, so only one of the columns is read
@@ -24,7 +25,7 @@ WITH spend AS (
             -- fails, with the value in the message
             ELSE (:'by'::text || ' is not model, provider, source or agent_type')::integer::text
         END COLLATE "C" AS key,
-        credits_deducted_cents,
+        :"credits_column" AS credits_deducted_cents,
         input_tokens,
         cached_input_tokens,
         output_tokens,

@@ -10,11 +10,13 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 --   :previous_until  timestamptz  end of the window before, exclusive; not after since
 --   :limit           bigint       rows on this page; 9223372036854775807 for all
 --   :offset          bigint       rows before this page
+--   :credits_column  identifier   credits_deducted_cents, or credits_deducted where that is its name
 -- Columns: key, total_credits_deducted_cents, event_count, input_tokens, cached_input_tokens, output_tokens,
 --   tool_call_count, previous_credits_deducted_cents, previous_event_count
 -- Order:   most credits first; key by code point, null last, settles ties
 -- psql -X -q -v ON_ERROR_STOP=1 -v by=model -v account_id= -v since=2026-11-01 -v until=infinity \
---   -v previous_since=2026-10-01 -v previous_until=2026-11-01 -v limit=20 -v offset=0 -f credits_breakdown_compared.sql
+--   -v previous_since=2026-10-01 -v previous_until=2026-11-01 -v limit=20 -v offset=0 \
+--   -v credits_column=credits_deducted_cents -f credits_breakdown_compared.sql
 WITH spend AS (
     SELECT
         -- a constant when it is planned, so only one of the columns is read
@@ -27,7 +29,7 @@ WITH spend AS (
             ELSE (:'by'::text || ' is not model, provider, source or agent_type')::integer::text
         END COLLATE "C" AS key,
         created_at >= :'since'::timestamptz AS is_in_window,
-        credits_deducted_cents,
+        :"credits_column" AS credits_deducted_cents,
         input_tokens,
         cached_input_tokens,
         output_tokens,

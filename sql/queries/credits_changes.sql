@@ -8,18 +8,20 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 --   :previous_until  timestamptz  end of the window before, exclusive; not after since
 --   :limit           bigint       rows on this page; 9223372036854775807 for all
 --   :offset          bigint       rows before this page
+--   :credits_column  identifier   credits_deducted_cents, or credits_deducted where that is its name
 -- Columns: account_id, account_name, account_email, total_credits_deducted_cents, event_count,
 --   previous_credits_deducted_cents, previous_event_count, change_credits_deducted_cents
 -- Order:   largest change first, up or down; account_id settles ties, so pages never overlap
 -- psql -X -q -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v previous_since=2026-10-01 \
---   -v previous_until=2026-11-01 -v limit=20 -v offset=0 -f credits_changes.sql
+--   -v previous_until=2026-11-01 -v limit=20 -v offset=0 -v credits_column=credits_deducted_cents \
+--   -f credits_changes.sql
 WITH spend AS (
     SELECT
         account_id,
-        coalesce(sum(credits_deducted_cents) FILTER (WHERE created_at >= :'since'::timestamptz), 0)
+        coalesce(sum(:"credits_column") FILTER (WHERE created_at >= :'since'::timestamptz), 0)
             AS total_credits_deducted_cents,
         count(*) FILTER (WHERE created_at >= :'since'::timestamptz) AS event_count,
-        coalesce(sum(credits_deducted_cents) FILTER (WHERE created_at < :'since'::timestamptz), 0)
+        coalesce(sum(:"credits_column") FILTER (WHERE created_at < :'since'::timestamptz), 0)
             AS previous_credits_deducted_cents,
         count(*) FILTER (WHERE created_at < :'since'::timestamptz) AS previous_event_count
     FROM public.usage_events

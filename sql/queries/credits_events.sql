@@ -2,16 +2,17 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_events: usage events of one account in a window, one page.
 --
 -- Parameters
---   :account_id  uuid         the account
---   :since       timestamptz  start of the window, inclusive; -infinity for no cutoff
---   :until       timestamptz  end of the window, exclusive; infinity for no upper bound
---   :limit       bigint       rows on this page; 9223372036854775807 for all
---   :offset      bigint       rows before this page
+--   :account_id      uuid         the account
+--   :since           timestamptz  start of the window, inclusive; -infinity for no cutoff
+--   :until           timestamptz  end of the window, exclusive; infinity for no upper bound
+--   :limit           bigint       rows on this page; 9223372036854775807 for all
+--   :offset          bigint       rows before this page
+--   :credits_column  identifier   credits_deducted_cents, or credits_deducted where that is its name
 -- Columns: id, created_at, source, agent_type, provider, model_id, input_tokens, cached_input_tokens, output_tokens,
 --   tool_call_count, credits_deducted_cents
 -- Order:   newest first; id by code point settles ties, so pages never overlap
--- psql -X -q -v ON_ERROR_STOP=1 -v account_id=3c90c3cc-0d44-4b50-8888-8dd25736052a -v since=2026-11-01 -v until=infinity \
---   -v limit=20 -v offset=0 -f credits_events.sql
+-- psql -X -q -v ON_ERROR_STOP=1 -v account_id=3c90c3cc-0d44-4b50-8888-8dd25736052a -v since=2026-11-01 \
+--   -v until=infinity -v limit=20 -v offset=0 -v credits_column=credits_deducted_cents -f credits_events.sql
 SELECT
     id,
     created_at,
@@ -23,7 +24,7 @@ SELECT
     coalesce(cached_input_tokens, 0) AS cached_input_tokens,
     coalesce(output_tokens, 0) AS output_tokens,
     coalesce(tool_call_count, 0) AS tool_call_count,
-    coalesce(credits_deducted_cents, 0) AS "credits_deducted_cents"
+    coalesce(:"credits_column", 0) AS credits_deducted_cents
 FROM public.usage_events
 WHERE account_id = :'account_id'::uuid
     AND created_at >= :'since'::timestamptz

@@ -2,17 +2,19 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_rollup: credits spent and number of events per account in a window, one page.
 --
 -- Parameters
---   :since   timestamptz  start of the window, inclusive; -infinity for no cutoff
---   :until   timestamptz  end of the window, exclusive; infinity for no upper bound
---   :limit   bigint       rows on this page; 9223372036854775807 for all
---   :offset  bigint       rows before this page
+--   :since           timestamptz  start of the window, inclusive; -infinity for no cutoff
+--   :until           timestamptz  end of the window, exclusive; infinity for no upper bound
+--   :limit           bigint       rows on this page; 9223372036854775807 for all
+--   :offset          bigint       rows before this page
+--   :credits_column  identifier   credits_deducted_cents, or credits_deducted where that is its name
 -- Columns: account_id, account_name, account_email, total_credits_deducted_cents, event_count
 -- Order:   most credits first; account_id settles ties, so pages never overlap
--- psql -X -q -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0 -f credits_rollup.sql
+-- psql -X -q -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0 \
+--   -v credits_column=credits_deducted_cents -f credits_rollup.sql
 WITH spend AS (
     SELECT
         account_id,
-        coalesce(sum(credits_deducted_cents), 0) AS total_credits_deducted_cents,
+        coalesce(sum(:"credits_column"), 0) AS total_credits_deducted_cents,
         count(*) AS event_count
     FROM public.usage_events
     WHERE created_at >= :'since'::timestamptz

@@ -2,10 +2,12 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- privileges: for each table that the queries read, whether it exists and this role can read its columns and rows.
 --
 -- Parameters
---   :spend_source  text  events, or sums to include the tables of the sums
+--   :spend_source    text  events, or sums to include the tables of the sums
+--   :credits_column  text  credits_deducted_cents, or credits_deducted where that is its name
 -- Columns: table_name, is_present, can_read, can_see_rows, wrong_types
 -- Order:   table_name
--- psql -X -q -v ON_ERROR_STOP=1 -v spend_source=events -f privileges.sql
+-- psql -X -q -v ON_ERROR_STOP=1 -v spend_source=events -v credits_column=credits_deducted_cents \
+--   -f privileges.sql
 --
 -- can_see_rows is false if row-level security might hide rows from this role, which is no error. All rows are visible if a
 -- permissive policy for SELECT with the expression "true" names PUBLIC or this role itself, and each restrictive policy
@@ -14,7 +16,8 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- the catalogs.
 -- wrong_types lists, with their types, numbers that are neither integer nor bigint, times that are not timestamptz,
 -- references to accounts that are not uuid, texts that are not text or varchar, and columns that are absent; null if
--- there are none. The types of other columns are not checked.
+-- there are none. The types of other columns are not checked. It also says if the sums are of another column of
+-- usage_events than credits_column: sums.sql stores its name as a comment.
 WITH needed (table_name, columns) AS (
     VALUES
     ('account_api_keys', ARRAY['account', 'key_hash', 'expires_at']),
@@ -29,7 +32,7 @@ WITH needed (table_name, columns) AS (
         'usage_events',
         ARRAY[
             'id', 'account_id', 'source', 'agent_type', 'provider', 'model_id', 'input_tokens', 'cached_input_tokens',
-            'output_tokens', 'tool_call_count', 'created_at', 'credits_deducted_cents'
+            'output_tokens', 'tool_call_count', 'created_at', :'credits_column'::text
         ]
     ),
     ('usage_sums', ARRAY['account_id', 'day', 'credits_deducted_cents', 'event_count']),
@@ -80,7 +83,13 @@ SELECT
         SELECT
             string_agg(
                 concat(
-                    wanted.name, ' ', coalesce(format_type(pg_attribute.atttypid, pg_attribute.atttypmod), 'absent')
+                    wanted.name,
+                    ' ',
+                    coalesce(format_type(pg_attribute.atttypid, pg_attribute.atttypmod), 'absent'),
+                    ' of usage_events.' || CASE
+                        WHEN needed.table_name = 'usage_sums' AND wanted.name = 'credits_deducted_cents'
+                            THEN coalesce(described.comment, wanted.name)
+                    END
                 ),
                 ', '
                 ORDER BY wanted.name ASC
@@ -88,9 +97,14 @@ SELECT
         FROM unnest(needed.columns) AS wanted (name)
         LEFT JOIN pg_catalog.pg_attribute
             ON pg_attribute.attrelid = relation.oid AND pg_attribute.attname = wanted.name
+        CROSS JOIN LATERAL col_description(relation.oid, pg_attribute.attnum) AS described (comment)
         WHERE relation.oid IS NOT NULL
             AND CASE
                 WHEN pg_attribute.attname IS NULL THEN true
+                WHEN needed.table_name = 'usage_sums'
+                    AND wanted.name = 'credits_deducted_cents'
+                    AND coalesce(described.comment, wanted.name) <> :'credits_column'::text
+                    THEN true
                 WHEN pg_attribute.attname IN ('created_at', 'updated_at', 'expires_at')
                     THEN pg_attribute.atttypid <> 'timestamptz'::regtype
                 WHEN pg_attribute.attname IN ('account', 'account_id', 'organization_id', 'granted_by')
@@ -98,7 +112,7 @@ SELECT
                 WHEN concat(needed.table_name, '.', pg_attribute.attname)
                     ~ '[.](name|email|key_hash|reason|source|agent_type|provider|model_id)$|^usage_events[.]id$'
                     THEN pg_attribute.atttypid NOT IN ('text'::regtype, 'varchar'::regtype)
-                WHEN pg_attribute.attname ~ '^(credits_deducted_cents|.*_credits|.*_tokens|.*_count)$'
+                WHEN pg_attribute.attname ~ '^(credits_deducted|credits_deducted_cents|.*_credits|.*_tokens|.*_count)$'
                     THEN pg_attribute.atttypid NOT IN ('integer'::regtype, 'bigint'::regtype)
             END
     ) AS wrong_types

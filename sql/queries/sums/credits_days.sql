@@ -2,14 +2,15 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_days: credits spent and number of events per UTC day in a window, for one account or for all accounts.
 --
 -- Parameters
---   :account_id  text         the account; empty for all accounts
---   :since       timestamptz  start of the window, inclusive, a UTC midnight; -infinity for no cutoff
---   :until       timestamptz  end of the window, exclusive; infinity for no upper bound
---   :last_day    date         last day to list, even if empty
+--   :account_id      text         the account; empty for all accounts
+--   :since           timestamptz  start of the window, inclusive, a UTC midnight; -infinity for no cutoff
+--   :until           timestamptz  end of the window, exclusive; infinity for no upper bound
+--   :last_day        date         last day to list, even if empty
+--   :credits_column  identifier   credits_deducted_cents, or credits_deducted where that is its name
 -- Columns: day, total_credits_deducted_cents, event_count
 -- Order:   oldest first; days without events are zeros from since, or the first event's day since 2000, to last_day
 -- psql -X -q -v ON_ERROR_STOP=1 -v account_id= -v since=2026-11-01 -v until=infinity -v last_day=2026-11-22 \
---   -f sums/credits_days.sql
+--   -v credits_column=credits_deducted_cents -f sums/credits_days.sql
 --
 -- Events before the watermark are read from the sums that sql/dba/sums.sql defines, later ones from usage_events.
 WITH edge AS (
@@ -58,7 +59,7 @@ part AS (
     SELECT
         -- independent of the session's TimeZone
         (created_at AT TIME ZONE 'UTC')::date AS day,
-        coalesce(sum(credits_deducted_cents), 0) AS credits_deducted_cents,
+        coalesce(sum(:"credits_column"), 0) AS credits_deducted_cents,
         -- Citus refuses a subquery outside of the aggregate.
         sum((SELECT edge.sign FROM edge)) AS event_count
     FROM public.usage_events
