@@ -12,6 +12,8 @@ import psycopg2
 from psycopg2.extensions import parse_dsn
 
 SPEND_SOURCES = ("events", "sums")
+# How many credits make a dollar by default, by the name of the column of credits: cents, or millionths of a dollar.
+CREDITS_PER_USD = {"credits_deducted_cents": "100", "credits_deducted": "1000000"}
 # Requests of a worker in the queue for first lookups of keys: more than POOL_SIZE + QUEUE_SIZE by default, so that
 # it does not refuse a burst of an admin's first requests.
 MAX_FIRST_LOOKUPS = 32
@@ -98,9 +100,13 @@ class Settings:
     statement_timeout_ms: int = _setting(_integer(1, 600_000), default=10_000)
     request_timeout_ms: int = _setting(_integer(1, 600_000), default=15_000)
     connect_timeout_s: int = _setting(_integer(2, 60), default=3)
-    credits_per_usd: str = _setting(_positive_number, default="100")
+    credits_per_usd: str | None = _setting(_positive_number, default=None)
     spend_source: str = _setting(_choice(*SPEND_SOURCES), default="events")
     log_level: str = _setting(_choice("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
+
+    def credits_per_usd_of(self, credits_column: str) -> str:
+        """Return how many credits of a column make a dollar, as a decimal number."""
+        return self.credits_per_usd or CREDITS_PER_USD[credits_column]
 
     @property
     def threads(self) -> int:

@@ -18,6 +18,7 @@ from conftest import (
     ROLLUP,
     SECRET,
     SQL,
+    BufferedClient,
     Tables,
     admin_client,
     answered,
@@ -234,3 +235,21 @@ def test_make_psql_finds_the_name(server: PostgresServer, movable: Tables, url: 
     assert f"credits_column={column}" in command
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith(",7,1")
+
+
+@pytest.mark.parametrize(
+    ("column", "setting", "expected"),
+    [(CREDITS_COLUMN, None, "100"), (NEWER, None, "1000000"), (NEWER, "250", "250")],
+)
+def test_a_dollar_is_as_many_credits_as_the_column_says_unless_it_is_set(
+    movable: Tables, url: str, column: str, setting: str | None, expected: str
+) -> None:
+    movable.rename_credits(column)
+    app = create_app(Settings(database_url=url, api_key_secret=SECRET, credits_per_usd=setting))
+    assert f'data-credits-per-usd="{expected}"' in BufferedClient(app).get("/").text
+
+
+def test_without_the_database_the_page_has_100_credits_to_a_dollar() -> None:
+    app = create_app(Settings(database_url="postgresql://reader@127.0.0.1:1/none", api_key_secret=SECRET))
+    response = BufferedClient(app).get("/")
+    assert (response.status_code, 'data-credits-per-usd="100"' in response.text) == (200, True)

@@ -34,7 +34,7 @@ def test_docs_operations_lists_every_setting_with_its_default_and_no_other() -> 
     section = OPERATIONS.partition("## Settings")[2].partition("\n## ")[0]
     listed = {row[0]: row[1] for row in cells(section)[1:]}
     assert listed == {
-        f"`{setting.name.upper()}`": "required" if setting.default is MISSING else f"`{setting.default}`"
+        f"`{setting.name.upper()}`": {MISSING: "required", None: "none"}.get(setting.default, f"`{setting.default}`")
         for setting in fields(Settings)
     }
 
