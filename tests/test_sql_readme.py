@@ -53,6 +53,7 @@ def test_these_files_have_examples() -> None:
         "credits_events",
         "credits_grants",
         "privileges",
+        "credits_column",
         "reconcile",
         "sums_check",
     ]
