@@ -248,21 +248,6 @@ def test_load_more_loads_every_page_as_of_one_instant(opened: Open, spending: Ta
     assert [query["page"] for query in later if "page" in query] == [["2"], ["3"]]
 
 
-def test_a_list_without_an_instant_has_no_later_pages_and_no_receipt(opened: Open) -> None:
-    def as_a_standby_that_has_replayed_nothing(route: Route) -> None:
-        answer = route.fetch()
-        headers = {name: value for name, value in answer.headers.items() if name != "as-of"}
-        route.fulfill(response=answer, headers=headers)
-
-    page = opened(key=None)
-    page.route("**/api/**", as_a_standby_that_has_replayed_nothing)
-    enter(page, ADMIN_KEY)
-    expect_figures(page, ["Credits 1,701 $17.01", "Events 356", "Accounts 205"])
-    expect(rows(page)).to_have_count(100)
-    expect(page.get_by_role("button", name="Load more")).to_be_hidden()
-    expect(page.get_by_role("button", name="SQL of the list")).to_be_hidden()
-
-
 def test_a_row_opens_its_events_grants_and_days(opened: Open) -> None:
     page = opened()
     open_account(page, "Nova Records")
@@ -802,7 +787,7 @@ def test_dollars_are_exact(opened: Open) -> None:
     changes = page.evaluate(
         """async () => {
             document.body.dataset.creditsPerUsd = "1000000";
-            const { signedDollars } = await import("/assets/format.js?at-this-rate");
+            const { signedDollars } = await import("/assets/format.js");
             return [5n, 1500000n, 0n, -5n].map(signedDollars);
         }"""
     )

@@ -1,6 +1,5 @@
-/** How numbers, times and accounts are written. Integers are BigInt: sums may exceed 2^53. */
+/** How numbers and times are written. Integers are BigInt: sums may exceed 2^53. */
 
-const STORED_AS = "credits-hide-names";
 const INTEGER = new Intl.NumberFormat("en");
 const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
@@ -29,7 +28,9 @@ export function counted(value, noun) {
 }
 
 /** Write credits in dollars, at the rate of the service. */
-export const dollars = dollarsAt(document.body.dataset.creditsPerUsd);
+export function dollars(credits) {
+  return dollarsAt(document.body.dataset.creditsPerUsd)(credits);
+}
 
 /**
  * Return a function that writes credits in dollars. It divides integers and rounds once, half away from zero, to cents.
@@ -166,23 +167,4 @@ export function localTime(instant) {
 /** The same in UTC, with all digits. */
 export function utc(instant) {
   return instant.replace("T", " ").replace(/(\.0+)?(\+00:00|Z)$/, " UTC").replace("+00:00", " UTC");
-}
-
-/** Whether names and addresses are hidden in this tab. */
-export const hiding = {
-  get: () => sessionStorage.getItem(STORED_AS) === "true",
-  set: (hide) => sessionStorage.setItem(STORED_AS, hide),
-};
-
-/**
- * Return what the page calls an account.
- * @param {string} id
- * @param {{account_name: string|null, account_email: string|null}|undefined} account undefined while it is not loaded
- * @returns {{name: string, address: string|null, standIn: boolean}} standIn: `name` is made from the id
- */
-export function naming(id, account) {
-  const standIn = `Account ${id.slice(0, 8)}`;
-  if (hiding.get()) return { name: standIn, address: null, standIn: true };
-  const name = account?.account_name?.trim();
-  return { name: name || standIn, address: account?.account_email ?? null, standIn: !name };
 }
