@@ -77,7 +77,7 @@ async function sentenceOf(response) {
 /** Parse JSON with every number as a BigInt of its source text: a Number is not exact beyond 2^53. */
 function parse(text) {
   try {
-    return JSON.parse(text, (_, value, { source }) => (typeof value === "number" ? BigInt(source) : value));
+    return JSON.parse(text, /** @type {any} */ ((_, value, { source }) => (typeof value === "number" ? BigInt(source) : value)));
   } catch {
     throw new ApiError(0, "The answer cannot be read. A proxy may have sent it, or this browser is too old.");
   }

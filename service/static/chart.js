@@ -57,7 +57,7 @@ export function chartOf(days, asOf, beside) {
   ];
 }
 
-function nameOf({ first, last, partial }) {
+function nameOf({ first, last = first, partial }) {
   return `${span(first, last)}${partial ? ", so far" : ""}`;
 }
 

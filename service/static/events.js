@@ -30,7 +30,6 @@ function modelOf({ model_id: model, provider }) {
 /** @type {import("./state.js").Kind} */
 export const EVENTS = {
   resource: "events",
-  key: "events",
   noun: () => "event",
   caption: () => "Events, newest first",
   queryOf: (view) => ({ account_id: view.account, ...view.window }),

@@ -66,7 +66,7 @@ export function change(now, before, eventsBefore = before) {
   return relativeChange(now, before, eventsBefore) ?? signed(now - before);
 }
 
-/** The same; null where there is no per cent. */
+/** The same; null where there is no per cent. @type {(now: bigint, before: bigint, eventsBefore: bigint) => string|null} */
 export function relativeChange(now, before, eventsBefore) {
   if (now === before) return "same";
   if (eventsBefore === 0n && now > 0n) return "new";
@@ -99,8 +99,8 @@ export function ratio(part, whole) {
 
 /** Write one or two UTC days ("2026-11-22") as "22 Nov 2026" or "16 – 22 Nov 2026"; "0044-03-15 BC" stays as it is. */
 export function days(first, last = first) {
-  const ends = [new Date(first), new Date(last)];
-  return ends.some(isNaN) ? [...new Set([first, last])].join(" – ") : DAY.formatRange(...ends);
+  const [from, to] = [Date.parse(first), Date.parse(last)];
+  return isNaN(from + to) ? [...new Set([first, last])].join(" – ") : DAY.formatRange(from, to);
 }
 
 /** Write a UTC month ("2026-11") as "November 2026". */
@@ -155,7 +155,7 @@ function instantOf(microseconds) {
 
 /** Write "2026-11-22T10:15:00.000000+00:00" in the reader's time zone, to the second; "infinity" stays as it is. */
 export function local(instant) {
-  const date = new Date(instant);
+  const date = Date.parse(instant);
   return isNaN(date) ? instant : LOCAL.format(date);
 }
 

@@ -24,7 +24,7 @@ export class Panel {
     this.more = button("Load more", more, { hidden: true });
     this.notice = new Notice(this.parts.notice, "Try again", retry);
     this.trouble = new Notice(this.parts.trouble, "Try again", more);
-    place.append(...Object.values(this.parts), element("div", { class: "more" }, this.count, this.more));
+    place.replaceChildren(...Object.values(this.parts), element("div", { class: "more" }, this.count, this.more));
   }
 
   /**
@@ -55,16 +55,6 @@ export class Panel {
     if (grown && focused && this.more.hidden) focusRow(this.#body.rows[shown]);
     if (busy === "list") announce("Loading");
     else if (grown || (last.busy === "list" && !listError)) announce(words);
-  }
-
-  /** Draw nothing. */
-  clear() {
-    [this.#list, this.#whole, this.#busy, this.#body] = [null, null, null, null];
-    this.notice.draw(null);
-    this.trouble.draw(null);
-    for (const part of Object.values(this.parts)) part.replaceChildren();
-    this.count.textContent = "";
-    this.more.hidden = true;
   }
 
   #drawList(kind, list, columns) {

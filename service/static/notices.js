@@ -1,10 +1,10 @@
 /** What the page says beside its lists: errors, each with a button, and texts for a screen reader. */
 
-import { button, element } from "./elements.js";
+import { at, button, element } from "./elements.js";
 
 /** Have a screen reader read a text. */
 export function announce(text) {
-  document.getElementById("status").textContent = text;
+  at("status").textContent = text;
 }
 
 /** An error in a place of its own. */
@@ -18,7 +18,8 @@ export class Notice {
    * @param {() => unknown} action of the button
    */
   constructor(place, label, action) {
-    Object.assign(this, { place, label, action });
+    this.place = place;
+    this.make = () => button(label, action);
   }
 
   /** Show an error, or remove the one that is shown. */
@@ -30,7 +31,7 @@ export class Notice {
       const words = element("p", {}, error.message);
       // Keep the button, which may have the focus; a screen reader reads the new paragraph.
       if (notice) return notice.firstChild.replaceWith(words);
-      this.place.replaceChildren(element("div", { class: "notice", role: "alert" }, words, button(this.label, this.action)));
+      this.place.replaceChildren(element("div", { class: "notice", role: "alert" }, words, this.make()));
     } else if (notice) {
       // Keep the focus near.
       if (notice.contains(document.activeElement)) this.place.closest("section")?.querySelector("h2").focus();

@@ -2,7 +2,7 @@
 
 import { BREAKDOWNS, addressOf, said, viewOf } from "./address.js";
 import { ApiError, requestCsv } from "./api.js";
-import { button, element, isolated, onPress } from "./elements.js";
+import { at, button, element, isolated, onPress } from "./elements.js";
 import { Grants } from "./events.js";
 import { days, lastDayOf, localTime, month, today, utc } from "./format.js";
 import { Panel } from "./list.js";
@@ -14,12 +14,12 @@ import { askTabs, forgetEverywhere, hiding, key, lendKey, naming } from "./tab.j
 
 const MALFORMED_KEY = "This is not a key. A key consists of Latin letters, digits and signs, without spaces.";
 
-const at = (id) => document.getElementById(id);
-const periodButtons = [...document.querySelectorAll("[data-period]")];
+/** @returns {HTMLAnchorElement[]} */
+const allOf = (selector) => [...document.querySelectorAll(selector)];
+const periodButtons = allOf("[data-period]");
 
 /** The halves of the page: that of all accounts, and that of one. */
-const all = halfOf("accounts");
-const one = halfOf("account");
+let [all, one] = [halfOf("accounts"), halfOf("account")];
 const downloadNotice = new Notice(at("download-notice"), "Close", () => {
   downloadNotice.draw(null);
   at("download").focus();
@@ -34,6 +34,7 @@ let typing = 0;
 
 function halfOf(id) {
   const section = at(id);
+  section.ariaBusy = null;
   const retry = () => show();
   const more = () => loadMore(shown.view, requests.signal, render);
   const panel = new Panel(section.querySelector(".panel"), more, retry);
@@ -52,7 +53,11 @@ async function show(refresh = false) {
   at("right-address").hidden = problem !== null;
   requests.abort();
   requests = new AbortController();
-  if (problem !== null) return showProblem();
+  if (problem !== null) {
+    document.title = "Top spenders";
+    shown = null;
+    return at("wrong-address").querySelector("a").focus();
+  }
 
   const before = shown?.view;
   const isOpened = before?.account === null && view.account !== null;
@@ -70,12 +75,6 @@ async function show(refresh = false) {
   if (!before || before.account === view.account) return loading;
   if (view.account) focusHeading();
   else await returnTo(before.account, loading);
-}
-
-function showProblem() {
-  document.title = "Top spenders";
-  shown = null;
-  at("wrong-address").querySelector("a").focus();
 }
 
 /** Draw a state. */
@@ -108,7 +107,7 @@ async function returnTo(id, loading) {
 
 function focusHeading() {
   scrollTo(0, 0);
-  document.querySelector("section:not([hidden]) h2")?.focus({ preventScroll: true });
+  at(one.section.hidden ? "accounts-heading" : "account-heading").focus({ preventScroll: true });
 }
 
 /** Show another view: `changes` to the one that is shown. */
@@ -137,7 +136,7 @@ function drawControls(view) {
   if (at("search").value.trim() !== (view.q ?? "")) at("search").value = view.q ?? "";
   const byes = Object.hasOwn(BREAKDOWNS, view.show);
   at("by").hidden = !byes;
-  for (const link of document.querySelectorAll("[data-show]")) {
+  for (const link of allOf("[data-show]")) {
     const { show } = link.dataset;
     const isTab = link.closest("#tabs");
     link.hidden = isTab && (show === "events") !== (view.account !== null) && show !== "model";
@@ -159,28 +158,20 @@ function drawHeader() {
   const time = asOf && !ended && element("time", { datetime: asOf, title: utc(asOf) }, localTime(asOf));
   at("updated").replaceChildren(...(time ? ["UTC days, as of ", time] : last ? ["UTC days"] : []));
   at("sql").hidden = !list?.sources.length;
-  if (view.account) drawIdentity();
-  document.title = titleOf(view);
+  const titles = { spenders: "Top spenders", changes: "Biggest changes" };
+  document.title = `${titles[view.show] ?? `Credits by ${BREAKDOWNS[view.show]}`} ${said(view)}`;
+  if (view.account) drawIdentity(view.account);
 }
 
-function titleOf(view) {
-  if (view.account) return `${identityOf(view.account).name} · Credits`;
-  if (view.show === "spenders") return `Top spenders ${said(view)}`;
-  return view.show === "changes" ? `Biggest changes ${said(view)}` : `Credits by ${BREAKDOWNS[view.show]} ${said(view)}`;
-}
-
-function identityOf(id) {
+function drawIdentity(id) {
   const account = accountOf(id);
-  return account === null ? { name: "No such account", address: null } : naming(id, account);
-}
-
-function drawIdentity() {
-  const id = shown.view.account;
-  const { name, address } = identityOf(id);
+  const { name, address } = account === null ? { name: "No such account", address: null } : naming(id, account);
+  document.title = `${name} · Credits`;
   at("account-heading").replaceChildren(isolated(name));
-  const lines = [element("p", { class: "hint code" }, id)];
-  if (address !== null) lines.unshift(element("p", {}, isolated(address)));
-  at("identity").replaceChildren(...lines);
+  at("identity").replaceChildren(
+    ...(address === null ? [] : [element("p", {}, isolated(address))]),
+    element("p", { class: "hint code" }, id),
+  );
 }
 
 /** Show the key form instead of the report. */
@@ -203,11 +194,7 @@ function leave(problem) {
   // A search may be a name. After a refused key it stays, for the next key.
   if (!problem && shown?.view.q) history.replaceState(history.state, "", addressOf({ ...shown.view, q: null }));
   forgetStates();
-  for (const { section, panel, summary } of [all, one]) {
-    section.ariaBusy = null;
-    panel.clear();
-    summary.clear();
-  }
+  [all, one] = [halfOf("accounts"), halfOf("account")];
   for (const id of ["account-heading", "identity", "window", "updated"]) at(id).replaceChildren();
   at("search").value = "";
   at("receipt").close();
@@ -318,13 +305,13 @@ at("range-form").addEventListener("submit", (event) => {
   chooseRange(at("from").value, at("to").value || null);
 });
 // The whole row is a target for a pointer, unless the press selects text.
-all.section.addEventListener("click", (event) => {
+all.section.addEventListener("click", (/** @type {any} */ event) => {
   const link = event.target.closest("tr[data-id]")?.querySelector("a");
   if (link && !link.contains(event.target) && getSelection().isCollapsed) link.dispatchEvent(new MouseEvent("click", event));
 });
 // The reader may be opening a link in another tab.
 for (const press of ["click", "auxclick", "contextmenu"]) {
-  addEventListener(press, ({ type, target, ctrlKey, metaKey, shiftKey }) => {
+  addEventListener(press, (/** @type {any} */ { type, target, ctrlKey, metaKey, shiftKey }) => {
     if (target.closest?.("a") && (type !== "click" || ctrlKey || metaKey || shiftKey)) lendKey();
   }, true);
 }
@@ -342,12 +329,12 @@ onPress(at("sql"), () => showReceipt(kindOf(shown.view).caption(shown.view), lis
 onPress(at("hide-names"), () => hideNames(!hiding.get()));
 onPress(at("forget-key"), forgetEverywhere);
 onPress(at("back"), back);
-addEventListener("key", ({ detail }) => {
+addEventListener("key", (/** @type {any} */ { detail }) => {
   at("hide-names").ariaChecked = String(hiding.get());
   if (key.get() === null) leave(detail);
   else show();
 });
-addEventListener("keydown", (event) => {
+addEventListener("keydown", (/** @type {any} */ event) => {
   const editing = event.target.matches("input") || document.querySelector("dialog[open], :popover-open");
   if (editing || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape" && shown?.view.account) back();

@@ -1,7 +1,7 @@
 /** The receipts: the psql commands that print the numbers of a list or a chart. */
 
 import { ApiError, requestText } from "./api.js";
-import { button, element } from "./elements.js";
+import { at, button, element } from "./elements.js";
 import { lastDayBefore, previousWindow } from "./format.js";
 import { LIMIT, kindOf } from "./state.js";
 
@@ -13,11 +13,7 @@ const MOST_IDS = 3000;
  * @typedef {{source: string, values: Object<string, any>}} Receipt
  */
 
-/**
- * Return the receipts of all items that are loaded of a list.
- * @param {import("./state.js").List} list
- * @returns {Receipt[]}
- */
+/** Return the receipts of all items that are loaded of a list. @type {(list: import("./state.js").List) => Receipt[]} */
 export function listReceipts({ view, instant, since, sources, items, page }) {
   const { by, account_id = "", q } = kindOf(view).queryOf(view);
   const account_ids = items.map((item) => item.account_id);
@@ -30,11 +26,7 @@ export function listReceipts({ view, instant, since, sources, items, page }) {
   return sources.map((source) => ({ source, values }));
 }
 
-/**
- * Return the receipts of the days of a window and of the previous one.
- * @param {import("./state.js").State} state
- * @returns {Receipt[]}
- */
+/** Return the receipts of the days of a window and of the previous one. @type {(state: import("./state.js").State) => Receipt[]} */
 export function sumsReceipts({ view, sums, previous }) {
   const account_id = view.account ?? "";
   const edges = [{ since: sums.since, until: sums.instant }];
@@ -42,13 +34,9 @@ export function sumsReceipts({ view, sums, previous }) {
   return edges.flatMap((window) => sums.sources.map((source) => ({ source, values: { account_id, ...window } })));
 }
 
-/**
- * Show the commands that print some numbers.
- * @param {string} title of the numbers
- * @param {Receipt[]} receipts
- */
+/** Show the commands that print some numbers, under their title. @type {(title: string, receipts: Receipt[]) => Promise<void>} */
 export async function showReceipt(title, receipts) {
-  const dialog = document.getElementById("receipt");
+  const dialog = at("receipt");
   const place = dialog.querySelector("div");
   const requests = new AbortController();
   const { signal } = requests;

@@ -7,6 +7,7 @@ import { hiding, naming } from "./tab.js";
 
 const credits = (item) => item.total_credits_deducted_cents;
 const before = (item) => item.previous_credits_deducted_cents;
+/** @returns {[bigint, bigint, bigint]} */
 const numbers = (item) => [credits(item), before(item), item.previous_event_count];
 
 const CREDITS = { label: "Credits", kind: "number credits", cell: (item) => integer(credits(item)) };
@@ -76,7 +77,6 @@ function accountOf(view) {
  */
 export const SPENDERS = {
   resource: "rollup",
-  key: "rows",
   noun: () => "account",
   caption: () => "Accounts by credits spent, most first",
   queryOf: (view) => ({ ...compared(view), ...(view.q && { q: view.q }) }),
@@ -97,7 +97,6 @@ export const SPENDERS = {
  */
 export const CHANGES = {
   resource: "changes",
-  key: "rows",
   noun: () => "account",
   caption: () => "Accounts by change of credits spent, largest first",
   queryOf: (view) => view.window,
@@ -130,7 +129,6 @@ export const CHANGES = {
  */
 export const BREAKDOWN = {
   resource: "breakdown",
-  key: "rows",
   noun: (view) => BREAKDOWNS[view.show],
   caption: (view) => `Credits by ${BREAKDOWNS[view.show]}, most first`,
   queryOf: (view) => ({ by: view.show, ...(view.account && { account_id: view.account }), ...compared(view) }),

@@ -13,32 +13,32 @@ const KINDS = { spenders: SPENDERS, changes: CHANGES, events: EVENTS };
 
 /**
  * @typedef {import("./address.js").View} View
+ * @typedef {import("./tab.js").Account} Account
  * @typedef {{label: string, kind: string, header?: boolean, cell: (item: any, index: number) => any}} Column
  */
 
 /**
- * A kind of list: its resource, its parameters but for those of a page, the key of its items in an answer, its words, and
- * the lines to show without items. The credits of the whole window are null until they are loaded.
+ * A kind of list: its resource, its parameters but for those of a page, its words, and the lines to show without items.
+ * `whole` is the credits of the window; null until they are loaded.
  * @typedef {object} Kind
  * @property {"rollup"|"changes"|"breakdown"|"events"} resource
- * @property {string} key
+ * @property {(view: View) => Object<string, string>} queryOf
  * @property {(view: View) => string} noun
  * @property {(view: View) => string} caption
- * @property {(view: View) => Object<string, string>} queryOf
  * @property {(view: View, items: any[], whole: bigint|null) => Column[]} columns
- * @property {(view: View, account?: object|null) => string[]} emptiness
+ * @property {(view: View, account?: Account|null) => string[]} emptiness
  */
 
 /**
  * The items of a view as of an instant, on the pages that are loaded. `account` is that of the events as the API names it,
  * null where there is none. The changes of “All” are not asked for, and have no instant.
  * @typedef {{view: View, instant: string|null, since: string|null, sources: string[], items: any[], count: bigint, page: bigint,
- *   account?: object|null, grants?: any[]}} List
+ *   account?: Account|null, grants?: any[]}} List
  */
 
 /**
  * The days of a window and their sums. `account` is that of the view as the API names it, null where there is none.
- * @typedef {{instant: string, since: string|null, sources: string[], account?: object|null, credits: bigint, events: bigint,
+ * @typedef {{instant: string, since: string|null, sources: string[], account?: Account|null, credits: bigint, events: bigint,
  *   days: {day: string, total_credits_deducted_cents: bigint, event_count: bigint}[]}} Sums
  */
 
@@ -53,7 +53,7 @@ const KINDS = { spenders: SPENDERS, changes: CHANGES, events: EVENTS };
  * @property {string|null} instant
  * @property {Object<string, List>} lists those that were shown of this window, by `show`
  * @property {{count: bigint, instant: string}|null} accounts how many the window has
- * @property {Object<string, object|null>} granters the accounts that set the grants, by id, as far as they are known
+ * @property {Object<string, Account|null>} granters the accounts that set the grants, by id, as far as they are known
  * @property {"list"|"sums"|null} busy what is loading
  * @property {boolean} expired whether the window is to be loaded as of now
  * @property {ApiError|null} listError
@@ -105,13 +105,13 @@ export function isNobody({ account }) {
  * @param {View} view
  * @param {AbortSignal} signal ends it; a state after that would be out of date
  * @param {(state: State) => void} render gets what is known at once, and again when a part is loaded or has failed
- * @param {boolean} refresh whether to load the view as of now, not as of the instant of what is loaded of its window
+ * @param {boolean} [refresh] whether to load the view as of now, not as of the instant of what is loaded of its window
  */
 export async function load(view, signal, render, refresh = false) {
   const half = halfOf(view);
-  const instant = instantOf(view);
+  const known = instantOf(view);
   const { list: last, expired } = start(view, refresh);
-  const asOf = expired ? null : instant;
+  const asOf = expired ? null : known;
   const put = (changes) => {
     signal.throwIfAborted();
     render(keep(half, changes));
@@ -121,50 +121,39 @@ export async function load(view, signal, render, refresh = false) {
       return await request;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      return put({ ...onError(error), busy: null });
+      put({ ...onError(error), busy: null });
     }
   };
   try {
-    const list = await listOf();
-    if (!list) return;
+    let list = last;
+    if (kindOf(view) === CHANGES && !compares(view)) {
+      list = { view, instant: null, since: null, sources: [], items: [], count: 0n, page: 0n };
+      put({ list, busy: "sums" });
+    } else if (last && !expired && last.instant === asOf && isOf(last, view)) {
+      put({ listError: null, busy: "sums" });
+    } else {
+      put({ busy: "list" });
+      list = await attempt(request(view, asOf, {}, signal), (listError) => ({ listError }));
+      if (!list) return;
+      const { instant, count } = list;
+      const accounts = view.show === "spenders" && !view.q && { accounts: { instant, count } };
+      put({ list, instant, ...accounts, expired: false, listError: null, moreError: null, busy: "sums" });
+    }
     if (isNobody(view)) return put({ busy: null });
-    const at = list.instant ?? asOf;
-    if (kept[half].sums?.instant !== at) {
-      const loaded = await attempt(sumsOf(view, list.since, at, signal), (sumsError) => ({ sumsError, sums: null, previous: null }));
+    const instant = list.instant ?? asOf;
+    if (kept[half].sums?.instant !== instant) {
+      const loaded = await attempt(sumsOf(view, list.since, instant, signal), (sumsError) => ({ sumsError, sums: null, previous: null }));
       if (!loaded) return;
-      put({ ...loaded, sumsError: null, instant: loaded.sums.instant, expired: false });
+      put({ ...loaded, instant: loaded.sums.instant, expired: false, sumsError: null });
     }
     put({ busy: null });
     if (list.grants) put({ granters: await grantersOf(list.grants, kept[half].granters, signal) });
   } catch (error) {
     if (!signal.aborted) throw error;
   }
-
-  async function listOf() {
-    if (kindOf(view) === CHANGES && !compares(view)) {
-      put({ list: { view, instant: null, since: null, sources: [], items: [], count: 0n, page: 0n }, busy: "sums" });
-      return kept[half].list;
-    }
-    if (last && !expired && last.instant === asOf && isOf(last, view)) {
-      put({ busy: "sums", listError: null });
-      return last;
-    }
-    put({ busy: "list" });
-    const answer = await attempt(request(view, asOf, {}, signal), (listError) => ({ listError }));
-    if (!answer) return null;
-    const list = { view, ...answer };
-    const accounts = view.show === "spenders" && !view.q && { accounts: { count: list.count, instant: list.instant } };
-    put({ list, instant: list.instant, ...accounts, busy: "sums", expired: false, listError: null, moreError: null });
-    return list;
-  }
 }
 
-/**
- * Load the next page of the list that is shown of a view, as `load` does.
- * @param {View} view
- * @param {AbortSignal} signal
- * @param {(state: State) => void} render
- */
+/** Load the next page of the list that is shown of a view, as `load` does. */
 export async function loadMore(view, signal, render) {
   const half = halfOf(view);
   const { list } = kept[half];
@@ -210,11 +199,13 @@ function isOf(list, view) {
   return same(kindOf(view).queryOf(view), kindOf(view).queryOf(list.view));
 }
 
+/** Request a page of the list of a view. @returns {Promise<List>} */
 async function request(view, asOf, page, signal) {
-  const { resource, key, queryOf } = kindOf(view);
+  const { resource, queryOf } = kindOf(view);
   const parameters = { ...queryOf(view), ...(asOf && { as_of: asOf }), limit: LIMIT, ...page };
   const { body, ...answer } = await requestJson(resource, parameters, signal);
-  return { ...answer, items: body[key], count: body.total_count, page: body.page, account: body.account, grants: body.grants };
+  const { account, grants, total_count: count } = body;
+  return { view, ...answer, items: body.rows ?? body.events, count, page: body.page, account, grants };
 }
 
 async function sumsOf({ account, period, window }, since, asOf, signal) {

@@ -20,7 +20,7 @@ export class Summary {
     this.place = place;
     this.parts = { figures: part("dl", "figures"), note: part("p", "hint note"), chart: part("div", "chart") };
     this.notice = new Notice(this.parts.chart, "Try again", retry);
-    place.append(element("div", {}, this.parts.figures, this.parts.note), this.parts.chart);
+    place.replaceChildren(element("div", {}, this.parts.figures, this.parts.note), this.parts.chart);
   }
 
   /** Draw what has changed. @param {import("./state.js").State} state */
@@ -36,13 +36,6 @@ export class Summary {
     const sql = button("SQL", receipts, { class: "quiet sql", "aria-label": "SQL of the days" });
     if (sums) this.parts.chart.replaceChildren(...chartOf(sums.days, sums.instant, sql));
     else if (!sumsError) this.parts.chart.replaceChildren();
-  }
-
-  /** Draw nothing. */
-  clear() {
-    this.#sums = null;
-    this.notice.draw(null);
-    for (const part of Object.values(this.parts)) part.replaceChildren();
   }
 
   #drawFigures({ sums, previous, accounts }) {

@@ -55,10 +55,12 @@ tabs.addEventListener("message", ({ data: { asker, borrower, lent, hides, forget
   if (forgets && key.get() !== null) forgetKey();
 });
 
+/** @typedef {{account_name?: string|null, account_email?: string|null}} Account */
+
 /**
  * Return what the page calls an account.
  * @param {string} id
- * @param {{account_name: string|null, account_email: string|null}|null|undefined} account undefined while it is not loaded
+ * @param {Account|null} [account] undefined while it is not loaded
  * @returns {{name: string, address: string|null, standIn: boolean}} standIn: `name` is made from the id
  */
 export function naming(id, account) {
