@@ -345,7 +345,7 @@ def test_a_link_opens_an_account_once_the_key_is_entered(opened: Open) -> None:
 )
 def test_a_wrong_address_says_so(opened: Open, part: str) -> None:
     page = opened(f"#{part}")
-    expect(page.get_by_role("alert")).to_contain_text(f"The address of this page has a part that is not right: {part}")
+    expect(page.get_by_role("alert")).to_contain_text(f"This link contains something the page does not understand: {part}")
     page.get_by_role("link", name="Show the last 30 days").click()
     expect(rows(page)).to_have_count(100)
 
@@ -596,7 +596,7 @@ def test_refresh_loads_again_and_keeps_the_focus(opened: Open, spending: Tables)
         # The sums of 10:30 do not stay beside the list of 10:45.
         expect_figures(page, ["Credits –", "Events –"])
         page.unroute("**/days?*")
-        page.get_by_role("link", name="On what").click()
+        page.get_by_role("link", name="By model").click()
         expect_figures(page, ["Credits 1,007 $10.07 · new", "Events 5 new", "Accounts 4"])
         # The number of accounts is not known as of another instant.
         spending.fix_now(NOW + timedelta(minutes=50))
@@ -679,7 +679,7 @@ def test_the_page_works_with_the_keyboard_alone(opened: Open) -> None:
     expect(page.get_by_role("button", name="7 days")).to_be_focused()
     expect(page.locator(".chart svg:visible")).to_be_visible()
     walk("Tab", ["30 days", "All", "Dates…", "Refresh", "Download CSV", "SQL", "Numbers by day"])
-    walk("Tab", ["Top spenders", "Biggest changes", "On what", "", "SQL", "Nova Records"])
+    walk("Tab", ["Top spenders", "Biggest changes", "By model", "", "SQL", "Nova Records"])
     keys.press("Enter")
     expect(page.get_by_role("heading", name="Nova Records")).to_be_focused()
     expect(events(page)).to_have_count(3)
@@ -737,7 +737,7 @@ def with_dates(page: Page) -> None:
         pytest.param(f"#account={NOVA}", ADMIN_KEY, with_numbers, id="account"),
         pytest.param("", ADMIN_KEY, failing, id="failing"),
         pytest.param("#period=weekly&show=changes", ADMIN_KEY, with_receipt, id="changes and SQL"),
-        pytest.param("#period=weekly&show=model", ADMIN_KEY, with_dates, id="on what, and dates"),
+        pytest.param("#period=weekly&show=model", ADMIN_KEY, with_dates, id="by model, and dates"),
         pytest.param(f"#account={STRANGER}", ADMIN_KEY, lambda page: figures(page), id="empty"),
     ],
 )

@@ -186,12 +186,12 @@ def test_totals_and_rows_say_how_they_changed(page: Page, owner: Tables) -> None
     ]
     page.get_by_role("link", name="Biggest changes").click()
     assert [[row[0], *row[2:]] for row in cells(page, "Accounts by change")] == [
-        ["Refunded", "0", "−400", "−400", "−$4.00", "– no per cent"],
+        ["Refunded", "0", "−400", "−400", "−$4.00", "– no percentage"],
         ['Left, "Ltd" of L', "50", "0", "−50", "−$0.50", "−100%"],
         ["Nova Records", "500", "501", "+1", "+$0.01", "+0.2%"],
     ]
     page.get_by_role("button", name="All", exact=True).click()
-    nothing = page.get_by_text("There is nothing before “All” to compare with.")
+    nothing = page.get_by_text("“All” has no earlier period to compare with.")
     expect(nothing).to_be_visible()
     expect(page.get_by_role("button", name="Download CSV")).to_be_hidden()
     page.get_by_role("link", name="Top spenders").click()
@@ -215,7 +215,7 @@ def test_totals_and_rows_say_how_they_changed(page: Page, owner: Tables) -> None
 
 def test_what_credits_were_spent_on_is_shown_for_all_and_for_one_account(page: Page) -> None:
     enter(page, "#period=weekly")
-    page.get_by_role("link", name="On what").click()
+    page.get_by_role("link", name="By model").click()
     expect(page.get_by_text("3 of 3 models")).to_have_count(2)
     # The refund has no model, as one event of Nova Records.
     assert [row[:5] for row in cells(page, "Credits by model")] == [
@@ -235,7 +235,7 @@ def test_what_credits_were_spent_on_is_shown_for_all_and_for_one_account(page: P
     page.goto("/#from=2026-10-01&to=2026-10-01&show=model")
     expect(page.get_by_text("1 of 1 model")).to_have_count(2)
     assert [row[:5] for row in cells(page, "Credits by model")] == [
-        ["empty model", "0", "$0.00", "same", "– no share, as the sum is 0"],
+        ["(empty)", "0", "$0.00", "same", "– no share, as the sum is 0"],
     ]
 
 
@@ -286,7 +286,7 @@ def test_a_range_of_days_is_chosen_and_linked(page: Page, owner: Tables) -> None
         page.clock.set_fixed_time(NOW + timedelta(hours=10))
         page.get_by_role("switch", name="Hide names").click()
         expect(page.locator(".window")).to_have_text("22 Nov 2026 UTC days, as of 10:00 GMT-5")
-        page.get_by_role("link", name="On what").click()
+        page.get_by_role("link", name="By model").click()
         expect(page.locator(".window")).to_have_text("22 Nov 2026 UTC days")
         expect(page.locator("#accounts dl > div").first).to_contain_text("306")
         page.get_by_role("link", name="Top spenders").click()

@@ -1,6 +1,6 @@
 /** The events of one account, newest first, and the balances that staff set by hand. */
 
-import { addressOf, said } from "./address.js";
+import { addressOf, within } from "./address.js";
 import { element, isolated, nothing, rowOf, tableOf } from "./elements.js";
 import { dollars, integer, local, utc, zone } from "./format.js";
 import { naming } from "./tab.js";
@@ -34,7 +34,7 @@ export const EVENTS = {
   caption: () => "Events, newest first",
   queryOf: (view) => ({ account_id: view.account, ...view.window }),
   columns: () => COLUMNS,
-  emptiness: (view, account) => [account === null ? "There is no account with this id." : `This account has no events ${said(view)}.`],
+  emptiness: (view, account) => [account === null ? "There is no account with this id." : `This account has no events${within(view)}.`],
 };
 
 /** The balances that staff set by hand, above the events. */

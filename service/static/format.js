@@ -49,7 +49,7 @@ export function dollarsAt(creditsPerUsd) {
   };
 }
 
-/** Write a part of a whole in per cent with one decimal; null unless the part is from nothing to a positive whole. */
+/** Write a part of a whole as a percentage with one decimal; null unless the part is from nothing to a positive whole. */
 export function percent(part, whole) {
   if (whole <= 0n || part < 0n || part > whole) return null;
   const thousandths = (part * 2000n + whole) / (whole * 2n);
@@ -57,7 +57,7 @@ export function percent(part, whole) {
 }
 
 /**
- * Write how a number changed, "+12%", "new" or "same"; as a difference where there is no per cent of what was before.
+ * Write how a number changed, "+12%", "new" or "same"; as a difference where there is no percentage.
  * @param {bigint} now
  * @param {bigint} before
  * @param {bigint} eventsBefore the number of events then: what they add up to may be 0
@@ -66,7 +66,7 @@ export function change(now, before, eventsBefore = before) {
   return relativeChange(now, before, eventsBefore) ?? signed(now - before);
 }
 
-/** The same; null where there is no per cent. @type {(now: bigint, before: bigint, eventsBefore: bigint) => string|null} */
+/** The same; null where there is no percentage. @type {(now: bigint, before: bigint, eventsBefore: bigint) => string|null} */
 export function relativeChange(now, before, eventsBefore) {
   if (now === before) return "same";
   if (eventsBefore === 0n && now > 0n) return "new";

@@ -12,7 +12,7 @@ import { accountOf, forgetStates, keptStates, kindOf, load, loadMore } from "./s
 import { Summary } from "./summary.js";
 import { askTabs, forgetEverywhere, hiding, key, lendKey, naming } from "./tab.js";
 
-const MALFORMED_KEY = "This is not a key. A key consists of Latin letters, digits and signs, without spaces.";
+const MALFORMED_KEY = "This is not a key. A key has only ASCII letters, digits and punctuation, and no spaces.";
 
 /** @returns {HTMLAnchorElement[]} */
 const allOf = (selector) => [...document.querySelectorAll(selector)];
@@ -142,6 +142,8 @@ function drawControls(view) {
     link.hidden = isTab && (show === "events") !== (view.account !== null) && show !== "model";
     link.href = addressOf({ ...view, show, q: null });
     const current = show === view.show || (isTab && show === "model" && byes);
+    // The tab names the breakdown that it shows.
+    if (isTab && show === "model") link.textContent = `By ${BREAKDOWNS[byes ? view.show : show]}`;
     link.ariaCurrent = current ? (isTab ? "page" : "true") : null;
   }
 }

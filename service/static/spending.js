@@ -1,6 +1,6 @@
 /** The kinds of list of credits spent: by account, what changed most, and by model, provider, source or agent type. */
 
-import { BREAKDOWNS, addressOf, said } from "./address.js";
+import { BREAKDOWNS, addressOf, within } from "./address.js";
 import { drawing, element, isolated, nothing } from "./elements.js";
 import { change, dollars, integer, percent, ratio, relativeChange, signed, signedDollars } from "./format.js";
 import { hiding, naming } from "./tab.js";
@@ -43,7 +43,7 @@ function barOf(size, largest, kind = null) {
 
 /** Return the columns of the credits of a window, and of the share that each item has of them. */
 function spent(view, items, whole) {
-  /** The bar compares with the largest item, the text with the whole: no text where refunds make that no share. */
+  // The bar is relative to the largest item, the text to the whole. Refunds may make an item exceed the whole: then no text.
   const share = (item) => {
     if (whole === null) return [nothing("not loaded yet")];
     const largest = credits(items[0]);
@@ -86,8 +86,8 @@ export const SPENDERS = {
     return [...(view.q ? [] : [rank]), ...accountOf(view), ...spent(view, items, whole)];
   },
   emptiness(view) {
-    if (view.q) return [`No account that spent credits ${said(view)} has “${view.q}” in its name or an address.`];
-    return [`No account has spent credits ${said(view)}.`, ...(compares(view) ? [SHORTER] : [])];
+    if (view.q) return [`No account that spent credits${within(view)} has “${view.q}” in its name or an address.`];
+    return [`No account has spent credits${within(view)}.`, ...(compares(view) ? [SHORTER] : [])];
   },
 };
 
@@ -105,7 +105,7 @@ export const CHANGES = {
     const size = (item) => (changed(item) < 0n ? -changed(item) : changed(item));
     const bar = (item) => {
       const text = relativeChange(...numbers(item));
-      const words = text === null ? nothing("no per cent") : element("span", {}, text);
+      const words = text === null ? nothing("no percentage") : element("span", {}, text);
       return [barOf(size(item), size(items[0]), changed(item) < 0n ? "below" : null), words];
     };
     return [
@@ -114,12 +114,12 @@ export const CHANGES = {
       { label: "Now", kind: "number now", cell: (item) => integer(credits(item)) },
       { label: "Change", kind: "number credits", cell: (item) => signed(changed(item)) },
       { label: "Dollars", kind: "number dollars", cell: (item) => signedDollars(changed(item)) },
-      { label: "Change in per cent", kind: "share", cell: bar },
+      { label: "Change (%)", kind: "share", cell: bar },
     ];
   },
   emptiness(view) {
-    if (!compares(view)) return ["There is nothing before “All” to compare with.", "Choose another period."];
-    return [`No account has spent credits ${said(view)}, or in the time before.`, SHORTER];
+    if (!compares(view)) return ["“All” has no earlier period to compare with.", "Choose another period."];
+    return [`No account has spent credits${within(view)} or in the period before.`, SHORTER];
   },
 };
 
@@ -134,7 +134,7 @@ export const BREAKDOWN = {
   queryOf: (view) => ({ by: view.show, ...(view.account && { account_id: view.account }), ...compared(view) }),
   columns(view, items, whole) {
     const noun = BREAKDOWNS[view.show];
-    const key = ({ key: text }) => (text ? isolated(text) : element("span", { class: "hint" }, `${text === null ? "no" : "empty"} ${noun}`));
+    const key = ({ key: text }) => (text ? isolated(text) : element("span", { class: "hint" }, text === null ? `no ${noun}` : "(empty)"));
     const sum = (label, kind, column) => ({ label, kind: `number ${kind}`, cell: (item) => integer(item[column]) });
     return [
       { label: `${noun[0].toUpperCase()}${noun.slice(1)}`, kind: "name", header: true, cell: key },
@@ -145,5 +145,5 @@ export const BREAKDOWN = {
       sum("Tool calls", "calls", "tool_call_count"),
     ];
   },
-  emptiness: (view) => [`Nothing was spent ${said(view)}.`, ...(compares(view) ? [SHORTER] : [])],
+  emptiness: (view) => [`Nothing was spent${within(view)}.`, ...(compares(view) ? [SHORTER] : [])],
 };
