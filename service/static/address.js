@@ -20,7 +20,7 @@ export const BREAKDOWNS = { model: "model", provider: "provider", source: "sourc
  * `changes`, `events` or a key of BREAKDOWNS; the text searched for, or null; and the window as the API names it. A range has
  * an `as_of` if its last day had ended when the view was made.
  * @typedef {{period: string|null, from: string|null, to: string|null, account: string|null, show: string, q: string|null,
- *   window: {period: string}|{since: string, as_of?: string}}} View
+ *   window: {period?: string, since?: string, as_of?: string}}} View
  */
 
 /**

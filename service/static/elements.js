@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Return the element of the template with an id. @returns {HTMLInputElement & HTMLDialogElement} */
+/** @returns {HTMLInputElement & HTMLDialogElement} the element of the template with an id */
 export function at(id) {
   return /** @type {any} */ (document.getElementById(id));
 }

@@ -66,7 +66,10 @@ export function change(now, before, eventsBefore = before) {
   return relativeChange(now, before, eventsBefore) ?? signed(now - before);
 }
 
-/** The same; null where there is no percentage. @type {(now: bigint, before: bigint, eventsBefore: bigint) => string|null} */
+/**
+ * The same; null where there is no percentage.
+ * @type {(now: bigint, before: bigint, eventsBefore: bigint) => string|null}
+ */
 export function relativeChange(now, before, eventsBefore) {
   if (now === before) return "same";
   if (eventsBefore === 0n && now > 0n) return "new";

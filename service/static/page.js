@@ -24,7 +24,7 @@ const downloadNotice = new Notice(at("download-notice"), "Close", () => {
   downloadNotice.draw(null);
   at("download").focus();
 });
-/** The state that is shown; null before the first. */
+/** @type {import("./state.js").State|null} what is shown; null before the first */
 let shown = null;
 let requests = new AbortController();
 /** Aborts the files that are being downloaded, when the key is forgotten. */

@@ -13,7 +13,7 @@ const MOST_IDS = 3000;
  * @typedef {{source: string, values: Object<string, any>}} Receipt
  */
 
-/** Return the receipts of all items that are loaded of a list. @type {(list: import("./state.js").List) => Receipt[]} */
+/** @type {(list: import("./state.js").List) => Receipt[]} Return the receipts of all items that are loaded. */
 export function listReceipts({ view, instant, since, sources, items, page }) {
   const { by, account_id = "", q } = kindOf(view).queryOf(view);
   const account_ids = items.map((item) => item.account_id);
@@ -26,7 +26,7 @@ export function listReceipts({ view, instant, since, sources, items, page }) {
   return sources.map((source) => ({ source, values }));
 }
 
-/** Return the receipts of the days of a window and of the previous one. @type {(state: import("./state.js").State) => Receipt[]} */
+/** @type {(state: import("./state.js").State) => Receipt[]} Return the receipts of the days, and of those before. */
 export function sumsReceipts({ view, sums, previous }) {
   const account_id = view.account ?? "";
   const edges = [{ since: sums.since, until: sums.instant }];
@@ -34,7 +34,7 @@ export function sumsReceipts({ view, sums, previous }) {
   return edges.flatMap((window) => sums.sources.map((source) => ({ source, values: { account_id, ...window } })));
 }
 
-/** Show the commands that print some numbers, under their title. @type {(title: string, receipts: Receipt[]) => Promise<void>} */
+/** Show the commands that print some numbers, under their title. */
 export async function showReceipt(title, receipts) {
   const dialog = at("receipt");
   const place = dialog.querySelector("div");

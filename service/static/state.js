@@ -44,21 +44,13 @@ const KINDS = { spenders: SPENDERS, changes: CHANGES, events: EVENTS };
 
 /**
  * What is known of a view. After an error, or while it is loading, `list` may be of another search, or `list` and `sums` of
- * an earlier instant than `instant`, as of which the window was last loaded.
- * @typedef {object} State
- * @property {View} view
- * @property {List|null} list
- * @property {Sums|null} sums
- * @property {{since: string, as_of: string, credits: bigint, events: bigint}|null} previous the previous window
- * @property {string|null} instant
- * @property {Object<string, List>} lists those that were shown of this window, by `show`
- * @property {{count: bigint, instant: string}|null} accounts how many the window has
- * @property {Object<string, Account|null>} granters the accounts that set the grants, by id, as far as they are known
- * @property {"list"|"sums"|null} busy what is loading
- * @property {boolean} expired whether the window is to be loaded as of now
- * @property {ApiError|null} listError
- * @property {ApiError|null} moreError
- * @property {ApiError|null} sumsError
+ * an earlier instant than `instant`, as of which the window was last loaded. `previous` is the previous window, `lists` are
+ * those that were loaded of the window, by `show`, `accounts` is how many it has, `granters` are the accounts that set the
+ * grants, by id, as far as they are known, `busy` is what is loading, and `expired` whether to load all as of now.
+ * @typedef {{view: View, instant: string|null, list: List|null, lists: Object<string, List>, sums: Sums|null,
+ *   previous: {since: string, as_of: string, credits: bigint, events: bigint}|null,
+ *   accounts: {count: bigint, instant: string}|null, granters: Object<string, Account|null>, busy: "list"|"sums"|null,
+ *   expired: boolean, listError: ApiError|null, moreError: ApiError|null, sumsError: ApiError|null}} State
  */
 
 const NOTHING = {
@@ -66,7 +58,7 @@ const NOTHING = {
   busy: null, expired: false, listError: null, moreError: null, sumsError: null,
 };
 
-/** The last state of all accounts and that of one account, each of one window. @type {Object<"all"|"one", State>} */
+/** @type {{all?: State, one?: State}} the last state of all accounts and that of one account, each of one window */
 let kept = {};
 
 const halfOf = ({ account }) => (account ? "one" : "all");
@@ -187,6 +179,7 @@ function start(view, refresh) {
   return keep(half, { view, list: lists[view.show] ?? null, expired: expired || refresh, ...others });
 }
 
+/** @returns {State} the last state of a half with changes */
 function keep(half, changes) {
   const state = { ...kept[half], ...changes };
   if (changes.list) state.lists = { ...state.lists, [state.view.show]: changes.list };
@@ -199,7 +192,7 @@ function isOf(list, view) {
   return same(kindOf(view).queryOf(view), kindOf(view).queryOf(list.view));
 }
 
-/** Request a page of the list of a view. @returns {Promise<List>} */
+/** @returns {Promise<List>} a page of the list of a view */
 async function request(view, asOf, page, signal) {
   const { resource, queryOf } = kindOf(view);
   const parameters = { ...queryOf(view), ...(asOf && { as_of: asOf }), limit: LIMIT, ...page };
