@@ -468,6 +468,20 @@ def test_the_answer_of_a_replaced_request_is_not_shown(opened: Open) -> None:
     expect(page.locator(".window")).to_contain_text("16 – 22 Nov 2026")
 
 
+def test_a_list_is_asked_for_once_while_its_window_and_instant_are_shown(opened: Open) -> None:
+    page = opened("#period=weekly")
+    expect(page.locator(".chart svg:visible")).to_be_visible()
+    page.get_by_role("link", name="By model").click()
+    expect(page.get_by_text("2 of 2 models")).to_have_count(2)
+    page.route("**/api/**", lambda route: route.abort())
+    page.get_by_role("link", name="Top spenders").click()
+    expect(rows(page)).to_have_count(3)
+    page.get_by_role("link", name="By model").click()
+    expect(page.get_by_text("2 of 2 models").first).to_be_visible()
+    expect_figures(page, ["Credits 1,200 $12.00 · new", "Events 5 new", "Accounts 3"])
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
 def test_hidden_names_are_nowhere_on_the_page(opened: Open) -> None:
     page = opened()
     expect(rows(page)).to_have_count(100)
