@@ -24,6 +24,7 @@ lint: $(VENV)/dev.stamp ## Check format, style, types and SQL.
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
 	@$(RUN) -m sqlfluff lint --disable-progress-bar sql tests/data tools/bench
+	@if command -v npm >/dev/null; then npm exec --yes --ignore-scripts --package=typescript@7.0.2 -- tsc --project jsconfig.json; fi
 
 format: $(VENV)/dev.stamp ## Format the Python files.
 	@$(RUN) -m ruff format .

@@ -1,4 +1,4 @@
-"""What a view found, of whatever kind and for whatever representation."""
+"""The result of a view, for any list and any representation."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

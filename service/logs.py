@@ -1,4 +1,4 @@
-"""What is logged and what never is; a reader that stops reading does not stop the service."""
+"""What logs leave out, and how a line is written without waiting for its reader."""
 
 import logging
 import os

@@ -44,7 +44,7 @@ ERROR_HEADERS = {
     503: {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}},
 }
 HEADERS = {
-    "As-Of": "The instant of the answer: as_of, or that of the request; on a standby, that which it has reached.",
+    "As-Of": "The instant of the answer: as_of, or the time of the request; on a standby, of the last commit replayed.",
     "Window-Start": "Start of the window, inclusive; absent when unbounded.",
     "Window-End": "End of the window, exclusive: the instant of the answer.",
     "Credits-Column": "The column of credits that was read: credits_deducted_cents, or credits_deducted.",

@@ -1,4 +1,4 @@
-"""Chromium, and a tab whose errors fail the test."""
+"""Chromium, a tab whose errors fail the test, and what the tests of the page do in it."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, Route, expect, sync_playwright
 
-from live import PATIENCE_S
+from live import ADMIN_KEY, PATIENCE_S
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = pytest.mark.skipif(
@@ -41,6 +41,12 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="module", name="browser")
+def browser_of_the_module() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
 @contextmanager
 def watched_page(browser: Browser, address: str, complaints: list[str] | None = None, **options: Any) -> Iterator[Page]:
     """Open a tab with a new profile; ``options`` are those of a Playwright context.
@@ -70,3 +76,41 @@ def watched_page(browser: Browser, address: str, complaints: list[str] | None = 
     yield page
     context.close()
     assert complaints == []
+
+
+def visit(page: Page, fragment: str = "", key: str | None = ADMIN_KEY) -> Page:
+    """Open the page at a fragment and enter a key, unless it is None."""
+    page.goto(f"/{fragment}")
+    if key is not None:
+        enter(page, key)
+    return page
+
+
+def enter(page: Page, key: str) -> None:
+    page.get_by_label("API key of an administrator").fill(key)
+    page.get_by_role("button", name="Show top spenders").click()
+
+
+def cells(rows: Locator) -> list[list[str]]:
+    """Return the text of every cell, row by row, with runs of white space as one space."""
+    texts: list[list[str]] = rows.evaluate_all(
+        "rows => rows.map((row) => [...row.cells].map((cell) => cell.innerText))"
+    )
+    return [[" ".join(text.split()) for text in row] for row in texts]
+
+
+def hold(page: Page, pattern: str) -> list[Route]:
+    """Hold the requests that match a pattern, and return them as they arrive."""
+    held: list[Route] = []
+    page.route(pattern, lambda route: held.append(route))
+    return held
+
+
+def release(page: Page, held: list[Route]) -> None:
+    """Let requests go on, and wait until the page has their answers."""
+    for route in held:
+        route.continue_()
+        # None if the page has given the request up
+        if response := route.request.response():
+            response.finished()
+    page.evaluate("() => new Promise((done) => setTimeout(done))")

@@ -176,7 +176,7 @@ def test_a_client_that_does_not_read_blocks_no_thread_and_the_log_does_not_name_
         f"GET {path} HTTP/1.1\r\nHost: credits.example\r\nAccept: text/csv\r\nConnection: close\r\n"
         f"x-api-key: {ADMIN_KEY}\r\n\r\n".encode()
     )
-    eventually(lambda: [line for line in service.access_lines() if line["path"] == path.split("?")[0]], "the answer")
+    eventually(lambda: [line for line in service.access_lines() if line["route"] == path.split("?")[0]], "the answer")
     eventually(lambda: connected(service) == 0, "the service to have sent it")
     received = b"".join(iter(lambda: lazy.recv(1_048_576), b""))
     lazy.close()

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
@@ -10,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from browser import chromium, needs_chromium, watched_page
+from browser import browser_of_the_module, cells, enter, hold, needs_chromium, release, visit, watched_page  # noqa: F401 - the fixture `browser`
 from conftest import ADMIN, ADMIN_KEY, NOVA, Tables
 from live import Gunicorn
 
@@ -95,12 +96,6 @@ def service(spending: Tables, reader_url: str) -> Iterator[Gunicorn]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def complaints() -> list[str]:
     return []
 
@@ -114,28 +109,18 @@ def tab(browser: Browser, service: Gunicorn, complaints: list[str]) -> Iterator[
 
 
 @pytest.fixture
-def opened(tab: Page, complaints: list[str]) -> Iterator[Open]:
-    """Open the page at a fragment and enter a key, unless it is None."""
-
-    def open(fragment: str = "", key: str | None = ADMIN_KEY) -> Page:
-        tab.goto(f"/{fragment}")
-        if key is not None:
-            enter(tab, key)
-        return tab
-
-    yield open
+def opened(tab: Page, complaints: list[str], spending: Tables) -> Iterator[Open]:
+    """Open the page in the tab, and clean up after the test: its later events are ``later-...``."""
+    yield partial(visit, tab)
     tab.unroute_all(behavior="ignoreErrors")
     tab.evaluate("sessionStorage.clear()")
     tab.goto("about:blank")
     tab.set_viewport_size({"width": 1280, "height": 720})
+    spending.fix_now(NOW)
+    spending.execute("DELETE FROM public.usage_events WHERE id LIKE 'later-%'")
     found = complaints.copy()
     complaints.clear()
     assert found == []
-
-
-def enter(page: Page, key: str) -> None:
-    page.get_by_label("API key of an administrator").fill(key)
-    page.get_by_role("button", name="Show top spenders").click()
 
 
 def rows(page: Page) -> Locator:
@@ -144,14 +129,6 @@ def rows(page: Page) -> Locator:
 
 def events(page: Page) -> Locator:
     return page.get_by_role("table", name="Events, newest first").locator("tbody tr:not(.ghosts)")
-
-
-def cells(rows: Locator) -> list[list[str]]:
-    """Return the text of every cell, row by row, with runs of white space as one space."""
-    texts: list[list[str]] = rows.evaluate_all(
-        "rows => rows.map((row) => [...row.cells].map((cell) => cell.innerText))"
-    )
-    return [[" ".join(text.split()) for text in row] for row in texts]
 
 
 def figures(page: Page) -> list[str]:
@@ -184,11 +161,8 @@ def test_a_first_visit_asks_for_the_key_and_shows_the_list(opened: Open) -> None
         ["3", "Busy Bees", "hello@bees.example", "300", "$3.00", "new", "17.6%", "150"],
         ["4", "Account 11111111", "– no address", "100", "$1.00", "new", "5.9%", "1"],
     ]
-    assert page.evaluate("[Object.values(sessionStorage), Object.values(localStorage), document.cookie]") == [
-        [ADMIN_KEY],
-        [],
-        "",
-    ]
+    stored = page.evaluate("[Object.values(sessionStorage), Object.values(localStorage), document.cookie]")
+    assert stored == [[ADMIN_KEY], [], ""]
     assert urlsplit(page.url)[2:] == ("/", "", "")
     assert page.title() == "Top spenders in the last 30 days"
     page.reload()
@@ -214,6 +188,7 @@ def test_each_period_has_its_dates_sums_and_link(opened: Open) -> None:
         assert page.locator(".window").inner_text() == f"{window} UTC days, as of 10:00 GMT-5"
         assert page.locator(".window time").get_attribute("title") == "2026-11-22 15:00:00 UTC"
         assert urlsplit(page.url).fragment == f"period={period}"
+    assert page.title() == "Top spenders of all time"
     # More than 2^53.
     assert cells(rows(page))[0][3:] == ["9,007,199,254,740,993", "$90,071,992,547,409.93", "100.0%", "1"]
 
@@ -226,15 +201,12 @@ def test_load_more_loads_every_page_as_of_one_instant(opened: Open, spending: Ta
     )
     enter(page, ADMIN_KEY)
     more = page.get_by_role("button", name="Load more")
-    try:
-        for shown in (100, 200):
-            expect(page.get_by_role("status")).to_have_text(f"{shown} of 205 accounts")
-            # Events after the instant of the first page are on no page.
-            spending.event(SMALL[-1], 10_000, NOW, id=f"later-{shown}")
-            more.press("Enter")
-        expect(rows(page)).to_have_count(205)
-    finally:
-        spending.execute("DELETE FROM public.usage_events WHERE id LIKE 'later-%'")
+    for shown in (100, 200):
+        expect(page.get_by_role("status")).to_have_text(f"{shown} of 205 accounts")
+        # Events after the instant of the first page are on no page.
+        spending.event(SMALL[-1], 10_000, NOW, id=f"later-{shown}")
+        more.press("Enter")
+    expect(rows(page)).to_have_count(205)
     expect(more).to_be_hidden()
     expect(page.get_by_role("status")).to_have_text("205 of 205 accounts")
     # The button is hidden, and its focus is on the first new row.
@@ -246,21 +218,6 @@ def test_load_more_loads_every_page_as_of_one_instant(opened: Open, spending: Ta
     # All but the sums of the previous window.
     assert {tuple(query["as_of"]) for query in later if "since" not in query} == {("2026-11-22T15:00:00.000000Z",)}
     assert [query["page"] for query in later if "page" in query] == [["2"], ["3"]]
-
-
-def test_a_list_without_an_instant_has_no_later_pages_and_no_receipt(opened: Open) -> None:
-    def as_a_standby_that_has_replayed_nothing(route: Route) -> None:
-        answer = route.fetch()
-        headers = {name: value for name, value in answer.headers.items() if name != "as-of"}
-        route.fulfill(response=answer, headers=headers)
-
-    page = opened(key=None)
-    page.route("**/api/**", as_a_standby_that_has_replayed_nothing)
-    enter(page, ADMIN_KEY)
-    expect_figures(page, ["Credits 1,701 $17.01", "Events 356", "Accounts 205"])
-    expect(rows(page)).to_have_count(100)
-    expect(page.get_by_role("button", name="Load more")).to_be_hidden()
-    expect(page.get_by_role("button", name="SQL of the list")).to_be_hidden()
 
 
 def test_a_row_opens_its_events_grants_and_days(opened: Open) -> None:
@@ -304,13 +261,11 @@ def test_a_row_opens_its_events_grants_and_days(opened: Open) -> None:
 def test_a_second_press_of_load_more_waits_for_the_first(opened: Open) -> None:
     page = opened(f"#period=monthly&account={BUSY}")
     expect(events(page)).to_have_count(100)
-    held: list[Route] = []
-    page.route("**/events?*page=2", lambda route: held.append(route))
+    held = hold(page, "**/events?*page=2")
     more = page.get_by_role("button", name="Load more")
     more.press("Enter")
     more.press("Enter")
-    for route in held:
-        route.continue_()
+    release(page, held)
     expect(events(page)).to_have_count(150)
     assert len(held) == 1
     expect(more).to_be_hidden()
@@ -360,7 +315,9 @@ def test_a_link_opens_an_account_once_the_key_is_entered(opened: Open) -> None:
 )
 def test_a_wrong_address_says_so(opened: Open, part: str) -> None:
     page = opened(f"#{part}")
-    expect(page.get_by_role("alert")).to_contain_text(f"The address of this page has a part that is not right: {part}")
+    expect(page.get_by_role("alert")).to_contain_text(
+        f"This link contains something the page does not understand: {part}"
+    )
     page.get_by_role("link", name="Show the last 30 days").click()
     expect(rows(page)).to_have_count(100)
 
@@ -426,8 +383,7 @@ def test_a_forgotten_key_leaves_nothing_behind(opened: Open) -> None:
     page.go_back()
     page.get_by_label("Search accounts").fill("Nova")
     expect(rows(page)).to_have_count(1)
-    held: list[Route] = []
-    page.route("**/rollup?*", lambda route: held.append(route))
+    hold(page, "**/rollup?*")
     with page.expect_request("**/rollup?*q=Nova*"):
         page.get_by_role("button", name="Download CSV").click()
     page.get_by_label("Search accounts").press("s")
@@ -502,20 +458,28 @@ def test_failed_days_leave_the_list_and_can_be_retried(
 def test_the_answer_of_a_replaced_request_is_not_shown(opened: Open) -> None:
     page = opened("#period=daily")
     expect(rows(page)).to_have_count(3)
-    held: list[Route] = []
-    page.route("**/rollup?period=all*", lambda route: held.append(route))
+    held = hold(page, "**/rollup?period=all*")
     page.get_by_role("button", name="All", exact=True).click()
     page.get_by_role("button", name="7 days").click()
     expect(page.get_by_text("3 of 3 accounts")).to_have_count(2)
     assert held
-    for route in held:
-        route.continue_()
-        # None if the page has given the request up
-        if response := route.request.response():
-            response.finished()
-    page.evaluate("() => new Promise((done) => setTimeout(done))")
+    release(page, held)
     expect_figures(page, ["Credits 1,200 $12.00 · new", "Events 5 new", "Accounts 3"])
     expect(page.locator(".window")).to_contain_text("16 – 22 Nov 2026")
+
+
+def test_a_list_is_asked_for_once_while_its_window_and_instant_are_shown(opened: Open) -> None:
+    page = opened("#period=weekly")
+    expect(page.locator(".chart svg:visible")).to_be_visible()
+    page.get_by_role("link", name="By model").click()
+    expect(page.get_by_text("2 of 2 models")).to_have_count(2)
+    page.route("**/api/**", lambda route: route.abort())
+    page.get_by_role("link", name="Top spenders").click()
+    expect(rows(page)).to_have_count(3)
+    page.get_by_role("link", name="By model").click()
+    expect(page.get_by_text("2 of 2 models").first).to_be_visible()
+    expect_figures(page, ["Credits 1,200 $12.00 · new", "Events 5 new", "Accounts 3"])
+    expect(page.get_by_role("alert")).to_have_count(0)
 
 
 def test_hidden_names_are_nowhere_on_the_page(opened: Open) -> None:
@@ -546,32 +510,17 @@ def test_hidden_names_are_nowhere_on_the_page(opened: Open) -> None:
 @pytest.mark.parametrize(
     ("part", "query", "name", "shown"),
     [
+        pytest.param("", "rollup?compare=previous&", "rollup", "100 of 205 accounts", id="accounts"),
         pytest.param(
-            "",
-            "rollup?compare=previous&",
-            "credits-rollup-monthly-2026-11-22.csv",
-            "100 of 205 accounts",
-            id="accounts",
+            f"&account={BUSY}", f"events?account_id={BUSY}&", f"events-{BUSY}", "100 of 150 events", id="events"
         ),
-        pytest.param(
-            f"&account={BUSY}",
-            f"events?account_id={BUSY}&",
-            f"credits-events-{BUSY}-monthly-2026-11-22.csv",
-            "100 of 150 events",
-            id="events",
-        ),
-        pytest.param(
-            "&q=nova",
-            "rollup?compare=previous&q=nova&",
-            "credits-rollup-search-monthly-2026-11-22.csv",
-            "1 of 1 account",
-            id="search",
-        ),
+        pytest.param("&q=nova", "rollup?compare=previous&q=nova&", "rollup-search", "1 of 1 account", id="search"),
     ],
 )
 def test_the_csv_file_has_every_row_of_the_window(
     opened: Open, service: Gunicorn, part: str, query: str, name: str, shown: str
 ) -> None:
+    name = f"credits-{name}-monthly-2026-11-22.csv"
     page = opened(f"#period=monthly{part}")
     expect(page.get_by_role("status")).to_have_text(shown)
     with page.expect_download() as downloading:
@@ -588,64 +537,54 @@ def test_refresh_loads_again_and_keeps_the_focus(opened: Open, spending: Tables)
     open_account(page, "Nova Records")
     page.go_back()
     refresh = page.get_by_role("button", name="Refresh")
-    try:
-        spending.event(BUSY, 7, NOW, id="later")
-        spending.fix_now(NOW + timedelta(minutes=30))
-        page.route("**/rollup?*", lambda route: route.abort())
-        refresh.click()
-        expect(page.get_by_role("alert")).to_be_visible()
-        page.unroute("**/rollup?*")
-        page.get_by_role("button", name="Try again").click()
-        expect(page.get_by_text("4 of 4 accounts")).to_have_count(2)
-        expect(page.locator(".window")).to_contain_text("as of 10:30")
-        expect_figures(page, ["Credits 1,007 $10.07 · new", "Events 5 new", "Accounts 4"])
-        # An account is as of the instant of its row.
-        open_account(page, "Busy Bees")
-        expect(events(page)).to_have_count(1)
-        page.go_back()
-        spending.fix_now(NOW + timedelta(minutes=45))
-        page.route("**/days?*", lambda route: route.abort())
-        refresh.press("Enter")
-        expect(page.locator(".window")).to_contain_text("as of 10:45")
-        expect(refresh).to_be_focused()
-        # The sums of 10:30 do not stay beside the list of 10:45.
-        expect_figures(page, ["Credits –", "Events –"])
-        page.unroute("**/days?*")
-        page.get_by_role("link", name="On what").click()
-        expect_figures(page, ["Credits 1,007 $10.07 · new", "Events 5 new", "Accounts 4"])
-        # The number of accounts is not known as of another instant.
-        spending.fix_now(NOW + timedelta(minutes=50))
-        refresh.click()
-        expect(page.locator(".window")).to_contain_text("as of 10:50")
-        expect_figures(page, ["Credits 1,007 $10.07 · new", "Events 5 new"])
-        page.get_by_role("link", name="Top spenders").click()
-        expect_figures(page, ["Credits 1,007 $10.07 · new", "Events 5 new", "Accounts 4"])
-    finally:
-        spending.fix_now(NOW)
-        spending.execute("DELETE FROM public.usage_events WHERE id = 'later'")
+    spending.event(BUSY, 7, NOW, id="later-7")
+    spending.fix_now(NOW + timedelta(minutes=30))
+    page.route("**/rollup?*", lambda route: route.abort())
+    refresh.click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    page.unroute("**/rollup?*")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_text("4 of 4 accounts")).to_have_count(2)
+    expect(page.locator(".window")).to_contain_text("as of 10:30")
+    expect_figures(page, ["Credits 1,007 $10.07 · new", "Events 5 new", "Accounts 4"])
+    # An account is as of the instant of its row.
+    open_account(page, "Busy Bees")
+    expect(events(page)).to_have_count(1)
+    page.go_back()
+    spending.fix_now(NOW + timedelta(minutes=45))
+    page.route("**/days?*", lambda route: route.abort())
+    refresh.press("Enter")
+    expect(page.locator(".window")).to_contain_text("as of 10:45")
+    expect(refresh).to_be_focused()
+    # The sums of 10:30 do not stay beside the list of 10:45.
+    expect_figures(page, ["Credits –", "Events –"])
+    page.unroute("**/days?*")
+    page.get_by_role("link", name="By model").click()
+    expect_figures(page, ["Credits 1,007 $10.07 · new", "Events 5 new", "Accounts 4"])
+    # The number of accounts is not known as of another instant.
+    spending.fix_now(NOW + timedelta(minutes=50))
+    refresh.click()
+    expect(page.locator(".window")).to_contain_text("as of 10:50")
+    expect_figures(page, ["Credits 1,007 $10.07 · new", "Events 5 new"])
+    page.get_by_role("link", name="Top spenders").click()
+    expect_figures(page, ["Credits 1,007 $10.07 · new", "Events 5 new", "Accounts 4"])
 
 
 def test_a_period_without_events_is_reported(opened: Open, spending: Tables) -> None:
-    try:
-        spending.fix_now(NOW + timedelta(days=1))
-        page = opened("#period=daily")
-        expect(page.get_by_text("No account has spent credits today.")).to_be_visible()
-        expect_figures(page, ["Credits 0 $0.00 · −100%", "Events 0 −100%", "Accounts 0"])
-        page.goto(f"/#period=all&account={STRANGER}")
-        expect(page.get_by_text("There is no account with this id.")).to_be_visible()
-        expect(page.get_by_role("heading", name="No such account")).to_be_visible()
-    finally:
-        spending.fix_now(NOW)
+    spending.fix_now(NOW + timedelta(days=1))
+    page = opened("#period=daily")
+    expect(page.get_by_text("No account has spent credits today.")).to_be_visible()
+    expect_figures(page, ["Credits 0 $0.00 · −100%", "Events 0 −100%", "Accounts 0"])
+    page.goto(f"/#period=all&account={STRANGER}")
+    expect(page.get_by_text("There is no account with this id.")).to_be_visible()
+    expect(page.get_by_role("heading", name="No such account")).to_be_visible()
 
 
 def test_a_date_that_javascript_cannot_read_is_shown_as_it_is(opened: Open, spending: Tables) -> None:
-    spending.event(NAMELESS, 0, "0044-03-15 00:00:00+00 BC", id="outlying")
-    try:
-        page = opened(f"#period=all&account={NAMELESS}")
-        expect(events(page).last).to_contain_text("0044-03-15 00:00:00+00 BC")
-        expect(page.locator("section:visible .chart")).to_contain_text("0044-03-15 BC")
-    finally:
-        spending.execute("DELETE FROM public.usage_events WHERE id = 'outlying'")
+    spending.event(NAMELESS, 0, "0044-03-15 00:00:00+00 BC", id="later-in-the-table")
+    page = opened(f"#period=all&account={NAMELESS}")
+    expect(events(page).last).to_contain_text("0044-03-15 00:00:00+00 BC")
+    expect(page.locator("section:visible .chart")).to_contain_text("0044-03-15 BC")
 
 
 def test_the_chart_has_its_numbers_as_text(opened: Open) -> None:
@@ -694,7 +633,7 @@ def test_the_page_works_with_the_keyboard_alone(opened: Open) -> None:
     expect(page.get_by_role("button", name="7 days")).to_be_focused()
     expect(page.locator(".chart svg:visible")).to_be_visible()
     walk("Tab", ["30 days", "All", "Dates…", "Refresh", "Download CSV", "SQL", "Numbers by day"])
-    walk("Tab", ["Top spenders", "Biggest changes", "On what", "", "SQL", "Nova Records"])
+    walk("Tab", ["Top spenders", "Biggest changes", "By model", "", "SQL", "Nova Records"])
     keys.press("Enter")
     expect(page.get_by_role("heading", name="Nova Records")).to_be_focused()
     expect(events(page)).to_have_count(3)
@@ -752,7 +691,7 @@ def with_dates(page: Page) -> None:
         pytest.param(f"#account={NOVA}", ADMIN_KEY, with_numbers, id="account"),
         pytest.param("", ADMIN_KEY, failing, id="failing"),
         pytest.param("#period=weekly&show=changes", ADMIN_KEY, with_receipt, id="changes and SQL"),
-        pytest.param("#period=weekly&show=model", ADMIN_KEY, with_dates, id="on what, and dates"),
+        pytest.param("#period=weekly&show=model", ADMIN_KEY, with_dates, id="by model, and dates"),
         pytest.param(f"#account={STRANGER}", ADMIN_KEY, lambda page: figures(page), id="empty"),
     ],
 )
@@ -776,79 +715,53 @@ def test_the_reference_is_accessible(opened: Open) -> None:
     assert page.locator(".wide").evaluate_all("boxes => boxes.filter((box) => box.scrollWidth > box.clientWidth)") == []
 
 
-def test_dollars_are_exact(opened: Open) -> None:
+WRITTEN = {
+    'dollarsAt("100")(1840n)': "$18.40",
+    'dollarsAt("100")(-5n)': "−$0.05",
+    # Less than a cent.
+    'dollarsAt("1000000")(1n)': "< $0.01",
+    'dollarsAt("1000000")(-1n)': "> −$0.01",
+    'dollarsAt("1000000")(0n)': "$0.00",
+    # A credit is worth more than a dollar, and a fraction of one.
+    'dollarsAt("0.5")(3n)': "$6.00",
+    'dollarsAt("12.5")(2n ** 60n)': "$92,233,720,368,547,758.08",
+    # Half a cent is rounded up.
+    'dollarsAt("200")(1n)': "$0.01",
+    # At a million credits per dollar.
+    "signedDollars(5n)": "< +$0.01",
+    "signedDollars(1500000n)": "+$1.50",
+    "signedDollars(0n)": "$0.00",
+    "signedDollars(-5n)": "> −$0.01",
+    # Half of 25 in any power of ten is the longest mark of a chart.
+    "compact(2500n)": "2.5K",
+    "compact(1250n)": "1.25K",
+    "compact(1500n)": "1.5K",
+    "compact(12500000n)": "12.5M",
+    # 12.45 %: a change is rounded once, and never says more than happened.
+    "change(11245n, 10000n)": "+12%",
+    "change(1125n, 1000n)": "+13%",
+    "change(1099n, 1000n)": "+9.9%",
+    "change(10996n, 10000n)": "+10%",
+    "change(1n, 2n ** 60n)": "> −100%",
+    "change(5n, 1000n)": "> −100%",
+    "change(0n, 1000n)": "−100%",
+    "change(10n, 1000n)": "−99%",
+    "change(3000n, 1000n)": "+200%",
+    "change(10001n, 10000n)": "< +0.1%",
+    "change(9999n, 10000n)": "> −0.1%",
+    "change(1000n, 1000n)": "same",
+    "change(30n, 0n)": "new",
+    # There were two events before, which added up to 0.
+    "change(30n, 0n, 2n)": "+30",
+    "change(30n, 0n, 0n)": "new",
+    "change(-400n, 0n, 0n)": "−400",
+    "change(30n, -50n, 1n)": "+80",
+}
+
+
+def test_numbers_are_written_exactly(opened: Open) -> None:
     page = opened(key=None)
-    cases = {
-        ("100", 1840): "$18.40",
-        ("100", -5): "−$0.05",
-        # Less than a cent.
-        ("1000000", 1): "< $0.01",
-        ("1000000", -1): "> −$0.01",
-        ("1000000", 0): "$0.00",
-        # A credit is worth more than a dollar, and a fraction of one.
-        ("0.5", 3): "$6.00",
-        ("12.5", 2**60): "$92,233,720,368,547,758.08",
-        # Half a cent is rounded up.
-        ("200", 1): "$0.01",
-    }
-    found = page.evaluate(
-        """async (cases) => {
-            const { dollarsAt } = await import("/assets/format.js");
-            return cases.map(([rate, credits]) => dollarsAt(rate)(BigInt(credits)));
-        }""",
-        [[rate, str(credits)] for rate, credits in cases],
-    )
-    assert dict(zip(cases, found, strict=True)) == cases
-    changes = page.evaluate(
-        """async () => {
-            document.body.dataset.creditsPerUsd = "1000000";
-            const { signedDollars } = await import("/assets/format.js?at-this-rate");
-            return [5n, 1500000n, 0n, -5n].map(signedDollars);
-        }"""
-    )
-    assert changes == ["< +$0.01", "+$1.50", "$0.00", "> −$0.01"]
-
-
-def test_marks_of_the_chart_are_named_as_they_are_drawn(opened: Open) -> None:
-    page = opened(key=None)
-    # Half of 25 in any power of ten is the longest.
-    names = page.evaluate(
-        """async () => {
-            const { compact } = await import("/assets/format.js");
-            return [2500n, 1250n, 1500n, 12500000n].map(compact);
-        }"""
-    )
-    assert names == ["2.5K", "1.25K", "1.5K", "12.5M"]
-
-
-def test_a_change_is_rounded_once_and_never_says_more_than_happened(opened: Open) -> None:
-    page = opened(key=None)
-    cases = {
-        # 12.45 %
-        (11245, 10000): "+12%",
-        (1125, 1000): "+13%",
-        (1099, 1000): "+9.9%",
-        (10996, 10000): "+10%",
-        (1, 2**60): "> −100%",
-        (5, 1000): "> −100%",
-        (0, 1000): "−100%",
-        (10, 1000): "−99%",
-        (3000, 1000): "+200%",
-        (10001, 10000): "< +0.1%",
-        (9999, 10000): "> −0.1%",
-        (1000, 1000): "same",
-        (30, 0): "new",
-        # There were two events before, which added up to 0.
-        (30, 0, 2): "+30",
-        (30, 0, 0): "new",
-        (-400, 0, 0): "−400",
-        (30, -50, 1): "+80",
-    }
-    found = page.evaluate(
-        """async (cases) => {
-            const { change } = await import("/assets/format.js");
-            return cases.map((numbers) => change(...numbers.map(BigInt)));
-        }""",
-        [[str(number) for number in case] for case in cases],
-    )
-    assert dict(zip(cases, found, strict=True)) == cases
+    page.evaluate("document.body.dataset.creditsPerUsd = '1000000'")
+    names = "change, compact, dollarsAt, signedDollars"
+    found = page.evaluate(f"import('/assets/format.js').then(({{ {names} }}) => [{', '.join(WRITTEN)}])")
+    assert dict(zip(WRITTEN, found, strict=True)) == WRITTEN

@@ -6,13 +6,14 @@ import os
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from browser import chromium, needs_chromium, watched_page
-from conftest import ADMIN_KEY, NOVA, Tables
+from browser import browser_of_the_module, cells, hold, needs_chromium, release, visit, watched_page  # noqa: F401 - the fixture `browser`
+from conftest import NOVA, Tables
 from live import ROOT, Gunicorn
 from tools.demo.postgres import find_binaries
 
@@ -57,32 +58,43 @@ def service(owner: Tables, reader_url: str) -> Iterator[Gunicorn]:
     owner.empty()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
-def page(browser: Browser, service: Gunicorn) -> Iterator[Page]:
+def page(browser: Browser, service: Gunicorn, owner: Tables) -> Iterator[Page]:
+    """Open a tab, and clean up after the test: its later event is ``later``."""
     with watched_page(browser, f"http://127.0.0.1:{service.port}", has_touch=True) as page:
         yield page
+    owner.fix_now(NOW)
+    owner.execute("DELETE FROM public.usage_events WHERE id = 'later'")
 
 
-def enter(page: Page, fragment: str = "") -> None:
-    page.goto(f"/{fragment}")
-    page.get_by_label("API key of an administrator").fill(ADMIN_KEY)
-    page.get_by_role("button", name="Show top spenders").click()
-
-
-def cells(page: Page, table: str) -> list[list[str]]:
+def listed(page: Page, table: str) -> list[list[str]]:
+    """Return the cells of a table, once its shares are there."""
     rows = page.get_by_role("table", name=table).locator("tbody tr:not(.ghosts)")
     expect(rows.first).to_be_visible()
     expect(rows.get_by_text("not loaded yet")).to_have_count(0)
-    texts: list[list[str]] = rows.evaluate_all(
-        "rows => rows.map((row) => [...row.cells].map((cell) => cell.innerText))"
-    )
-    return [[" ".join(text.split()) for text in row] for row in texts]
+    return cells(rows)
+
+
+def test_only_the_first_module_reads_the_document_when_it_is_imported(browser: Browser, service: Gunicorn) -> None:
+    """A worker has no document."""
+    names = sorted(path.name for path in (ROOT / "service" / "static").glob("*.js"))
+    with watched_page(browser, f"http://127.0.0.1:{service.port}", bypass_csp=True) as page:
+        page.goto("/")
+        failures = page.evaluate(
+            """async (names) => {
+                const failures = await Promise.all(names.map((name) => new Promise((done) => {
+                    const address = JSON.stringify(`${location.origin}/assets/${name}`);
+                    const code = `import(${address}).then(() => postMessage(false), () => postMessage(true))`;
+                    const script = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
+                    const worker = new Worker(script, { type: "module" });
+                    worker.onmessage = ({ data }) => done(data);
+                    worker.onerror = () => done(true);
+                })));
+                return names.filter((_, index) => failures[index]);
+            }""",
+            names,
+        )
+    assert failures == ["page.js"]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +108,7 @@ def cells(page: Page, table: str) -> list[list[str]]:
     ],
 )
 def test_a_touched_bar_says_its_numbers_and_today_is_partial(page: Page, fragment: str, steps: str, words: str) -> None:
-    enter(page, fragment)
+    visit(page, fragment)
     chart = page.get_by_role("img", name=f"Credits by {steps}")
     expect(chart.locator("rect.partial")).to_have_count(1)
     box = chart.bounding_box()
@@ -106,11 +118,11 @@ def test_a_touched_bar_says_its_numbers_and_today_is_partial(page: Page, fragmen
 
 
 def test_refunds_give_no_share_of_more_than_all(page: Page) -> None:
-    enter(page, "#period=weekly")
+    visit(page, "#period=weekly")
     accounts = "Accounts by credits spent"
     expect(page.locator(".rollup td.share .bar").first).to_be_attached()
     # 501 of 101 together would be 496 %.
-    assert [(row[1], row[3], row[6]) for row in cells(page, accounts)] == [
+    assert [(row[1], row[3], row[6]) for row in listed(page, accounts)] == [
         ("Nova Records", "501", "– no share, because of refunds"),
         ("Refunded", "−400", "– no share, because of refunds"),
     ]
@@ -120,16 +132,16 @@ def test_refunds_give_no_share_of_more_than_all(page: Page) -> None:
 
 def test_on_a_narrow_screen_numbers_have_units_and_a_long_address_wraps(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
-    enter(page, "#period=monthly")
+    visit(page, "#period=monthly")
     accounts = "Accounts by credits spent"
-    assert [row[7] for row in cells(page, accounts)] == ["5 events", "1 event", "1 event"]
+    assert [row[7] for row in listed(page, accounts)] == ["5 events", "1 event", "1 event"]
     page.get_by_role("link", name="Nova Records").click()
     expect(page.locator("#identity").get_by_text(LONG_ADDRESS)).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
 def test_the_csv_file_has_no_hidden_names(page: Page) -> None:
-    enter(page, "#period=all")
+    visit(page, "#period=all")
     page.get_by_role("switch", name="Hide names").click()
     with page.expect_download() as downloading:
         page.get_by_role("button", name="Download CSV").click()
@@ -142,7 +154,7 @@ def test_the_csv_file_has_no_hidden_names(page: Page) -> None:
 
 
 def test_a_row_opens_in_another_tab_that_has_the_key(page: Page) -> None:
-    enter(page, "#period=weekly")
+    visit(page, "#period=weekly")
     page.get_by_role("switch", name="Hide names").click()
     # A tab that was not opened from this one gets no key, neither after a plain click nor when it is lent.
     page.get_by_role("link", name="Top spenders").click()
@@ -165,9 +177,8 @@ def test_a_row_opens_in_another_tab_that_has_the_key(page: Page) -> None:
 
 
 def test_the_key_can_be_forgotten_while_days_are_loading(page: Page) -> None:
-    held: list[Route] = []
-    page.route("**/days?*", lambda route: held.append(route))
-    enter(page)
+    hold(page, "**/days?*")
+    visit(page)
     expect(page.get_by_text("3 of 3 accounts")).to_have_count(2)
     page.get_by_role("button", name="Forget key").click()
     expect(page.get_by_label("API key of an administrator")).to_be_focused()
@@ -175,81 +186,79 @@ def test_the_key_can_be_forgotten_while_days_are_loading(page: Page) -> None:
 
 
 def test_totals_and_rows_say_how_they_changed(page: Page, owner: Tables) -> None:
-    enter(page, "#period=weekly")
+    visit(page, "#period=weekly")
     # Seven days before: 9 to 15 November, until 15:00.
     expect(page.locator("#accounts .note")).to_have_text("Compared with 9 – 15 Nov 2026, until 15:00 UTC")
     expect(page.locator("#accounts dl > div").first).to_have_text("Credits101$1.01 · −82%")
-    assert [(row[1], row[5]) for row in cells(page, "Accounts by credits spent")] == [
+    assert [(row[1], row[5]) for row in listed(page, "Accounts by credits spent")] == [
         ("Nova Records", "+0.2%"),
         # There were no credits before, and less than none now.
         ("Refunded", "−400"),
     ]
     page.get_by_role("link", name="Biggest changes").click()
-    assert [[row[0], *row[2:]] for row in cells(page, "Accounts by change")] == [
-        ["Refunded", "0", "−400", "−400", "−$4.00", "– no per cent"],
+    assert [[row[0], *row[2:]] for row in listed(page, "Accounts by change")] == [
+        ["Refunded", "0", "−400", "−400", "−$4.00", "– no percentage"],
         ['Left, "Ltd" of L', "50", "0", "−50", "−$0.50", "−100%"],
         ["Nova Records", "500", "501", "+1", "+$0.01", "+0.2%"],
     ]
     page.get_by_role("button", name="All", exact=True).click()
-    nothing = page.get_by_text("There is nothing before “All” to compare with.")
+    nothing = page.get_by_text("“All” has no earlier period to compare with.")
     expect(nothing).to_be_visible()
     expect(page.get_by_role("button", name="Download CSV")).to_be_hidden()
     page.get_by_role("link", name="Top spenders").click()
     expect(page.locator("#accounts .figures")).to_contain_text("Accounts")
-    try:
-        owner.fix_now(NOW + timedelta(minutes=30))
-        page.get_by_role("link", name="Biggest changes").click()
-        expect(nothing).to_be_visible()
-        expect(page.locator("#accounts .figures")).to_contain_text("Accounts")
-        expect(page.locator("#accounts")).not_to_have_attribute("aria-busy", "true")
-        expect(page.locator(".window")).to_contain_text("as of 10:00")
-        # A Refresh there is one of the other lists too.
-        page.get_by_role("button", name="Refresh").click()
-        expect(page.locator(".window")).to_contain_text("as of 10:30")
-        page.get_by_role("link", name="Top spenders").click()
-        expect(page.locator("#accounts")).not_to_have_attribute("aria-busy", "true")
-        expect(page.locator(".window")).to_contain_text("as of 10:30")
-    finally:
-        owner.fix_now(NOW)
+    owner.fix_now(NOW + timedelta(minutes=30))
+    page.get_by_role("link", name="Biggest changes").click()
+    expect(nothing).to_be_visible()
+    expect(page.locator("#accounts .figures")).to_contain_text("Accounts")
+    expect(page.locator("#accounts")).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator(".window")).to_contain_text("as of 10:00")
+    # A Refresh there is one of the other lists too.
+    page.get_by_role("button", name="Refresh").click()
+    expect(page.locator(".window")).to_contain_text("as of 10:30")
+    page.get_by_role("link", name="Top spenders").click()
+    expect(page.locator("#accounts")).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator(".window")).to_contain_text("as of 10:30")
 
 
 def test_what_credits_were_spent_on_is_shown_for_all_and_for_one_account(page: Page) -> None:
-    enter(page, "#period=weekly")
-    page.get_by_role("link", name="On what").click()
+    visit(page, "#period=weekly")
+    page.get_by_role("link", name="By model").click()
     expect(page.get_by_text("3 of 3 models")).to_have_count(2)
     # The refund has no model, as one event of Nova Records.
-    assert [row[:5] for row in cells(page, "Credits by model")] == [
+    assert [row[:5] for row in listed(page, "Credits by model")] == [
         ["large", "300", "$3.00", "−25%", "– no share, because of refunds"],
         ["small", "200", "$2.00", "new", "– no share, because of refunds"],
         ["no model", "−399", "−$3.99", "−549", "– no share, because of refunds"],
     ]
     page.goto(f"/#period=weekly&account={NOVA}&show=model")
     expect(page.get_by_role("heading", name="Nova Records")).to_be_visible()
-    assert [row[:6] for row in cells(page, "Credits by model")] == [
+    assert [row[:6] for row in listed(page, "Credits by model")] == [
         ["large", "300", "$3.00", "−25%", "59.9%", "1"],
         ["small", "200", "$2.00", "new", "39.9%", "1"],
         ["no model", "1", "$0.01", "−99%", "0.2%", "1"],
     ]
     page.get_by_role("link", name="Agent").click()
-    assert [row[:4] for row in cells(page, "Credits by agent type")] == [["main", "501", "$5.01", "+0.2%"]]
+    assert [row[:4] for row in listed(page, "Credits by agent type")] == [["main", "501", "$5.01", "+0.2%"]]
+    expect(page.get_by_role("link", name="By agent type")).to_have_attribute("aria-current", "page")
     page.goto("/#from=2026-10-01&to=2026-10-01&show=model")
     expect(page.get_by_text("1 of 1 model")).to_have_count(2)
-    assert [row[:5] for row in cells(page, "Credits by model")] == [
-        ["empty model", "0", "$0.00", "same", "– no share, as the sum is 0"],
+    assert [row[:5] for row in listed(page, "Credits by model")] == [
+        ["(empty)", "0", "$0.00", "same", "– no share, as the sum is 0"],
     ]
 
 
 def test_a_search_finds_by_name_address_and_id_and_can_be_linked(page: Page) -> None:
-    enter(page, "#period=monthly")
+    visit(page, "#period=monthly")
     table = "Accounts by credits spent"
-    assert len(cells(page, table)) == 3
+    assert len(listed(page, table)) == 3
     # A single letter is no shortcut.
     page.keyboard.press("/")
     expect(page.get_by_role("heading", name="All accounts")).to_be_focused()
     page.get_by_label("Search accounts").click()
     page.keyboard.type("OF L")
     expect(page.get_by_text("1 of 1 account")).to_have_count(2)
-    assert cells(page, table)[0][:2] == ['Left, "Ltd" of L', "– no address"]
+    assert listed(page, table)[0][:2] == ['Left, "Ltd" of L', "– no address"]
     assert page.url.endswith("/#period=monthly&q=OF+L")
     page.reload()
     expect(page.get_by_label("Search accounts")).to_have_value("OF L")
@@ -263,7 +272,7 @@ def test_a_search_finds_by_name_address_and_id_and_can_be_linked(page: Page) -> 
 
 def test_a_range_of_days_is_chosen_and_linked(page: Page, owner: Tables) -> None:
     page.clock.set_fixed_time(NOW)
-    enter(page)
+    visit(page)
     page.get_by_role("button", name="Dates…").click()
     page.get_by_label("From").fill("2026-11-14")
     page.get_by_label("To", exact=True).fill("2026-11-15")
@@ -279,22 +288,19 @@ def test_a_range_of_days_is_chosen_and_linked(page: Page, owner: Tables) -> None
     assert page.url.endswith("/#from=2026-11-01&to=2026-11-30")
     page.goto("/#from=2026-11-22&to=2026-11-22")
     expect(page.locator("#accounts dl > div").first).to_contain_text("301")
-    try:
-        # Its last day ends, with an event that is not loaded yet.
-        owner.event(LEFT, 5, NOW + timedelta(hours=1), id="late")
-        owner.fix_now(NOW + timedelta(hours=10))
-        page.clock.set_fixed_time(NOW + timedelta(hours=10))
-        page.get_by_role("switch", name="Hide names").click()
-        expect(page.locator(".window")).to_have_text("22 Nov 2026 UTC days, as of 10:00 GMT-5")
-        page.get_by_role("link", name="On what").click()
-        expect(page.locator(".window")).to_have_text("22 Nov 2026 UTC days")
-        expect(page.locator("#accounts dl > div").first).to_contain_text("306")
-        page.get_by_role("link", name="Top spenders").click()
-        expect(page.get_by_text("2 of 2 accounts").first).to_be_visible()
-    finally:
-        owner.fix_now(NOW)
-        page.clock.set_fixed_time(NOW)
-        owner.execute("DELETE FROM public.usage_events WHERE id = 'late'")
+    # Its last day ends, with an event that is not loaded yet.
+    owner.event(LEFT, 5, NOW + timedelta(hours=1), id="later")
+    owner.fix_now(NOW + timedelta(hours=10))
+    page.clock.set_fixed_time(NOW + timedelta(hours=10))
+    page.get_by_role("switch", name="Hide names").click()
+    expect(page.locator(".window")).to_have_text("22 Nov 2026 UTC days, as of 10:00 GMT-5")
+    page.get_by_role("link", name="By model").click()
+    expect(page.locator(".window")).to_have_text("22 Nov 2026 UTC days")
+    expect(page.locator("#accounts dl > div").first).to_contain_text("306")
+    page.get_by_role("link", name="Top spenders").click()
+    expect(page.get_by_text("2 of 2 accounts").first).to_be_visible()
+    owner.fix_now(NOW)
+    page.clock.set_fixed_time(NOW)
 
     page.get_by_role("button", name="Dates…").click()
     page.get_by_role("button", name="October 2026").click()
@@ -318,7 +324,7 @@ def test_a_range_of_days_is_chosen_and_linked(page: Page, owner: Tables) -> None
 
 
 def test_the_dates_fit_a_small_window(page: Page) -> None:
-    enter(page)
+    visit(page)
     expect(page.locator("#accounts .note")).to_be_visible()
     page.emulate_media(forced_colors="active")
     for width, height in [(320, 256), (640, 360), (641, 641), (1280, 800)]:
@@ -340,34 +346,25 @@ def test_the_dates_fit_a_small_window(page: Page) -> None:
 
 def test_a_range_may_begin_long_ago(page: Page, owner: Tables) -> None:
     owner.fix_now(NOW.replace(microsecond=123456))
-    try:
-        enter(page, "#from=1990-01-01")
-        expect(page.locator("#accounts .note")).to_have_text("Compared with 9 Feb 1953 – 31 Dec 1989, from 08:59 UTC")
-        expect(page.locator("#accounts dl > div").first).to_have_text("Credits651$6.51 · new")
-        page.goto("/#from=1969-12-31")
-        expect(page.locator("#accounts dl > div").first).to_have_text("Credits651$6.51")
-        expect(page.get_by_role("img", name="Credits by 28 days")).to_be_visible()
-    finally:
-        owner.fix_now(NOW)
+    visit(page, "#from=1990-01-01")
+    expect(page.locator("#accounts .note")).to_have_text("Compared with 9 Feb 1953 – 31 Dec 1989, from 08:59 UTC")
+    expect(page.locator("#accounts dl > div").first).to_have_text("Credits651$6.51 · new")
+    page.goto("/#from=1969-12-31")
+    expect(page.locator("#accounts dl > div").first).to_have_text("Credits651$6.51")
+    expect(page.get_by_role("img", name="Credits by 28 days")).to_be_visible()
 
 
 def test_a_receipt_that_was_closed_early_is_not_in_the_next_one(page: Page) -> None:
-    enter(page, "#period=weekly&q=Nova")
+    visit(page, "#period=weekly&q=Nova")
     expect(page.locator("#accounts .note")).to_be_visible()
-    held: list[Route] = []
-    page.route("**/queries/credits_rollup*", lambda route: held.append(route))
+    held = hold(page, "**/queries/credits_rollup*")
     page.locator("#sql").click()
     expect(page.get_by_role("heading", name="SQL: Accounts")).to_be_visible()
     page.keyboard.press("Escape")
     page.locator("#accounts .chart .sql").click()
     commands = page.get_by_label("Command")
     expect(commands).to_have_count(2)
-    for route in held:
-        route.continue_()
-        # None if the page has given the request up
-        if response := route.request.response():
-            response.finished()
-    page.evaluate("() => new Promise((done) => setTimeout(done))")
+    release(page, held)
     expect(commands).to_have_count(2)
     page.keyboard.press("Escape")
     # The same button can be pressed again.
@@ -383,7 +380,7 @@ def test_a_receipt_that_was_closed_early_is_not_in_the_next_one(page: Page) -> N
 def test_a_receipt_pasted_into_psql_gives_the_numbers_on_the_screen(
     page: Page, service: Gunicorn, reader_url: str
 ) -> None:
-    enter(page, "#period=weekly&q=Nova")
+    visit(page, "#period=weekly&q=Nova")
     expect(page.locator("#accounts .note")).to_be_visible()
 
     path = f"{find_binaries()}:{os.environ['PATH']}"
@@ -399,18 +396,8 @@ def test_a_receipt_pasted_into_psql_gives_the_numbers_on_the_screen(
         expect(commands.first).to_be_visible()
         texts = [text.replace("\n", f" {options}\n") for text in commands.all_inner_texts()]
         page.get_by_role("button", name="Close").click()
-        outputs = [
-            subprocess.run(
-                ["sh"],
-                input=f"{text} {options}",
-                cwd=ROOT,
-                env={"PATH": path},
-                stdout=subprocess.PIPE,
-                text=True,
-                check=True,
-            ).stdout
-            for text in texts
-        ]
+        shell = partial(subprocess.run, ["sh"], cwd=ROOT, env={"PATH": path}, stdout=subprocess.PIPE, check=True)
+        outputs = [shell(input=f"{text} {options}", text=True).stdout for text in texts]
         return [list(csv.reader(io.StringIO(text)))[1:] for text in outputs]
 
     lists = page.locator("#sql")
@@ -430,7 +417,8 @@ def test_a_receipt_pasted_into_psql_gives_the_numbers_on_the_screen(
     page.evaluate(
         """async (account_ids) => {
             const { showReceipt } = await import("/assets/receipts.js");
-            const values = { previous_since: "2026-11-01", previous_until: "2026-11-21", account_ids };
+            const until = "2026-11-21T00:00:00Z";
+            const values = { until, previous_since: "2026-11-01", previous_until: "2026-11-21", account_ids };
             await showReceipt("A long list", [{ source: "/queries/credits_rollup_previous.sql", values }]);
         }""",
         [*(str(UUID(int=n)) for n in range(7_000)), str(NOVA)],

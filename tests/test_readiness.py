@@ -237,6 +237,7 @@ def test_no_row_is_trusted_that_was_read_during_a_change(app: Flask, owner: Tabl
     try:
         with pytest.raises(DatabaseChanged):
             read_during(app, owner, f"BEGIN; {change}; COMMIT")
+        assert len(read_during(app, owner)) == 1
     finally:
         owner.execute("ALTER ROLE credits_reader NOBYPASSRLS; REVOKE pg_monitor FROM credits_reader")
 
@@ -413,13 +414,14 @@ def test_the_names_in_a_query_are_postgresqls_own(
     "setting", ["DateStyle = 'SQL, DMY'", "standard_conforming_strings = off", "gin_fuzzy_search_limit = 1"]
 )
 def test_a_reload_under_open_connections_has_no_effect(admin: FlaskClient, owner: Tables, setting: str) -> None:
-    owner.execute("CREATE EXTENSION pg_trgm; CREATE INDEX ON public.accounts USING gin (lower(name) gin_trgm_ops)")
     owner.execute("INSERT INTO public.accounts (name) SELECT 'Super 50% ' || n FROM generate_series(1, 2000) AS n")
     owner.execute(
         "INSERT INTO public.usage_events (account_id, created_at) SELECT id, '2026-11-22' FROM public.accounts;"
+        "CREATE EXTENSION pg_trgm; CREATE INDEX ON public.accounts USING gin (lower(name) gin_trgm_ops);"
         "ANALYZE public.accounts"
     )
-    paths = [f"{ALL_TIME}&q=50%25", f"{EVENTS}?account_id={NOVA}&period=all"]
+    owner.execute("ALTER ROLE credits_reader SET enable_seqscan = off")  # use the index
+    paths = [f"{ALL_TIME}&q=super", f"{ALL_TIME}&q=50%25", f"{EVENTS}?account_id={NOVA}&period=all"]
     expected = [admin.get(path).get_json() for path in paths]
     assert expected[0]["total_count"] == 2000
     name, value = setting.split(" = ")
@@ -432,6 +434,7 @@ def test_a_reload_under_open_connections_has_no_effect(admin: FlaskClient, owner
     finally:
         owner.execute("ALTER SYSTEM RESET ALL")
         owner.execute("SELECT pg_reload_conf()")
+        owner.execute("ALTER ROLE credits_reader RESET enable_seqscan")
 
 
 def test_a_session_whose_quoting_could_be_misunderstood_is_refused(owner: Tables, url: str) -> None:

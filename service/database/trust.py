@@ -2,9 +2,9 @@
 
 Without a policy, row-level security makes a table look empty; so does, in a snapshot, a table that was rewritten after
 it was taken. So a snapshot is believed when tables, privileges and policies were checked before it, and the
-fingerprint of the database after it is that of the check. A policy that is created before a query and dropped after it,
-within RECHECK_S of the last comparison, is not noticed. Each connection is checked by itself, because
-two connections can lead to two standbys, and behind a pooler so can one.
+fingerprint of the database after it equals that of the check. A policy that is created before a query and dropped after
+it, within RECHECK_S of the last comparison, is not noticed. Each connection is checked by itself, because two
+connections can lead to two standbys, and behind a pooler so can one.
 """
 
 import logging
@@ -156,11 +156,11 @@ class Trust:
         )
 
     def _compare(self, connection: Connection, fingerprint: Fingerprint | None) -> None:
-        """Make sure that a fingerprint is that of the last check on a connection; forget the check if it is not.
+        """Compare a fingerprint with that of the last check on a connection; forget the check if they differ.
 
         Raises:
             SnapshotLost: when there is no fingerprint, because the connection was lost.
-            SeveralServers: when it is that of another server.
+            SeveralServers: when another server has it.
             DatabaseChanged: when it differs otherwise.
         """
         if fingerprint is None:

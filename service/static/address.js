@@ -1,18 +1,18 @@
-/** What the fragment of the URL names: a window, an account, and what is shown of it, #period=weekly&show=model. */
+/** The fragment of the URL: a window, an account, and which list of it is shown, as in #period=weekly&show=model. */
 
 import { dayAfter, days, lastDayOf, month, today } from "./format.js";
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-/** The periods of the API, as they end a sentence. */
+/** The periods of the API, as they end a title. */
 const PERIODS = {
   daily: "today",
   weekly: "in the last 7 days",
   monthly: "in the last 30 days",
-  all: "so far",
+  all: "of all time",
 };
 
-/** The parameter `by` of the API, and what one of its keys is called. */
+/** The values of the API's parameter `by`, and the noun of each. */
 export const BREAKDOWNS = { model: "model", provider: "provider", source: "source", agent_type: "agent type" };
 
 /**
@@ -20,7 +20,7 @@ export const BREAKDOWNS = { model: "model", provider: "provider", source: "sourc
  * `changes`, `events` or a key of BREAKDOWNS; the text searched for, or null; and the window as the API names it. A range has
  * an `as_of` if its last day had ended when the view was made.
  * @typedef {{period: string|null, from: string|null, to: string|null, account: string|null, show: string, q: string|null,
- *   window: {period: string}|{since: string, as_of?: string}}} View
+ *   window: {period?: string, since?: string, as_of?: string}}} View
  */
 
 /**
@@ -62,7 +62,12 @@ export function addressOf({ period, from, to, account, show, q }) {
   return `#${new URLSearchParams(Object.entries(named).filter(([, value]) => value))}`;
 }
 
-/** Say the window of a view at the end of a sentence: "in the last 7 days". */
+/** Return what to append to a sentence to name the window of a view; nothing for all time. */
+export function within(view) {
+  return view.period === "all" ? "" : ` ${said(view)}`;
+}
+
+/** Name the window of a view at the end of a title: "in the last 7 days". */
 export function said({ period, from, to }) {
   if (period) return PERIODS[period];
   if (!to) return `since ${days(from)}`;

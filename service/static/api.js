@@ -1,8 +1,7 @@
-/** The key of this tab, and the requests to the service's public API that are sent with it. */
+/** The requests to the service's public API. */
 
-import { hiding } from "./format.js";
+import { forgetKey, key } from "./tab.js";
 
-const STORED_AS = "credits-api-key";
 const TIMEOUT_MS = 60_000;
 const REFUSALS = {
   401: "This key is unknown or has expired. Enter another key.",
@@ -17,61 +16,21 @@ export class ApiError extends Error {
   }
 }
 
-/** The key. It is kept until the tab is closed, and is sent in a header only. */
-export const key = {
-  get: () => sessionStorage.getItem(STORED_AS),
-  set: (text) => sessionStorage.setItem(STORED_AS, text),
-  forget: () => sessionStorage.removeItem(STORED_AS),
-};
-
-const tabs = new BroadcastChannel(STORED_AS);
-const thisTab = Math.random();
-let lentUntil = 0;
-
-/** Give the key to tabs that ask for it in the next 30 seconds, as the reader is about to open one. */
-export function lendKey() {
-  lentUntil = performance.now() + 30_000;
-}
-
-/** Ask the other tabs for the key. If one of them lends it, this tab gets the event `key`. */
-export function askTabs() {
-  tabs.postMessage({ asker: thisTab });
-}
-
-/** Forget the key in all tabs; the others get the event `key` too. */
-export function forgetEverywhere() {
-  tabs.postMessage({ forgets: true });
-}
-
-tabs.addEventListener("message", ({ data: { asker, borrower, lent, hides, forgets } }) => {
-  if (asker && key.get() !== null && performance.now() < lentUntil) {
-    tabs.postMessage({ borrower: asker, lent: key.get(), hides: hiding.get() });
-  }
-  if (borrower === thisTab && key.get() === null) {
-    key.set(lent);
-    hiding.set(hides);
-    dispatchEvent(new Event("key"));
-  }
-  if (forgets && key.get() !== null) {
-    key.forget();
-    dispatchEvent(new Event("key"));
-  }
-});
-
 /**
  * Request JSON.
  * @param {"rollup"|"changes"|"breakdown"|"events"|"days"} resource
  * @param {Object<string, string|number|bigint>} parameters
  * @param {AbortSignal} signal
- * @returns {Promise<{body: object, asOf: string|null, since: string|null, sources: string[]}>} integers of the body are
- *   BigInt; `sources` are the addresses of the SQL files that it came from
+ * @returns {Promise<{body: any, instant: string, since: string|null, sources: string[]}>} integers of the body are BigInt;
+ *   it is as of `instant`; `since` is the start of the window, null when it has none; `sources` are the addresses of the SQL
+ *   files that it came from
  * @throws {ApiError}
  */
 export async function requestJson(resource, parameters, signal) {
   const either = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
   const [{ headers }, text] = await request(addressOf(resource, parameters), "application/json", either, "text");
   const sources = [...(headers.get("Link") ?? "").matchAll(/<([^>]*)>; rel="describedby"/g)].map(([, address]) => address);
-  return { body: parse(text), asOf: headers.get("As-Of"), since: headers.get("Window-Start"), sources };
+  return { body: parse(text), instant: headers.get("As-Of"), since: headers.get("Window-Start"), sources };
 }
 
 /** Request all rows as a CSV file. It may take longer than a page, so there is no timeout. */
@@ -90,16 +49,13 @@ function addressOf(resource, parameters) {
   return `api/admins/credits/${resource}?${new URLSearchParams(parameters)}`;
 }
 
-/** Send a request to an address below the page's; `read` is the method that reads its body. A refused key is forgotten: this tab gets the event `key`. */
+/** Send a request to an address below the page's; `read` is the method that reads its body. A refused key is forgotten. */
 async function request(address, accept, signal, read) {
   const used = key.get();
   try {
     const response = await fetch(address, { headers: { Accept: accept, "x-api-key": used }, signal });
     if (response.ok) return [response, await response[read]()];
-    if (response.status in REFUSALS && key.get() === used) {
-      key.forget();
-      dispatchEvent(new CustomEvent("key", { detail: REFUSALS[response.status] }));
-    }
+    if (response.status in REFUSALS && key.get() === used) forgetKey(REFUSALS[response.status]);
     throw new ApiError(response.status, await sentenceOf(response));
   } catch (error) {
     if (error instanceof ApiError || error.name === "AbortError") throw error;
@@ -121,7 +77,7 @@ async function sentenceOf(response) {
 /** Parse JSON with every number as a BigInt of its source text: a Number is not exact beyond 2^53. */
 function parse(text) {
   try {
-    return JSON.parse(text, (_, value, { source }) => (typeof value === "number" ? BigInt(source) : value));
+    return JSON.parse(text, /** @type {any} */ ((_, value, { source }) => (typeof value === "number" ? BigInt(source) : value)));
   } catch {
     throw new ApiError(0, "The answer cannot be read. A proxy may have sent it, or this browser is too old.");
   }

@@ -15,7 +15,7 @@ const ROUND = [10n, 15n, 20n, 25n, 30n, 40n, 50n, 60n, 80n, 100n];
 /**
  * Make the chart of a window.
  * @param {{day: string, total_credits_deducted_cents: bigint, event_count: bigint}[]} days every day, oldest first
- * @param {string|null} asOf the end of the window; a day that it falls into is partial
+ * @param {string} asOf the end of the window; a day that it falls into is partial
  * @param {Node} beside goes beside the heading
  * @returns {Node[]}
  */
@@ -57,12 +57,12 @@ export function chartOf(days, asOf, beside) {
   ];
 }
 
-function nameOf({ first, last, partial }) {
+function nameOf({ first, last = first, partial }) {
   return `${span(first, last)}${partial ? ", so far" : ""}`;
 }
 
 function isPartial(day, asOf) {
-  return asOf !== null && asOf > `${day}T00:00:00.000000Z` && asOf.startsWith(day);
+  return asOf > `${day}T00:00:00.000000Z` && asOf.startsWith(day);
 }
 
 /** The newest step is whole: one of a few days would look like a fall. */

@@ -2,11 +2,17 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+/** @returns {HTMLInputElement & HTMLDialogElement} the element of the template with an id */
+export function at(id) {
+  return /** @type {any} */ (document.getElementById(id));
+}
+
 /**
  * Make an HTML element.
  * @param {string} tag
  * @param {Object<string, string|number|boolean|null|undefined>} [attributes] null, undefined and false are left out
  * @param {...(Node|string)} children
+ * @returns {any}
  */
 export function element(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
@@ -72,7 +78,7 @@ export function tableOf(caption, columns, attributes = {}) {
  * @param {{label: string, kind: string, header?: boolean, cell: function}[]} columns as given to `tableOf`; `header` heads
  *   the row, `cell` makes the content of a cell from the item and its index
  */
-export function rowOf(columns, item, index) {
+export function rowOf(columns, item, index = 0) {
   const cells = columns.map(({ kind, label, header, cell }) => {
     const [tag, named] = header ? ["th", { scope: "row", role: "rowheader" }] : ["td", { role: "cell" }];
     return element(tag, { class: kind, "data-label": label, ...named }, ...[cell(item, index)].flat());

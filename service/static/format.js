@@ -1,6 +1,5 @@
-/** How numbers, times and accounts are written. Integers are BigInt: sums may exceed 2^53. */
+/** How numbers and times are written. Integers are BigInt: sums may exceed 2^53. */
 
-const STORED_AS = "credits-hide-names";
 const INTEGER = new Intl.NumberFormat("en");
 const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
@@ -29,7 +28,9 @@ export function counted(value, noun) {
 }
 
 /** Write credits in dollars, at the rate of the service. */
-export const dollars = dollarsAt(document.body.dataset.creditsPerUsd);
+export function dollars(credits) {
+  return dollarsAt(document.body.dataset.creditsPerUsd)(credits);
+}
 
 /**
  * Return a function that writes credits in dollars. It divides integers and rounds once, half away from zero, to cents.
@@ -48,7 +49,7 @@ export function dollarsAt(creditsPerUsd) {
   };
 }
 
-/** Write a part of a whole in per cent with one decimal; null unless the part is from nothing to a positive whole. */
+/** Write a part of a whole as a percentage with one decimal; null unless the part is from nothing to a positive whole. */
 export function percent(part, whole) {
   if (whole <= 0n || part < 0n || part > whole) return null;
   const thousandths = (part * 2000n + whole) / (whole * 2n);
@@ -56,7 +57,7 @@ export function percent(part, whole) {
 }
 
 /**
- * Write how a number changed, "+12%", "new" or "same"; as a difference where there is no per cent of what was before.
+ * Write how a number changed, "+12%", "new" or "same"; as a difference where there is no percentage.
  * @param {bigint} now
  * @param {bigint} before
  * @param {bigint} eventsBefore the number of events then: what they add up to may be 0
@@ -65,7 +66,10 @@ export function change(now, before, eventsBefore = before) {
   return relativeChange(now, before, eventsBefore) ?? signed(now - before);
 }
 
-/** The same; null where there is no per cent. */
+/**
+ * The same; null where there is no percentage.
+ * @type {(now: bigint, before: bigint, eventsBefore: bigint) => string|null}
+ */
 export function relativeChange(now, before, eventsBefore) {
   if (now === before) return "same";
   if (eventsBefore === 0n && now > 0n) return "new";
@@ -98,8 +102,8 @@ export function ratio(part, whole) {
 
 /** Write one or two UTC days ("2026-11-22") as "22 Nov 2026" or "16 – 22 Nov 2026"; "0044-03-15 BC" stays as it is. */
 export function days(first, last = first) {
-  const ends = [new Date(first), new Date(last)];
-  return ends.some(isNaN) ? [...new Set([first, last])].join(" – ") : DAY.formatRange(...ends);
+  const [from, to] = [Date.parse(first), Date.parse(last)];
+  return isNaN(from + to) ? [...new Set([first, last])].join(" – ") : DAY.formatRange(from, to);
 }
 
 /** Write a UTC month ("2026-11") as "November 2026". */
@@ -154,7 +158,7 @@ function instantOf(microseconds) {
 
 /** Write "2026-11-22T10:15:00.000000+00:00" in the reader's time zone, to the second; "infinity" stays as it is. */
 export function local(instant) {
-  const date = new Date(instant);
+  const date = Date.parse(instant);
   return isNaN(date) ? instant : LOCAL.format(date);
 }
 
@@ -166,23 +170,4 @@ export function localTime(instant) {
 /** The same in UTC, with all digits. */
 export function utc(instant) {
   return instant.replace("T", " ").replace(/(\.0+)?(\+00:00|Z)$/, " UTC").replace("+00:00", " UTC");
-}
-
-/** Whether names and addresses are hidden in this tab. */
-export const hiding = {
-  get: () => sessionStorage.getItem(STORED_AS) === "true",
-  set: (hide) => sessionStorage.setItem(STORED_AS, hide),
-};
-
-/**
- * Return what the page calls an account.
- * @param {string} id
- * @param {{account_name: string|null, account_email: string|null}|undefined} account undefined while it is not loaded
- * @returns {{name: string, address: string|null, standIn: boolean}} standIn: `name` is made from the id
- */
-export function naming(id, account) {
-  const standIn = `Account ${id.slice(0, 8)}`;
-  if (hiding.get()) return { name: standIn, address: null, standIn: true };
-  const name = account?.account_name?.trim();
-  return { name: name || standIn, address: account?.account_email ?? null, standIn: !name };
 }

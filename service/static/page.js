@@ -1,24 +1,30 @@
 /** The page: reacts to its controls, and shows the view that the fragment of the URL names. */
 
 import { BREAKDOWNS, addressOf, said, viewOf } from "./address.js";
-import { ApiError, askTabs, forgetEverywhere, key, lendKey, requestCsv } from "./api.js";
-import { button, element, isolated, onPress } from "./elements.js";
-import { Events } from "./events.js";
-import { days, hiding, lastDayOf, localTime, month, naming, today, utc } from "./format.js";
-import { announce } from "./list.js";
-import { showReceipt } from "./receipts.js";
-import { Breakdown, Changes, Spenders } from "./spending.js";
+import { ApiError, requestCsv } from "./api.js";
+import { at, button, element, isolated, onPress } from "./elements.js";
+import { Grants } from "./events.js";
+import { days, lastDayOf, localTime, month, today, utc } from "./format.js";
+import { Panel } from "./list.js";
+import { Notice, announce } from "./notices.js";
+import { listReceipts, showReceipt } from "./receipts.js";
+import { accountOf, forgetStates, keptStates, kindOf, load, loadMore } from "./state.js";
 import { Summary } from "./summary.js";
+import { askTabs, forgetEverywhere, hiding, key, lendKey, naming } from "./tab.js";
 
-const MALFORMED_KEY = "This is not a key. A key consists of Latin letters, digits and signs, without spaces.";
+const MALFORMED_KEY = "This is not a key. A key has only ASCII letters, digits and punctuation, and no spaces.";
 
-const at = (id) => document.getElementById(id);
-const periodButtons = [...document.querySelectorAll("[data-period]")];
+/** @returns {HTMLAnchorElement[]} */
+const allOf = (selector) => [...document.querySelectorAll(selector)];
+const periodButtons = allOf("[data-period]");
 
-/** The two halves of the page. Each has a summary, its lists by name, and the view and the instant that are loaded. */
-const all = halfOf("accounts", { spenders: new Spenders("spenders"), changes: new Changes("changes") }, "breakdown");
-const one = halfOf("account", { events: new Events("events") }, "account-breakdown");
-/** What is shown; null before the first view. */
+/** The halves of the page: that of all accounts, and that of one. */
+let [all, one] = [halfOf("accounts"), halfOf("account")];
+const downloadNotice = new Notice(at("download-notice"), "Close", () => {
+  downloadNotice.draw(null);
+  at("download").focus();
+});
+/** @type {import("./state.js").State|null} what is shown; null before the first */
 let shown = null;
 let requests = new AbortController();
 /** Aborts the files that are being downloaded, when the key is forgotten. */
@@ -26,19 +32,17 @@ let downloads = new AbortController();
 let scrolledTo = 0;
 let typing = 0;
 
-function halfOf(id, lists, breakdown) {
+function halfOf(id) {
   const section = at(id);
-  const list = new Breakdown(breakdown);
-  for (const by of Object.keys(BREAKDOWNS)) lists[by] = list;
-  return { section, lists, summary: new Summary(section), instant: null };
-}
-
-function listsOf({ lists }) {
-  return [...new Set(Object.values(lists))];
+  section.ariaBusy = null;
+  const retry = () => show();
+  const more = () => loadMore(shown.view, requests.signal, render);
+  const panel = new Panel(section.querySelector(".panel"), more, retry);
+  return { section, panel, grants: new Grants(panel.parts.grants), summary: new Summary(section.querySelector(".summary"), retry) };
 }
 
 /** Show the view that the fragment names, or ask for the key. */
-async function show() {
+async function show(refresh = false) {
   clearTimeout(typing);
   if (key.get() === null) return askForKey();
   const { view, problem } = viewOf(location.hash.slice(1));
@@ -47,100 +51,63 @@ async function show() {
   at("wrong-address").hidden = problem === null;
   at("wrong-part").textContent = problem;
   at("right-address").hidden = problem !== null;
-  if (problem !== null) return showProblem();
-
-  const half = view.account ? one : all;
-  const list = half.lists[view.show];
-  const before = shown;
-  if (before?.half === all && half === one) scrolledTo = scrollY;
-  // A new entry of the history remembers whether the one before it is the list.
-  if (history.state === null) history.replaceState({ fromList: before?.half === all && half === one }, "");
-  shown = { view, half, list };
-  all.section.hidden = half !== all;
-  one.section.hidden = half !== one;
-  for (const other of listsOf(half)) other.panel.hidden = other !== list;
-  // Moved only where it has to be: an element that is moved loses the focus.
-  if (at("lists").parentNode !== half.section) half.summary.place.after(at("lists"));
-  at("download-notice").replaceChildren();
-  drawControls();
-  const loading = load();
-  drawHeader();
-  if (before === null || before.view.account === view.account) return loading;
-  if (half === all) await returnTo(before.view.account, loading);
-  else focusHeading();
-}
-
-function showProblem() {
-  document.title = "Top spenders";
-  requests.abort();
-  shown = null;
-  at("wrong-address").querySelector("a").focus();
-}
-
-/** Load the parts of the view that are missing. */
-async function load() {
-  const { view, half, list } = shown;
   requests.abort();
   requests = new AbortController();
-  const { signal } = requests;
-  const { summary } = half;
-  const asOf = list.expired ? null : instantOf(view);
-  half.section.ariaBusy = "true";
-  summary.start(view);
-  if (!list.resume(view, asOf, signal) && !(await list.load(view, asOf, signal))) {
-    if (signal.aborted) return;
-    half.section.ariaBusy = null;
-    if (list.count === null) summary.place.hidden = true;
-    return;
+  if (problem !== null) {
+    document.title = "Top spenders";
+    shown = null;
+    return at("wrong-address").querySelector("a").focus();
   }
-  half.instant = { view, asOf: list.asOf };
-  if (half === all && view.show === "spenders" && !view.q) summary.accounts = { count: list.count, asOf: list.asOf };
+
+  const before = shown?.view;
+  const isOpened = before?.account === null && view.account !== null;
+  if (isOpened) scrolledTo = scrollY;
+  // A new entry of the history remembers whether the one before it is the list.
+  if (history.state === null) history.replaceState({ fromList: isOpened }, "");
+  const { section, summary } = view.account ? one : all;
+  all.section.hidden = section !== all.section;
+  one.section.hidden = section !== one.section;
+  // Moved only where it has to be: an element that is moved loses the focus.
+  if (at("lists").parentNode !== section) summary.place.after(at("lists"));
+  downloadNotice.draw(null);
+  drawControls(view);
+  const loading = load(view, requests.signal, render, refresh);
+  if (!before || before.account === view.account) return loading;
+  if (view.account) focusHeading();
+  else await returnTo(before.account, loading);
+}
+
+/** Draw a state. */
+function render(state) {
+  shown = state;
+  draw(state);
   drawHeader();
-  const isNobody = () => half === one && accountOf(view.account) === null;
-  const loaded = isNobody() || (await summary.load(view, list.since, list.asOf, signal));
-  if (signal.aborted) return;
-  half.section.ariaBusy = null;
-  // The list of changes of “All” asks for nothing, so it has no instant of its own.
-  half.instant.asOf ??= summary.asOf;
-  summary.place.hidden = isNobody();
-  drawHeader();
-  if (!loaded) return;
-  if (!isNobody()) list.drawShares(summary.sums.credits);
-  if (list === one.lists.events) await list.loadGranters(signal).catch(ignoreFailure);
 }
 
-function ignoreFailure(error) {
-  // The ids stay.
-  if (!(error instanceof ApiError) && error.name !== "AbortError") throw error;
-}
-
-/** Return the instant of the window that is loaded, or null; for an account the later of both halves: not before its row. */
-function instantOf(view) {
-  const instants = (view.account ? [all, one] : [all]).map(({ instant }) => instant);
-  const known = instants.filter((instant) => instant?.asOf && sameWindow(instant.view, view));
-  return known.map(({ asOf }) => asOf).sort().at(-1) ?? null;
-}
-
-function sameWindow(view, other) {
-  return JSON.stringify(view.window) === JSON.stringify(other.window);
+/** Draw the half of a state; `again` draws what has not changed too. */
+function draw(state, again = false) {
+  const half = state.view.account ? one : all;
+  half.section.ariaBusy = state.busy && "true";
+  half.summary.draw(state);
+  half.grants.draw(state, again);
+  half.panel.draw(state, again);
 }
 
 /** Show the list as it was when the reader left it. */
 async function returnTo(id, loading) {
-  const { list } = shown;
-  if (list.count === null) {
+  if (!shown.list) {
     focusHeading();
     await loading;
     // The reader may have moved the focus meanwhile.
     if (document.activeElement !== at("accounts-heading")) return;
   }
   scrollTo(0, scrolledTo);
-  if (!list.focus(id)) focusHeading();
+  if (!all.panel.focus(id)) focusHeading();
 }
 
 function focusHeading() {
   scrollTo(0, 0);
-  shown?.half.section.querySelector("h2").focus({ preventScroll: true });
+  at(one.section.hidden ? "accounts-heading" : "account-heading").focus({ preventScroll: true });
 }
 
 /** Show another view: `changes` to the one that is shown. */
@@ -156,74 +123,57 @@ function back() {
   else goTo({ account: null, show: null });
 }
 
-/** Draw the controls as the view has them. */
-function drawControls() {
-  const { view, half } = shown;
+/** Draw the controls as a view has them. */
+function drawControls(view) {
   for (const period of periodButtons) period.ariaPressed = String(period.dataset.period === view.period);
   at("range-button").ariaPressed = String(view.period === null);
   at("from").value = view.from ?? "";
   at("to").value = view.to ?? "";
   at("download").hidden = view.show === "changes" && view.period === "all";
   boundRange();
-  at("search-form").hidden = half !== all || view.show !== "spenders";
+  at("search-form").hidden = view.show !== "spenders";
   // While the reader types, the field may have spaces that the search has not.
   if (at("search").value.trim() !== (view.q ?? "")) at("search").value = view.q ?? "";
   const byes = Object.hasOwn(BREAKDOWNS, view.show);
   at("by").hidden = !byes;
-  for (const link of document.querySelectorAll("[data-show]")) {
+  for (const link of allOf("[data-show]")) {
     const { show } = link.dataset;
     const isTab = link.closest("#tabs");
-    link.hidden = isTab && (show === "events") !== (half === one) && show !== "model";
+    link.hidden = isTab && (show === "events") !== (view.account !== null) && show !== "model";
     link.href = addressOf({ ...view, show, q: null });
     const current = show === view.show || (isTab && show === "model" && byes);
+    // The tab names the breakdown that it shows.
+    if (isTab && show === "model") link.textContent = `By ${BREAKDOWNS[byes ? view.show : show]}`;
     link.ariaCurrent = current ? (isTab ? "page" : "true") : null;
   }
 }
 
 /** Draw the dates, the instant, the account and the title of what is shown. */
 function drawHeader() {
-  const { view, half, list } = shown;
-  const { summary } = half;
-  const asOf = list.asOf ?? summary.asOf;
-  const first = summary.days?.[0]?.day ?? list.since?.slice(0, 10);
-  const last = summary.days?.at(-1)?.day ?? asOf?.slice(0, 10);
+  const { view, list, sums, instant } = shown;
+  const asOf = list?.instant ?? instant;
+  const first = sums?.days[0]?.day ?? list?.since?.slice(0, 10);
+  const last = sums?.days.at(-1)?.day ?? asOf?.slice(0, 10);
   at("window").textContent = !last ? "" : first ? days(first, last) : `until ${days(last)}`;
   // A window that has ended does not change.
   const ended = view.window.as_of !== undefined;
   const time = asOf && !ended && element("time", { datetime: asOf, title: utc(asOf) }, localTime(asOf));
   at("updated").replaceChildren(...(time ? ["UTC days, as of ", time] : last ? ["UTC days"] : []));
-  at("sql").hidden = list.sources.length === 0;
-  if (half === one) drawIdentity();
-  document.title = titleOf(view);
+  at("sql").hidden = !list?.sources.length;
+  const titles = { spenders: "Top spenders", changes: "Biggest changes" };
+  document.title = `${titles[view.show] ?? `Credits by ${BREAKDOWNS[view.show]}`} ${said(view)}`;
+  if (view.account) drawIdentity(view.account);
 }
 
-function titleOf(view) {
-  if (view.account) return `${identityOf(view.account).name} · Credits`;
-  if (view.show === "spenders") return `Top spenders ${said(view)}`;
-  return view.show === "changes" ? `Biggest changes ${said(view)}` : `Credits by ${BREAKDOWNS[view.show]} ${said(view)}`;
-}
-
-/** Return the account as it is known from a row or an answer; null when there is none, undefined while it is unknown. */
-function accountOf(id) {
-  const isIt = ({ account_id }) => account_id === id;
-  const row = all.lists.spenders.items.find(isIt) ?? all.lists.changes.items.find(isIt);
-  const { events } = one.lists;
-  const answered = events.view?.account === id ? events.account : undefined;
-  return answered === undefined ? (row ?? (one.summary.view?.account === id ? one.summary.account : undefined)) : answered;
-}
-
-function identityOf(id) {
+function drawIdentity(id) {
   const account = accountOf(id);
-  return account === null ? { name: "No such account", address: null } : naming(id, account);
-}
-
-function drawIdentity() {
-  const id = shown.view.account;
-  const { name, address } = identityOf(id);
+  const { name, address } = account === null ? { name: "No such account", address: null } : naming(id, account);
+  document.title = `${name} · Credits`;
   at("account-heading").replaceChildren(isolated(name));
-  const lines = [element("p", { class: "hint code" }, id)];
-  if (address !== null) lines.unshift(element("p", {}, isolated(address)));
-  at("identity").replaceChildren(...lines);
+  at("identity").replaceChildren(
+    ...(address === null ? [] : [element("p", {}, isolated(address))]),
+    element("p", { class: "hint code" }, id),
+  );
 }
 
 /** Show the key form instead of the report. */
@@ -245,12 +195,8 @@ function leave(problem) {
   clearTimeout(typing);
   // A search may be a name. After a refused key it stays, for the next key.
   if (!problem && shown?.view.q) history.replaceState(history.state, "", addressOf({ ...shown.view, q: null }));
-  for (const half of [all, one]) {
-    half.section.ariaBusy = null;
-    half.summary.clear();
-    half.instant = null;
-    for (const list of listsOf(half)) list.clear();
-  }
+  forgetStates();
+  [all, one] = [halfOf("accounts"), halfOf("account")];
   for (const id of ["account-heading", "identity", "window", "updated"]) at(id).replaceChildren();
   at("search").value = "";
   at("receipt").close();
@@ -260,28 +206,21 @@ function leave(problem) {
 
 /** Save all rows of the list that is shown as a CSV file, as of its instant. */
 async function download() {
-  const { list, view } = shown;
-  const place = at("download-notice");
-  const { resource, asOf } = list;
+  const { view, list } = shown;
+  const { resource, queryOf } = kindOf(view);
   try {
-    const parameters = { ...list.queryOf(view), ...(asOf && { as_of: asOf }) };
-    const file = await requestCsv(resource, parameters, downloads.signal);
-    const days = view.period ? [view.period, asOf?.slice(0, 10)] : [view.from, view.to ?? asOf?.slice(0, 10)];
+    const file = await requestCsv(resource, { ...queryOf(view), ...(list && { as_of: list.instant }) }, downloads.signal);
+    const end = list?.instant.slice(0, 10);
+    const days = view.period ? [view.period, end] : [view.from, view.to ?? end];
     const by = Object.hasOwn(BREAKDOWNS, view.show) && view.show;
     const name = `${["credits", resource, by, view.q && "search", view.account, ...days].filter(Boolean).join("-")}.csv`;
     save(hiding.get() ? await withoutNames(file) : file, name);
-    place.replaceChildren();
+    downloadNotice.draw(null);
     announce(`Downloaded ${name}`);
   } catch (error) {
     if (key.get() === null) return;
     if (!(error instanceof ApiError)) throw error;
-    const words = element("p", {}, `The CSV file was not downloaded. ${error.message}`);
-    const before = document.activeElement;
-    const close = button("Close", () => {
-      place.replaceChildren();
-      before.focus();
-    });
-    place.replaceChildren(element("div", { class: "notice", role: "alert" }, words, close));
+    downloadNotice.draw(new Error(`The CSV file was not downloaded. ${error.message}`));
   }
 }
 
@@ -304,10 +243,8 @@ function save(file, name) {
 function hideNames(hide) {
   hiding.set(hide);
   at("hide-names").ariaChecked = String(hide);
-  if (!shown) return;
-  for (const list of [all.lists.spenders, all.lists.changes]) if (list.count !== null) list.draw();
-  one.lists.events.drawGrants();
-  drawHeader();
+  for (const state of keptStates()) draw(state, true);
+  if (shown) drawHeader();
 }
 
 /** Fill the picker of ranges with the last twelve months. */
@@ -370,17 +307,16 @@ at("range-form").addEventListener("submit", (event) => {
   chooseRange(at("from").value, at("to").value || null);
 });
 // The whole row is a target for a pointer, unless the press selects text.
-all.section.addEventListener("click", (event) => {
+all.section.addEventListener("click", (/** @type {any} */ event) => {
   const link = event.target.closest("tr[data-id]")?.querySelector("a");
   if (link && !link.contains(event.target) && getSelection().isCollapsed) link.dispatchEvent(new MouseEvent("click", event));
 });
 // The reader may be opening a link in another tab.
 for (const press of ["click", "auxclick", "contextmenu"]) {
-  addEventListener(press, ({ type, target, ctrlKey, metaKey, shiftKey }) => {
+  addEventListener(press, (/** @type {any} */ { type, target, ctrlKey, metaKey, shiftKey }) => {
     if (target.closest?.("a") && (type !== "click" || ctrlKey || metaKey || shiftKey)) lendKey();
   }, true);
 }
-for (const { section } of [all, one]) section.addEventListener("retry", show);
 at("search-form").addEventListener("submit", (event) => {
   event.preventDefault();
   search();
@@ -389,30 +325,23 @@ at("search").addEventListener("input", () => {
   clearTimeout(typing);
   typing = setTimeout(search, 250);
 });
-onPress(at("refresh"), () => {
-  shown.list.expired = true;
-  return show();
-});
+onPress(at("refresh"), () => show(true));
 onPress(at("download"), download);
-onPress(at("sql"), () => showReceipt(shown.list.caption, shown.list.receipts));
+onPress(at("sql"), () => showReceipt(kindOf(shown.view).caption(shown.view), listReceipts(shown.list)));
 onPress(at("hide-names"), () => hideNames(!hiding.get()));
-onPress(at("forget-key"), () => {
-  key.forget();
-  forgetEverywhere();
-  leave("");
-});
+onPress(at("forget-key"), forgetEverywhere);
 onPress(at("back"), back);
-addEventListener("key", ({ detail }) => {
+addEventListener("key", (/** @type {any} */ { detail }) => {
   at("hide-names").ariaChecked = String(hiding.get());
-  if (key.get() === null) leave(detail ?? "");
+  if (key.get() === null) leave(detail);
   else show();
 });
-addEventListener("keydown", (event) => {
+addEventListener("keydown", (/** @type {any} */ event) => {
   const editing = event.target.matches("input") || document.querySelector("dialog[open], :popover-open");
   if (editing || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "Escape" && shown?.half === one) back();
+  if (event.key === "Escape" && shown?.view.account) back();
 });
-addEventListener("popstate", show);
+addEventListener("popstate", () => show());
 history.scrollRestoration = "manual";
 at("hide-names").ariaChecked = String(hiding.get());
 show();

@@ -1,26 +1,53 @@
 /** The receipts: the psql commands that print the numbers of a list or a chart. */
 
-import { ApiError, key, requestText } from "./api.js";
-import { button, element } from "./elements.js";
-import { lastDayBefore, today } from "./format.js";
+import { ApiError, requestText } from "./api.js";
+import { at, button, element } from "./elements.js";
+import { lastDayBefore, previousWindow } from "./format.js";
+import { LIMIT, kindOf } from "./state.js";
+import { key } from "./tab.js";
 
 // So many ids are less than the 128 KiB that Linux allows in an argument.
 const MOST_IDS = 3000;
 
-const dialog = document.getElementById("receipt");
-let requests = new AbortController();
-
 /**
- * Show the commands for some numbers.
- * @param {string} title of the numbers
- * @param {{source: string, values: Object<string, string|number|bigint|string[]|null>}[]} receipts the address of each file
- *   that they came from, and the values of its parameters; a window without an edge has null there
+ * The SQL file of some numbers by its address, and the values of its parameters; an edge that a window lacks is null.
+ * @typedef {{source: string, values: Object<string, any>}} Receipt
  */
+
+/** @type {(list: import("./state.js").List) => Receipt[]} Return the receipts of all items that are loaded. */
+export function listReceipts({ view, instant, since, sources, items, page }) {
+  const { by, account_id = "", q } = kindOf(view).queryOf(view);
+  const account_ids = items.map((item) => item.account_id);
+  const previous = since ? previousWindow(view.period, since, instant) : {};
+  const values = {
+    ...{ since, until: instant, account_id, by, search: q, account_ids },
+    ...{ previous_since: previous.since, previous_until: previous.as_of },
+    ...{ limit: page * BigInt(LIMIT), offset: 0 },
+  };
+  return sources.map((source) => ({ source, values }));
+}
+
+/** @type {(state: import("./state.js").State) => Receipt[]} Return the receipts of the days, and of those before. */
+export function sumsReceipts({ view, sums, previous }) {
+  const account_id = view.account ?? "";
+  const edges = [{ since: sums.since, until: sums.instant }];
+  if (previous) edges.push({ since: previous.since, until: previous.as_of });
+  return edges.flatMap((window) => sums.sources.map((source) => ({ source, values: { account_id, ...window } })));
+}
+
+/** Show the commands that print some numbers, under their title. */
 export async function showReceipt(title, receipts) {
-  dialog.querySelector("h2").textContent = `SQL: ${title}`;
+  const dialog = at("receipt");
   const place = dialog.querySelector("div");
-  dialog.showModal();
+  const requests = new AbortController();
   const { signal } = requests;
+  dialog.querySelector("h2").textContent = `SQL: ${title}`;
+  dialog.querySelector("button").addEventListener("click", () => dialog.close(), { signal });
+  dialog.addEventListener("close", () => {
+    requests.abort();
+    place.replaceChildren();
+  }, { signal });
+  dialog.showModal();
   try {
     const scripts = await Promise.all(receipts.map(({ source }) => requestText(source, signal)));
     const credits_column = await creditsColumn(receipts[0].source, signal);
@@ -46,9 +73,8 @@ async function creditsColumn(address, signal) {
  * "--   :since   timestamptz  start of the window".
  */
 function commandOf(script, { source, values }, credits_column) {
-  const { since, until } = values;
-  const last_day = until ? lastDayBefore(until) : today();
-  const all = { ...values, credits_column, since: since ?? "-infinity", until: until ?? "infinity", last_day };
+  const since = values.since ?? "-infinity";
+  const all = { ...values, credits_column, since, last_day: lastDayBefore(values.until) };
   const names = [...script.matchAll(/^-- {3}:(\w+) /gm)].map(([, name]) => name);
   const commandFor = (account_ids) => {
     const variables = names.map((name) => `-v ${quoted(`${name}=${{ ...all, account_ids }[name]}`)}`);
@@ -77,10 +103,3 @@ function receiptOf(script, command) {
   const [title] = script.match(/(?<=^-- ).*/m);
   return element("section", {}, element("p", {}, title), code, copy);
 }
-
-dialog.querySelector("button").addEventListener("click", () => dialog.close());
-dialog.addEventListener("close", () => {
-  requests.abort();
-  requests = new AbortController();
-  dialog.querySelector("div").replaceChildren();
-});
