@@ -6,7 +6,8 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 from service.auth import AdminKeys
-from service.config import SPEND_SOURCES, Settings, find_certificates
+from service.config import SPEND_SOURCES, Settings
+from service.database.connection import find_certificates
 from service.database.pool import Database
 from service.database.trust import CHECKS, Trust
 from service.failures import register_error_handlers

@@ -1,8 +1,6 @@
 """The settings, read from the environment once and checked."""
 
-import os
 import re
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
@@ -141,14 +139,3 @@ class Settings:
         except TypeError:
             missing = next(name for name in ("database_url", "api_key_secret") if name not in values)
             raise ConfigurationError(f"{missing.upper()} is required") from None
-
-
-def find_certificates() -> None:
-    """Tell OpenSSL where the certificates of this machine are, for ``sslrootcert=system``.
-
-    The OpenSSL in psycopg2-binary looks for them where its wheel was built. Python's ssl module knows their place.
-    """
-    paths = ssl.get_default_verify_paths()
-    if not {paths.openssl_cafile_env, paths.openssl_capath_env} & os.environ.keys():
-        os.environ[paths.openssl_cafile_env] = paths.openssl_cafile
-        os.environ[paths.openssl_capath_env] = paths.openssl_capath

@@ -12,7 +12,8 @@ import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
 from werkzeug.datastructures import MultiDict
 
-from service.config import SPEND_SOURCES, Settings, find_certificates
+from service.config import SPEND_SOURCES, Settings
+from service.database.connection import find_certificates
 from service.errors import BadParameters
 from service.queries import CREDITS_COLUMNS, Query, load_queries, query_path
 from service.question import asked

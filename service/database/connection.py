@@ -6,6 +6,7 @@ import math
 import os
 import select
 import socket
+import ssl
 import struct
 import termios
 import time
@@ -61,6 +62,17 @@ CONNECT_FAILURES = (
 )
 
 log = logging.getLogger(__name__)
+
+
+def find_certificates() -> None:
+    """Tell OpenSSL where the certificates of this machine are, for ``sslrootcert=system``.
+
+    The OpenSSL in psycopg2-binary looks for them where its wheel was built. Python's ssl module knows their place.
+    """
+    paths = ssl.get_default_verify_paths()
+    if not {paths.openssl_cafile_env, paths.openssl_capath_env} & os.environ.keys():
+        os.environ[paths.openssl_cafile_env] = paths.openssl_cafile
+        os.environ[paths.openssl_capath_env] = paths.openssl_capath
 
 
 def in_rfc_3339(instant: Any, _cursor: object) -> Any:
