@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format psql soak bench screenshot lock clean
+.PHONY: help run test quick lint format psql soak bench screenshot lock clean
 # Each stamp is made under a lock, so that two `make` processes do not build the virtual environment at once.
 LOCKED := flock .make.lock
 
@@ -18,6 +18,13 @@ run: $(VENV)/embedded.stamp ## Serve demo data on 127.0.0.1:8000, or DATABASE_UR
 
 test: $(VENV)/dev.stamp ## Run the suite on the embedded PostgreSQL; POSTGRES_BIN names another server's binaries.
 	@$(RUN) -m pytest $(ARGS)
+
+# What `make quick` leaves out: tests of whole processes, and of whole databases.
+SLOW := live page nginx embedded demo logs metrics fuzz openapi standby pgbouncer planted addresses secrets plans tls \
+	sums rollup_law events_law laws psql credits_column readiness reader_role
+
+quick: $(VENV)/dev.stamp ## Run the quickest 700 tests of the suite, in half a minute.
+	@$(RUN) -m pytest -q $(foreach name,$(SLOW),--ignore-glob='*/test_$(name)*.py') $(ARGS)
 
 lint: $(VENV)/dev.stamp ## Check format, style, types and SQL.
 	@$(RUN) -m ruff format --check .
