@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from conftest import ADMIN, CREDITS_COLUMN, DAYS, ROLLUP, Tables, answered
 from model import MICROSECOND, PERIODS, Content, account_columns, contents, instants_around, law, window_start
 from service.queries import CREDITS_COLUMNS
+from service.schemas.requests import BREAKDOWN_KEYS
 
 CREDITS = "/api/admins/credits"
-COLUMNS = {"model": "model_id", "provider": "provider", "source": "source", "agent_type": "agent_type"}
 TOKENS = ("input_tokens", "cached_input_tokens", "output_tokens", "tool_call_count")
 Events = list[dict[str, Any]]
 
@@ -109,7 +109,8 @@ def test_every_sum_of_a_window_is_that_of_its_events(
     ranked.sort(key=lambda row: -row["total_credits_deducted_cents"])
     assert rows("rollup") == ranked
 
-    for by, column in COLUMNS.items():
+    for by in BREAKDOWN_KEYS:
+        column = "model_id" if by == "model" else by
         keys = {event[column] for event in spent}
         expected = [
             {"key": key, **sums(of(spent, column, key) or [], TOKENS), **previous(of(before, column, key))}

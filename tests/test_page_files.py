@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from conftest import BufferedClient
 from service import create_app
 from service.config import ConfigurationError, Settings
+from service.schemas.requests import BREAKDOWN_KEYS
 
 ASSETS = Path(__file__).parent.parent / "service" / "static"
 NAMES = sorted(path.name for path in ASSETS.iterdir())
@@ -41,6 +42,13 @@ def test_the_page_has_nothing_inline_and_no_file_of_another_host(client: FlaskCl
     assert re.findall(r"<script[^>]*>(?!</script>)|<style|\sstyle=|\son[a-z]+=", text) == []
     named = re.findall(r'(?:src|href)="([^"]*)"', text)
     assert set(named) == {"/assets/page.css", "/assets/page.js", "/assets/icon.svg", "/docs", "#period=monthly"}
+
+
+def test_the_page_has_each_key_of_the_breakdown(client: FlaskClient) -> None:
+    links = client.get("/").text.partition('id="by"')[2].partition("</nav>")[0]
+    assert re.findall(r'data-show="(\w+)"', links) == list(BREAKDOWN_KEYS)
+    names = re.findall(r"BREAKDOWNS = \{(.*)\}", (ASSETS / "address.js").read_text())
+    assert re.findall(r"(\w+):", names[0]) == list(BREAKDOWN_KEYS)
 
 
 def test_the_scripts_import_each_other_without_a_cycle() -> None:

@@ -34,6 +34,7 @@ from service.database.pool import Database
 from service.errors import BadParameters
 from service.periods import window_of
 from service.queries import QUERY_FOLDER, QUERY_NAMES, load_queries
+from service.schemas.requests import BREAKDOWN_KEYS
 from tools.demo.postgres import PostgresServer
 from tools.psql import NothingToRun, command_of
 
@@ -119,7 +120,7 @@ def test_psql_and_the_service_read_the_same_rows(
     values: dict[str, st.SearchStrategy[Any]] = {
         **{edge: st.just(value) for edge, value in window.parameters().items()},
         "search": TEXTS | st.sampled_from(ids),
-        "by": st.sampled_from(["model", "provider", "source", "agent_type"]),
+        "by": st.sampled_from(BREAKDOWN_KEYS),
         "account_ids": st.lists(st.sampled_from(ids)).map(lambda some: f"{{{','.join(some)}}}"),
         "account_id": st.sampled_from(["", *ids] if query.parameters.get("account_id") == "text" else ids),
         "limit": st.sampled_from([1, 2, 3, 500, ALL_ROWS]),

@@ -134,6 +134,7 @@ def test_the_names_in_the_service_are_those_of_the_files() -> None:
         ("credits_account", Account),
         ("credits_breakdown", BreakdownRow),
         ("credits_rollup", RollupRow),
+        ("credits_rollup_search", RollupRow),
         ("credits_events", Event),
         ("credits_grants", Grant),
         ("credits_days", Day),
