@@ -13,8 +13,9 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from browser import browser_of_the_module, cells, hold, needs_chromium, release, visit, watched_page  # noqa: F401 - the fixture `browser`
-from conftest import NOVA, Tables
+from conftest import CREDITS_COLUMN, NOVA, Tables
 from live import ROOT, Gunicorn
+from service.queries import CREDITS_COLUMNS
 from tools.demo.postgres import find_binaries
 
 pytestmark = needs_chromium
@@ -375,6 +376,19 @@ def test_a_receipt_that_was_closed_early_is_not_in_the_next_one(page: Page) -> N
     page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error()); }")
     page.get_by_role("button", name="Copy").first.click()
     expect(page.get_by_role("button", name="Press Ctrl-C")).to_be_visible()
+
+
+def test_a_receipt_names_the_column_that_is_read_now_though_its_file_has_not_changed(page: Page, owner: Tables) -> None:
+    visit(page, "#period=weekly&q=Nova")
+    commands = page.get_by_label("Command")
+    try:
+        for column in CREDITS_COLUMNS:
+            owner.rename_credits(column)
+            page.locator("#sql").click()
+            expect(commands.first).to_contain_text(f"-v credits_column={column} ")
+            page.keyboard.press("Escape")
+    finally:
+        owner.rename_credits(CREDITS_COLUMN)
 
 
 def test_a_receipt_pasted_into_psql_gives_the_numbers_on_the_screen(

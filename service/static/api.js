@@ -39,10 +39,14 @@ export async function requestCsv(resource, parameters, signal) {
   return file;
 }
 
-/** Request an SQL file by the address that an answer gave. */
-export async function requestText(address, signal) {
-  const [, text] = await request(address.slice(1), "text/plain", signal, "text");
-  return text;
+/**
+ * Request an SQL file by the address that an answer gave.
+ * @returns {Promise<{script: string, credits_column: string}>} the file, and the name of the column of credits in the database
+ *   that the service reads now
+ */
+export async function requestScript(address, signal) {
+  const [{ headers }, script] = await request(address.slice(1), "text/plain", signal, "text");
+  return { script, credits_column: headers.get("Credits-Column") };
 }
 
 function addressOf(resource, parameters) {

@@ -1,10 +1,9 @@
 /** The receipts: the psql commands that print the numbers of a list or a chart. */
 
-import { ApiError, requestText } from "./api.js";
+import { ApiError, requestScript } from "./api.js";
 import { at, button, element } from "./elements.js";
 import { lastDayBefore, previousWindow } from "./format.js";
 import { LIMIT, kindOf } from "./state.js";
-import { key } from "./tab.js";
 
 // So many ids are less than the 128 KiB that Linux allows in an argument.
 const MOST_IDS = 3000;
@@ -49,9 +48,8 @@ export async function showReceipt(title, receipts) {
   }, { signal });
   dialog.showModal();
   try {
-    const scripts = await Promise.all(receipts.map(({ source }) => requestText(source, signal)));
-    const credits_column = await creditsColumn(receipts[0].source, signal);
-    place.append(...scripts.map((script, index) => receiptOf(script, commandOf(script, receipts[index], credits_column))));
+    const files = await Promise.all(receipts.map(({ source }) => requestScript(source, signal)));
+    place.append(...files.map((file, index) => receiptOf(file.script, commandOf(file, receipts[index]))));
   } catch (error) {
     if (signal.aborted) return;
     if (!(error instanceof ApiError)) throw error;
@@ -59,20 +57,11 @@ export async function showReceipt(title, receipts) {
   }
 }
 
-/** Return the name of the column of credits in the database that the service reads now. */
-async function creditsColumn(address, signal) {
-  const options = { method: "HEAD", headers: { "x-api-key": key.get() }, signal };
-  const answer = await fetch(address.slice(1), options).catch(() => null);
-  const name = answer?.headers.get("Credits-Column");
-  if (!name) throw new ApiError(0, "The service cannot be reached. Check the connection, then try again.");
-  return name;
-}
-
 /**
  * Return a command, or several for a long list of accounts. The header of a file names its parameters:
  * "--   :since   timestamptz  start of the window".
  */
-function commandOf(script, { source, values }, credits_column) {
+function commandOf({ script, credits_column }, { source, values }) {
   const since = values.since ?? "-infinity";
   const all = { ...values, credits_column, since, last_day: lastDayBefore(values.until) };
   const names = [...script.matchAll(/^-- {3}:(\w+) /gm)].map(([, name]) => name);
