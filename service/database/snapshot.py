@@ -29,12 +29,15 @@ from service.queries import CREDITS_COLUMNS, Query
 Row = tuple[Any, ...]
 
 SET_STATEMENT_TIMEOUT = "SET LOCAL statement_timeout = %(milliseconds)s"
+# What names and instants in any query depend on.
+SETTINGS = """\
+SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL DateStyle = ISO;
+SET LOCAL TimeZone = 'UTC';"""
 BEGIN = f"""\
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-SET LOCAL search_path = pg_catalog, pg_temp;
+{SETTINGS}
 SET LOCAL application_name = '{APPLICATION_NAME}';
-SET LOCAL DateStyle = ISO;
-SET LOCAL TimeZone = 'UTC';
 SET LOCAL row_security = on;
 SET LOCAL standard_conforming_strings = on;
 SET LOCAL gin_fuzzy_search_limit = 0;
@@ -45,11 +48,7 @@ DECLARE = "SET LOCAL cursor_tuple_fraction = 1; DECLARE {name} NO SCROLL CURSOR 
 FETCH = "FETCH 500 FROM {name}"
 # The statements of a message after ROLLBACK are a transaction of their own, which sees the newest catalogs. A pooler
 # sends a message to one server.
-ALONE = """\
-SET LOCAL search_path = pg_catalog, pg_temp;
-SET LOCAL DateStyle = ISO;
-SET LOCAL TimeZone = 'UTC';
-{text}"""
+ALONE = f"{SETTINGS}\n{{text}}"
 ROLLBACK = f"ROLLBACK;\n{ALONE}"
 # Fails if the encoding of the database lacks a character of the text.
 PROBE = "SELECT length(%(text)s)"
