@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import struct
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import psutil
 import psycopg2
+import pytest
 
 from tools.demo.postgres import free_port
 
@@ -39,6 +41,8 @@ KEY = {"x-api-key": ADMIN_KEY}
 PATIENCE_S = 60
 CLONE_NEWNET = 0x40000000
 T = TypeVar("T")
+
+needs_unshare = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
 
 # Everything that this process and the gunicorns it started have logged.
 LOGGED: list[str] = []

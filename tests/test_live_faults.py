@@ -19,7 +19,19 @@ import psycopg2
 import pytest
 
 from conftest import DATABASE, NOVA, READER_PASSWORD, SECRET, Tables, create_database, in_snapshot
-from live import PATIENCE_S, ROLLUP_ALL, Answer, Asking, Cable, Gunicorn, Proxy, backends, eventually, locked
+from live import (
+    PATIENCE_S,
+    ROLLUP_ALL,
+    Answer,
+    Asking,
+    Cable,
+    Gunicorn,
+    Proxy,
+    backends,
+    eventually,
+    locked,
+    needs_unshare,
+)
 from service.budget import Budget
 from service.config import Settings
 from service.database.pool import Database
@@ -392,7 +404,7 @@ def test_the_next_address_is_tried_when_one_swallows_packets(
         assert connection.execute("SELECT current_user::text", {}, 60_000) == [("credits_reader",)]
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
+@needs_unshare
 def test_other_requests_do_not_wait_for_a_slow_name_server(
     fragile: PostgresServer, database: Tables, tmp_path: Path
 ) -> None:

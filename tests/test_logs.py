@@ -3,7 +3,6 @@
 import json
 import os
 import pty
-import shutil
 import signal
 import socket
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 from conftest import Tables
-from live import KEY, PATIENCE_S, Asking, Gunicorn, backends, eventually, locked
+from live import KEY, PATIENCE_S, Asking, Gunicorn, backends, eventually, locked, needs_unshare
 from test_metrics import scrape
 
 LIVE = "/health/live"
@@ -36,7 +35,7 @@ def caught_up(reader: int) -> bytes:
 
 
 def ask_until_lines_are_dropped(service: Gunicorn) -> tuple[int, int]:
-    """Return the number of requests and that of the dropped lines, to which the last request adds one."""
+    """Return the numbers of requests and of dropped lines; the last request adds a dropped line."""
     before = dropped = scrape(service)["log_lines_dropped_total"]
     asked = 1
     while dropped == before:
@@ -55,7 +54,7 @@ def ask_until_lines_are_dropped(service: Gunicorn) -> tuple[int, int]:
         pytest.param(
             os.pipe,
             WITHOUT_PROC,
-            marks=pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare"),
+            marks=needs_unshare,
             id="pipe that cannot be opened again",
         ),
     ],
@@ -106,7 +105,7 @@ def test_lines_that_cannot_be_written_are_counted(reader_url: str, tables: Table
     with Gunicorn(reader_url, logs=descriptor) as service:
         before = scrape(service)["log_lines_dropped_total"]
         assert [service.get(headers=headers).status for headers in (KEY, {})] == [200, 401]
-        # Three lines of the access log: that of the first scrape is written after it.
+        # Three lines of the access log: the line of the first scrape is written after it.
         assert scrape(service)["log_lines_dropped_total"] == before + 3
         assert service.stop() == 0
     os.close(descriptor)

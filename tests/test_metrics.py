@@ -1,6 +1,5 @@
 """GET /metrics: what all workers together have done and are doing."""
 
-import os
 import re
 import shutil
 import signal
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Tables
-from live import ROLLUP_ALL, ROOT, Asking, Gunicorn, eventually, locked
+from live import ROLLUP_ALL, ROOT, Asking, Gunicorn, eventually, locked, needs_unshare
 from service.metrics import PLACES, free_place
 from service.version import VERSION
 
@@ -78,7 +77,7 @@ def test_the_metrics_of_two_workers_are_added_up_and_survive_a_kill(
         assert requests(scrape(service), 200) == requests(samples, 200)
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
+@needs_unshare
 @pytest.mark.parametrize("full_at_the_start", [True, False], ids=["at the start", "later"])
 def test_a_full_or_emptied_dev_shm_ends_no_worker_and_loses_no_count(
     reader_url: str, tables: Tables, full_at_the_start: bool
