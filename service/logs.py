@@ -27,7 +27,7 @@ class DiscreetFormatter(logging.Formatter):
                 record.msg, record.args = "Error handling a request", ()
         return super().format(record)
 
-    def formatException(  # noqa: N802 - the name is logging's
+    def formatException(  # noqa: N802 - logging calls it by this name
         self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
     ) -> str:
         """Return the class of an exception and the frames of this service; its text may quote the request."""

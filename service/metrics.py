@@ -33,7 +33,7 @@ _lock = RLock()
 
 
 def free_place(taken: Collection[int]) -> int:
-    """Return a place for a new worker. Beyond the last one it is that of the master, where two may lose counts."""
+    """Return a free place for a new worker. Without one, return the master's, where two processes may lose counts."""
     return min(set(range(1, PLACES)).difference(taken), default=0)
 
 

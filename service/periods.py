@@ -47,7 +47,7 @@ class Window:
 def window_of(period: str, now: datetime, as_of: datetime | None = None, since: datetime | None = None) -> Window:
     """Return the window of a period, a key of PERIOD_DAYS, or the one from ``since`` if the period is CUSTOM.
 
-    It ends at ``as_of``, or at ``now`` without it. With ``as_of`` the last day is that of the last microsecond before:
+    It ends at ``as_of``, or at ``now`` without it. With ``as_of`` the last day is the day of the microsecond before it:
     as of midnight, the last day is the one that has just ended.
     """
     last_moment = (as_of - timedelta(microseconds=1) if as_of else now).astimezone(UTC)

@@ -56,7 +56,7 @@ def asked(
         BadParameters: when an argument is refused.
         DatabaseBehind: when the standby has not reached an edge of the window.
     """
-    # The clock of a standby may differ from that of its primary.
+    # The clocks of a standby and of its primary may differ.
     instant = replayed or now
     arguments = load_arguments(schema, query, max(now, instant))
     as_of, since = arguments.get("as_of"), arguments.get("since")

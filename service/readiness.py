@@ -11,7 +11,7 @@ from service.database.pool import Database
 from service.database.trust import Trust
 from service.errors import DatabaseNotReady, DatabaseUnavailable, Overloaded, QueryFailed, ServiceError, SeveralServers
 
-# How long a check may take, and a request waits for that of another; less than Prometheus waits.
+# How long a check may take, and how long a request waits for the check of another; less than Prometheus waits.
 CHECK_MS = 2_000
 # For how long after a right answer requests tell that the database can be read: the longest statement by default.
 TRUSTED_S = 10

@@ -49,7 +49,7 @@ def browser_of_the_module() -> Iterator[Browser]:
 
 @contextmanager
 def watched_page(browser: Browser, address: str, complaints: list[str] | None = None, **options: Any) -> Iterator[Page]:
-    """Open a tab with a new profile; ``options`` are those of a Playwright context.
+    """Open a tab with a new profile; ``options`` are options of a Playwright context.
 
     ``complaints`` collects failed scripts, violations of the policy, and requests to other hosts.
 

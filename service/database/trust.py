@@ -2,7 +2,7 @@
 
 Without a policy, row-level security makes a table look empty; so does, in a snapshot, a table that was rewritten after
 it was taken. So a snapshot is believed when tables, privileges and policies were checked before it, and the
-fingerprint of the database after it equals that of the check. A policy that is created before a query and dropped after
+fingerprint of the database is still the same after it. A policy that is created before a query and dropped after
 it, within RECHECK_S of the last comparison, is not noticed. Each connection is checked by itself, because two
 connections can lead to two standbys, and behind a pooler so can one.
 """
@@ -156,7 +156,7 @@ class Trust:
         )
 
     def _compare(self, connection: Connection, fingerprint: Fingerprint | None) -> None:
-        """Compare a fingerprint with that of the last check on a connection; forget the check if they differ.
+        """Compare a fingerprint with the one of the last check on a connection; forget the check if they differ.
 
         Raises:
             SnapshotLost: when there is no fingerprint, because the connection was lost.

@@ -24,7 +24,7 @@ def negotiated(accept: MIMEAccept) -> ModuleType:
 
 
 def _quality(accept: MIMEAccept, offer: str) -> float:
-    """Return the quality of a media type in the Accept header: that of the most specific range (RFC 9110, 12.5.1).
+    """Return the quality that the most specific range of the Accept header gives a media type (RFC 9110, 12.5.1).
 
     Parameters of a range are ignored, because each type is served in one form.
     """

@@ -22,7 +22,7 @@ MEDIA_TYPE = "text/csv"
 ONLY_ROWS = True
 # Where a spreadsheet would begin a formula: at the start or after a separator, with characters of either width. It may
 # drop white space at the start.
-FORMULA = re.compile(r'(?<![^,;|"\t\r\n])(?=[=+@＝＋－＠-])|\A(?=[\t\r\n])')  # noqa: RUF001 - the wide ones
+FORMULA = re.compile(r'(?<![^,;|"\t\r\n])(?=[=+@＝＋－＠-])|\A(?=[\t\r\n])')  # noqa: RUF001 - full-width signs are meant
 SPOOLED_IN_MEMORY = 2**20
 
 log = logging.getLogger(__name__)

