@@ -42,7 +42,7 @@ psql: $(VENV)/embedded.stamp ## Run a query file on DATABASE_URL with the parame
 
 soak: $(VENV)/dev.stamp ## Run the long tests, which take three to six minutes; with ARGS='--minutes 60' disturb the service for so long.
 	@PYTHONPATH=.:tests $(RUN) tools/bench/soak.py $(ARGS)
-	@[ -n "$(ARGS)" ] || FUZZ_EXAMPLES=10000 CUTS=1000 $(RUN) -m pytest -s tests/test_fuzz.py tests/test_live_faults.py tests/test_live_overload.py
+	@[ -n "$(ARGS)" ] || FUZZ_EXAMPLES=10000 CUTS=1000 $(RUN) -m pytest -s tests/system/test_fuzz.py tests/system/test_live_faults.py tests/system/test_live_overload.py
 
 bench: $(VENV)/dev.stamp ## Measure the time of requests on a million events, or ARGS='--events 10000000'; write the report to docs.
 	@PYTHONPATH=.:tests $(RUN) tools/bench/bench.py $(ARGS)

@@ -8,11 +8,12 @@ import pytest
 from flask.testing import FlaskClient
 
 from conftest import BufferedClient
+from live import ROOT
 from service import create_app
 from service.config import ConfigurationError, Settings
 from service.schemas.requests import BREAKDOWN_KEYS
 
-ASSETS = Path(__file__).parent.parent / "service" / "static"
+ASSETS = ROOT / "service" / "static"
 NAMES = sorted(path.name for path in ASSETS.iterdir())
 POLICY = {
     "default-src": "'none'",

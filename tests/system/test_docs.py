@@ -8,7 +8,7 @@ import pytest
 
 from service.config import Settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCUMENTS = {
     name: (ROOT / name).read_text()
     for name in (

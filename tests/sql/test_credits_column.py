@@ -4,7 +4,6 @@ import logging
 import subprocess
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,7 +34,7 @@ from test_psql import compare
 from tools.demo.postgres import EmbeddedPostgresError, PostgresServer
 from tools.psql import command_of
 
-EXAMPLES = (Path(__file__).parent / "data" / "examples.sql").read_text()
+EXAMPLES = (SQL.parent / "tests" / "data" / "examples.sql").read_text()
 NAME = "renamed"
 # The other name. Its column has another unit.
 NEWER = "credits_deducted"

@@ -24,7 +24,7 @@ NAME = "examples"
 def examples(server: PostgresServer) -> Iterator[dict[str, str]]:
     """The environment variables of the README, for a database with the rows of its examples."""
     create_database(server, NAME)
-    server.psql("-f", Path(__file__).parent / "data" / "examples.sql", database=NAME)
+    server.psql("-f", ROOT / "tests" / "data" / "examples.sql", database=NAME)
     server.psql("-f", SQL / "dba" / "sums.sql", database=NAME)
     # the credits of an event change after its day was summed
     change = "UPDATE public.usage_events SET credits_deducted_cents = {} WHERE id = 'evt-2'"

@@ -77,8 +77,8 @@ def digest(demo: Demo) -> str:
 def test_the_demo_depends_on_the_day_alone(demo: Demo) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from test_demo import *; print(digest(tables_at(MORNING)))"],
-        env={**os.environ, "PYTHONHASHSEED": "1", "TZ": "Asia/Kolkata", "PYTHONPATH": "tests:."},
-        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "PYTHONHASHSEED": "1", "TZ": "Asia/Kolkata", "PYTHONPATH": "tests/system:."},
+        cwd=Path(__file__).parents[2],
         check=True,
         capture_output=True,
         text=True,
