@@ -207,12 +207,12 @@ class Demo:
         assert len(lines) == 4, self.output
         return lines
 
-    def rollup(self) -> str:
-        """Return the answer to the request that it prints."""
+    def rollup(self, key: str = "demo-admin-key") -> str:
+        """Return the answer to the request that it prints, or to the same with another key."""
         address = re.search(r"'http://127.0.0.1:\d+(.*?)'", self.wait_until_serving()[-1])
         assert address
         with closing(HTTPConnection("127.0.0.1", self.port)) as connection:
-            return ask(connection, address[1], {"x-api-key": "demo-admin-key"}).body.decode()
+            return ask(connection, address[1], {"x-api-key": key}).body.decode()
 
     def processes(self) -> list[psutil.Process]:
         """Return its running processes; gunicorn works in the checkout, so it is known by its port."""
@@ -251,48 +251,68 @@ class Demo:
 
 
 @pytest.fixture(scope="module")
-def checkout() -> Iterator[Path]:
-    """A copy of the project that uses the packages of the tests."""
-    with public_folder() as folder:
-        yield copy_checkout(folder)
+def interpreter() -> str:
+    """The Python of the tests, or one of its version that an ordinary user can run too."""
+    base = os.path.realpath(sys.executable)
+    candidates = [base, f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"] if AS_ROOT else []
+    return next(filter(runs_as_nobody, candidates), base)
+
+
+def runs_as_nobody(interpreter: str) -> bool:
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    command = ["env", f"PYTHONPATH={packages}", interpreter, "-c", "import flask, gunicorn, psycopg2"]
+    return subprocess.run(command, user="nobody", cwd="/", stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
 @pytest.fixture(scope="module")
-def ports() -> tuple[int, int]:
-    """Two ports, each with a database that the first test which starts a demo on it loads."""
-    return free_port(), free_port()
+def checkout(interpreter: str) -> Iterator[Path]:
+    """A copy of the project that uses the packages of the tests."""
+    with public_folder() as folder:
+        checkout = folder / "check out"
+        # In .data everyone may start a demo.
+        (checkout / ".data").mkdir(parents=True)
+        (checkout / ".data").chmod(0o777)
+        for name in ("service", "sql", "tools", "requirements"):
+            shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("Makefile", "wsgi.py", "gunicorn.conf.py", "setup.cfg", "pyproject.toml"):
+            shutil.copy(ROOT / name, checkout)
+        environment = checkout / ".venv"
+        (environment / "bin").mkdir(parents=True)
+        (environment / "bin" / "python").symlink_to(interpreter)
+        (environment / "lib").symlink_to(Path(sys.prefix) / "lib")
+        (environment / "pyvenv.cfg").write_text(f"home = {Path(interpreter).parent}\n")
+        # With these, make installs nothing.
+        for name in ("python", "embedded"):
+            (environment / f"{name}.stamp").touch()
+        yield checkout
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    """A port with a database, which the first test that starts a demo on it loads."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def neighbour(interpreter: str) -> dict[str, Any]:
+    """Another such port, and the user of the demo on it: an ordinary one, unless only root can reach the packages."""
+    nobody = pwd.getpwnam("nobody")
+    user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    return {"port": free_port(), **(user if AS_ROOT and runs_as_nobody(interpreter) else {})}
 
 
 @pytest.fixture
-def run(checkout: Path, ports: tuple[int, int]) -> Iterator[Callable[..., Demo]]:
-    """Start a demo in the copy, by a command, on the first port unless another is given."""
+def run(checkout: Path, port: int) -> Iterator[Callable[..., Demo]]:
+    """Start a demo in the copy, by a command."""
     demos = []
 
-    def start(*command: str, port: int = ports[0], **options: Any) -> Demo:
-        demos.append(Demo(checkout, port, command, **options))
+    def start(*command: str, **options: Any) -> Demo:
+        demos.append(Demo(checkout, command=command, **{"port": port, **options}))
         return demos[-1]
 
     yield start
     for demo in demos:
         demo.kill()
-
-
-def copy_checkout(folder: Path, interpreter: str = os.path.realpath(sys.executable)) -> Path:
-    checkout = folder / "check out"
-    checkout.mkdir()
-    for name in ("service", "sql", "tools", "requirements"):
-        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Makefile", "wsgi.py", "gunicorn.conf.py", "setup.cfg", "pyproject.toml"):
-        shutil.copy(ROOT / name, checkout)
-    environment = checkout / ".venv"
-    (environment / "bin").mkdir(parents=True)
-    (environment / "bin" / "python").symlink_to(interpreter)
-    (environment / "lib").symlink_to(Path(sys.prefix) / "lib")
-    (environment / "pyvenv.cfg").write_text(f"home = {Path(interpreter).parent}\n")
-    # With these, make installs nothing.
-    for name in ("python", "embedded"):
-        (environment / f"{name}.stamp").touch()
-    return checkout
 
 
 def test_make_run_serves_the_demo_on_this_machine_alone_until_ctrl_c(run: Callable[..., Demo]) -> None:
@@ -307,6 +327,7 @@ def test_make_run_serves_the_demo_on_this_machine_alone_until_ctrl_c(run: Callab
         r'\{"status":"success","period":"weekly","page":1,"limit":3,"total_count":2\d\d,"rows":\[(\{[^{}]+\},?){3}\]\}',
         demo.rollup().strip(),
     )
+    assert "administrator" in demo.rollup("demo-user-key")
     with closing(psycopg2.connect(database.removeprefix("Database: "))) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT current_user::text, count(id) FROM public.accounts")
         assert cursor.fetchall() == [("credits_reader", 302)]
@@ -362,20 +383,22 @@ def test_the_kill_of_any_process_ends_all(run: Callable[..., Demo], victim: str,
     ],
 )
 def test_a_signal_stops_the_demo_while_it_starts(
-    run: Callable[..., Demo], ports: tuple[int, int], reached: str, number: signal.Signals
+    run: Callable[..., Demo], neighbour: dict[str, Any], reached: str, number: signal.Signals
 ) -> None:
-    demo = run(port=ports[1])
+    demo = run(**neighbour)
     eventually(lambda: list(demo.folder.glob(reached)), reached)
     demo.stop(number)
 
 
-def test_two_demos_run_side_by_side(run: Callable[..., Demo], ports: tuple[int, int]) -> None:
+def test_two_users_run_a_demo_side_by_side(run: Callable[..., Demo], neighbour: dict[str, Any]) -> None:
     """The second repairs what its stopped starts have left."""
-    one, two = run(), run(port=ports[1])
+    one, two = run(), run(**neighbour)
     body = one.rollup()
     assert '"status":"success"' in body
     assert two.rollup() == body
+    assert {process.uids().real for process in two.processes()} == {neighbour.get("user", os.geteuid())}
     assert list(two.folder.rglob("*.partial")) == []
+    assert not (two.folder / "elsewhere").exists()
     one.stop(signal.SIGHUP)
     assert two.rollup() == body
     two.stop(signal.SIGTERM)
@@ -389,29 +412,3 @@ def test_a_taken_port_is_reported_before_anything_is_started(run: Callable[..., 
         demo.output == f"admin-credits: PORT {demo.port}: address already in use; try PORT={demo.port + 1} make run\n"
     )
     assert not demo.folder.exists()
-
-
-@needs_root
-def test_an_ordinary_user_can_run_it() -> None:
-    base = os.path.realpath(sys.executable)
-    candidates = [base, f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"]
-    interpreter = next((path for path in candidates if runs_as_nobody(path)), None)
-    if not interpreter:
-        pytest.skip("an ordinary user cannot reach the Python of the tests")
-    nobody = pwd.getpwnam("nobody")
-    account = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    with public_folder() as folder:
-        checkout = copy_checkout(folder, interpreter)
-        os.chown(checkout, nobody.pw_uid, nobody.pw_gid)
-        demo = Demo(checkout, free_port(), ("make", "run"), **account)
-        assert '"status":"success"' in demo.rollup()
-        assert {process.username() for process in demo.processes()} == {"nobody"}
-        assert not (demo.folder / "elsewhere").exists()
-        demo.process_named("tools.demo").send_signal(signal.SIGINT)
-        demo.wait_until_gone()
-
-
-def runs_as_nobody(interpreter: str) -> bool:
-    packages = next(path for path in sys.path if path.endswith("site-packages"))
-    command = ["env", f"PYTHONPATH={packages}", interpreter, "-c", "import flask, gunicorn, psycopg2"]
-    return subprocess.run(command, user="nobody", cwd="/", stderr=subprocess.DEVNULL, check=False).returncode == 0
