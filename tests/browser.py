@@ -1,15 +1,22 @@
 """Chromium, a tab whose errors fail the test, and what the tests of the page do in it."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Request, Route, expect, sync_playwright
 
-from live import ADMIN_KEY, PATIENCE_S
+from live import ADMIN_KEY, PATIENCE_S, Gunicorn
 
+if TYPE_CHECKING:
+    from conftest import Tables
+
+NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)
+USER_KEY = "key-of-nova"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="Chromium is not installed (Debian: apt-get install chromium)"
@@ -39,12 +46,6 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="module", name="browser")
-def browser_of_the_module() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @contextmanager
@@ -84,6 +85,55 @@ def visit(page: Page, fragment: str = "", key: str | None = ADMIN_KEY) -> Page:
     if key is not None:
         enter(page, key)
     return page
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module", name="browser")
+def browser_of_the_module() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module", name="service")
+def service_of_the_module(spending: "Tables", reader_url: str) -> Iterator[Gunicorn]:
+    """The service on the tables that ``spending`` of the module fills, at NOW."""
+    spending.fix_now(NOW)
+    with Gunicorn(reader_url) as gunicorn:
+        yield gunicorn
+    spending.empty()
+
+
+@pytest.fixture(scope="module", name="tab")
+def tab_of_the_module(browser: Browser, service: Gunicorn) -> Iterator[tuple[Page, list[str]]]:
+    """One tab for all tests, and what it complains of: a new profile takes longer than most tests."""
+    complaints: list[str] = []
+    with watched_page(browser, f"http://127.0.0.1:{service.port}", complaints, has_touch=True) as page:
+        page.context.on(
+            "request", lambda request: complaints.extend(key for key in (ADMIN_KEY, USER_KEY) if key in request.url)
+        )
+        yield page, complaints
+
+
+@pytest.fixture(name="opened")
+def opened_in_the_tab(tab: tuple[Page, list[str]], spending: "Tables") -> Iterator[Open]:
+    """Open the page in the tab at NOW, and clean up after the test: its later events are ``later-...``."""
+    page, complaints = tab
+    page.clock.set_fixed_time(NOW)
+    yield partial(visit, page)
+    for other in page.context.pages[1:]:
+        other.close()
+    page.unroute_all(behavior="ignoreErrors")
+    page.evaluate("sessionStorage.clear()")
+    page.goto("about:blank")
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.emulate_media(forced_colors="none")
+    spending.fix_now(NOW)
+    spending.execute("DELETE FROM public.usage_events WHERE id LIKE 'later-%'")
+    found = complaints.copy()
+    complaints.clear()
+    assert found == []
 
 
 def enter(page: Page, key: str) -> None:

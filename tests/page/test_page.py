@@ -1,23 +1,34 @@
 """The page in Chromium, with gunicorn and PostgreSQL behind it."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
-from browser import browser_of_the_module, cells, enter, hold, needs_chromium, release, visit, watched_page  # noqa: F401 - the fixture `browser`
+from browser import (  # noqa: F401 - the fixtures
+    NOW,
+    USER_KEY,
+    Open,
+    browser_of_the_module,
+    cells,
+    enter,
+    hold,
+    needs_chromium,
+    opened_in_the_tab,
+    release,
+    service_of_the_module,
+    tab_of_the_module,
+)
 from conftest import ADMIN, ADMIN_KEY, NOVA, Tables
 from live import Gunicorn
 
 pytestmark = needs_chromium
 
-NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)
 BOLD = UUID("11111111-0000-4000-8000-000000000002")
 NAMELESS = UUID("11111111-0000-4000-8000-000000000003")
 BUSY = UUID("11111111-0000-4000-8000-000000000004")
@@ -26,17 +37,13 @@ STRANGER = UUID("11111111-0000-4000-8000-00000000000f")
 SMALL = [UUID(int=n) for n in range(1, 202)]
 BOLD_NAME = "<b>Bold</b> & <img src=x onerror=alert(1)>"
 LONG_NAME = "Society for the Preservation of " + "Very " * 60 + "Old Music"
-USER_KEY = "key-of-nova"
-KEYS = (ADMIN_KEY, USER_KEY)
-
-Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")
-def spending(owner: Tables) -> Iterator[Tables]:
-    """Fill the tables, and set the clock to 22 November 2026, 15:00 UTC.
+def spending(owner: Tables) -> Tables:
+    """Fill the tables.
 
-    The credits (and events) of each account:
+    At NOW the credits (and events) of each account:
 
     | account  | today   | 7 days  | 30 days   | all                   |
     |----------|---------|---------|-----------|-----------------------|
@@ -50,7 +57,6 @@ def spending(owner: Tables) -> Iterator[Tables]:
     """
     owner.empty()
     owner.seed_admin()
-    owner.fix_now(NOW)
     for account, name, email in [
         (NOVA, "Nova Records", "ops@nova.example"),
         (BOLD, BOLD_NAME, "<i>bold</i>@bold.example"),
@@ -63,7 +69,7 @@ def spending(owner: Tables) -> Iterator[Tables]:
             owner.insert("account_emails", "account_id, email, updated_at", [(account, email, NOW)])
     owner.insert("accounts", "id, name", [(account, f"Small {account.int}") for account in SMALL])
     owner.key(USER_KEY, NOVA)
-    tokens = {"provider": "anthropic", "model_id": "claude-sonnet", "source": "api", "agent_type": "subagent"}
+    tokens = {"provider": "anthropic", "model_id": "sonnet", "source": "api", "agent_type": "subagent"}
     tokens |= {"input_tokens": 1200, "cached_input_tokens": 800, "output_tokens": 45, "tool_call_count": 3}
     owner.event(NOVA, 500, "2026-11-22 10:15:00.25+00", id="nova-1", **tokens)
     owner.event(NOVA, 100, "2026-11-22 03:00:00+00", id="nova-2")
@@ -85,42 +91,7 @@ def spending(owner: Tables) -> Iterator[Tables]:
             (NOVA, ADMIN, "welcome", None, 1000, "2026-11-10 09:00:00+00"),
         ],
     )
-    yield owner
-    owner.empty()
-
-
-@pytest.fixture(scope="module")
-def service(spending: Tables, reader_url: str) -> Iterator[Gunicorn]:
-    with Gunicorn(reader_url) as gunicorn:
-        yield gunicorn
-
-
-@pytest.fixture(scope="module")
-def complaints() -> list[str]:
-    return []
-
-
-@pytest.fixture(scope="module")
-def tab(browser: Browser, service: Gunicorn, complaints: list[str]) -> Iterator[Page]:
-    """One tab for all tests: a new profile takes longer than most of them."""
-    with watched_page(browser, f"http://127.0.0.1:{service.port}", complaints) as page:
-        page.context.on("request", lambda request: complaints.extend(key for key in KEYS if key in request.url))
-        yield page
-
-
-@pytest.fixture
-def opened(tab: Page, complaints: list[str], spending: Tables) -> Iterator[Open]:
-    """Open the page in the tab, and clean up after the test: its later events are ``later-...``."""
-    yield partial(visit, tab)
-    tab.unroute_all(behavior="ignoreErrors")
-    tab.evaluate("sessionStorage.clear()")
-    tab.goto("about:blank")
-    tab.set_viewport_size({"width": 1280, "height": 720})
-    spending.fix_now(NOW)
-    spending.execute("DELETE FROM public.usage_events WHERE id LIKE 'later-%'")
-    found = complaints.copy()
-    complaints.clear()
-    assert found == []
+    return owner
 
 
 def rows(page: Page) -> Locator:
@@ -230,17 +201,7 @@ def test_a_row_opens_its_events_grants_and_days(opened: Open) -> None:
     expect(events(page)).to_have_count(3)
     assert cells(events(page)) == [
         # New York is five hours behind UTC.
-        [
-            "22 Nov 2026, 05:15:00",
-            "claude-sonnet anthropic",
-            "api, subagent",
-            "1,200",
-            "800",
-            "45",
-            "3",
-            "500",
-            "$5.00",
-        ],
+        ["22 Nov 2026, 05:15:00", "sonnet anthropic", "api, subagent", "1,200", "800", "45", "3", "500", "$5.00"],
         ["21 Nov 2026, 22:00:00", "– no model", "web, main", "0", "0", "0", "0", "100", "$1.00"],
         ["19 Nov 2026, 07:00:00", "– no model", "web, main", "0", "0", "0", "0", "200", "$2.00"],
     ]
@@ -299,24 +260,10 @@ def test_a_link_opens_an_account_once_the_key_is_entered(opened: Open) -> None:
     assert urlsplit(page.url).fragment == "period=weekly"
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        "period=yearly",
-        "period=toString",
-        "account=1",
-        "from=2026-02-30",
-        "to=2026-02-01",
-        "show=events",
-        "show=constructor",
-        "q=",
-        "limit=1",
-    ],
-)
-def test_a_wrong_address_says_so(opened: Open, part: str) -> None:
-    page = opened(f"#{part}")
+def test_a_wrong_address_says_so(opened: Open) -> None:
+    page = opened("#period=weekly&show=events")
     expect(page.get_by_role("alert")).to_contain_text(
-        f"This link contains something the page does not understand: {part}"
+        "This link contains something the page does not understand: show=events"
     )
     page.get_by_role("link", name="Show the last 30 days").click()
     expect(rows(page)).to_have_count(100)
@@ -342,22 +289,6 @@ def test_back_restores_rows_scroll_and_focus(opened: Open) -> None:
     expect(rows(page)).to_have_count(205)
 
 
-def test_back_and_forward_walk_through_the_views(opened: Open) -> None:
-    page = opened()
-    expect(rows(page)).to_have_count(100)
-    page.get_by_role("button", name="Today").click()
-    expect(rows(page)).to_have_count(3)
-    open_account(page, "Nova Records")
-    page.go_back()
-    expect(page.get_by_role("link", name="Nova Records")).to_be_focused()
-    page.go_back()
-    expect(rows(page)).to_have_count(100)
-    page.go_forward()
-    page.go_forward()
-    expect(page.get_by_role("heading", name="Nova Records")).to_be_visible()
-    expect(events(page)).to_have_count(2)
-
-
 @pytest.mark.parametrize(
     ("key", "words"),
     [
@@ -377,7 +308,10 @@ def test_a_refused_key_is_explained_and_asked_for_again(opened: Open, key: str, 
 
 
 def test_a_forgotten_key_leaves_nothing_behind(opened: Open) -> None:
-    page = opened()
+    page = opened(key=None)
+    # The days are loading to the end.
+    hold(page, "**/days?*")
+    enter(page, ADMIN_KEY)
     open_account(page, "Nova Records")
     expect(events(page)).to_have_count(3)
     page.go_back()
@@ -387,7 +321,7 @@ def test_a_forgotten_key_leaves_nothing_behind(opened: Open) -> None:
     with page.expect_request("**/rollup?*q=Nova*"):
         page.get_by_role("button", name="Download CSV").click()
     page.get_by_label("Search accounts").press("s")
-    with page.expect_event("requestfailed"):
+    with page.expect_event("requestfailed", lambda request: "q=Nova" in request.url):
         page.get_by_role("button", name="Forget key").click()
     expect(page.get_by_label("API key of an administrator")).to_be_focused()
     assert page.evaluate("sessionStorage.length") == 0
@@ -421,36 +355,34 @@ def test_an_error_of_the_service_is_shown_and_can_be_retried(opened: Open) -> No
     expect(page.get_by_role("heading", name="All accounts")).to_be_focused()
 
 
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        pytest.param(
-            lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"),
-            "The service answered with an error (502). Try again shortly.",
-            id="a proxy's page",
-        ),
-        pytest.param(
-            lambda route: route.fulfill(status=200, body="<h1>Sign in</h1>"),
-            "The answer cannot be read. A proxy may have sent it, or this browser is too old.",
-            id="a proxy's page with status 200",
-        ),
-        pytest.param(
-            lambda route: route.abort(),
-            "The service cannot be reached. Check the connection, then try again.",
-            id="no answer",
-        ),
-    ],
-)
-def test_failed_days_leave_the_list_and_can_be_retried(
-    opened: Open, answer: Callable[[Route], None], words: str
-) -> None:
+NO_ANSWERS: list[tuple[Callable[[Route], None], str]] = [
+    (
+        lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"),
+        "The service answered with an error (502). Try again shortly.",
+    ),
+    (
+        lambda route: route.fulfill(status=200, body="<h1>Sign in</h1>"),
+        "The answer cannot be read. A proxy may have sent it, or this browser is too old.",
+    ),
+    (lambda route: route.abort(), "The service cannot be reached. Check the connection, then try again."),
+]
+
+
+def test_failed_days_leave_the_list_and_can_be_retried(opened: Open) -> None:
     page = opened(key=None)
-    page.route("**/days?*", answer)
+    page.route("**/days?*", lambda route: route.fulfill(status=503, json={"status": "error", "error": "Away."}))
     enter(page, ADMIN_KEY)
-    expect(page.get_by_role("alert").locator("p")).to_have_text(words)
+    alert = page.get_by_role("alert").locator("p")
+    expect(alert).to_have_text("Away.")
     assert cells(rows(page))[0][6] == "– not loaded yet"
+    again = page.get_by_role("button", name="Try again")
+    for answer, words in NO_ANSWERS:
+        page.route("**/days?*", answer)
+        again.click()
+        expect(alert).to_have_text(words)
+        expect(again).to_be_focused()
     page.unroute("**/days?*")
-    page.get_by_role("button", name="Try again").click()
+    again.click()
     expect(rows(page).first).to_contain_text("47.0%")
     expect(page.get_by_role("heading", name="All accounts")).to_be_focused()
 
@@ -685,8 +617,7 @@ def with_dates(page: Page) -> None:
 @pytest.mark.parametrize(
     ("fragment", "key", "reach"),
     [
-        pytest.param("", None, lambda _: None, id="key form"),
-        pytest.param("", "wrong", lambda page: expect(page.get_by_role("alert")).to_be_visible(), id="wrong key"),
+        pytest.param("", "wrong", lambda page: expect(page.get_by_role("alert")).to_be_visible(), id="key form"),
         pytest.param("#period=all", ADMIN_KEY, long_list, id="long list"),
         pytest.param(f"#account={NOVA}", ADMIN_KEY, with_numbers, id="account"),
         pytest.param("", ADMIN_KEY, failing, id="failing"),
@@ -696,7 +627,7 @@ def with_dates(page: Page) -> None:
     ],
 )
 def test_each_state_is_accessible_and_fits_every_width(
-    opened: Open, fragment: str, key: str | None, reach: Callable[[Page], None]
+    opened: Open, fragment: str, key: str, reach: Callable[[Page], None]
 ) -> None:
     page = opened(fragment, key)
     reach(page)
@@ -733,9 +664,7 @@ WRITTEN = {
     "signedDollars(0n)": "$0.00",
     "signedDollars(-5n)": "> −$0.01",
     # Half of 25 in any power of ten is the longest mark of a chart.
-    "compact(2500n)": "2.5K",
     "compact(1250n)": "1.25K",
-    "compact(1500n)": "1.5K",
     "compact(12500000n)": "12.5M",
     # 12.45 %: a change is rounded once, and never says more than happened.
     "change(11245n, 10000n)": "+12%",
@@ -744,17 +673,10 @@ WRITTEN = {
     "change(10996n, 10000n)": "+10%",
     "change(1n, 2n ** 60n)": "> −100%",
     "change(5n, 1000n)": "> −100%",
-    "change(0n, 1000n)": "−100%",
-    "change(10n, 1000n)": "−99%",
-    "change(3000n, 1000n)": "+200%",
     "change(10001n, 10000n)": "< +0.1%",
     "change(9999n, 10000n)": "> −0.1%",
-    "change(1000n, 1000n)": "same",
-    "change(30n, 0n)": "new",
     # There were two events before, which added up to 0.
     "change(30n, 0n, 2n)": "+30",
-    "change(30n, 0n, 0n)": "new",
-    "change(-400n, 0n, 0n)": "−400",
     "change(30n, -50n, 1n)": "+80",
 }
 
@@ -765,3 +687,21 @@ def test_numbers_are_written_exactly(opened: Open) -> None:
     names = "change, compact, dollarsAt, signedDollars"
     found = page.evaluate(f"import('/assets/format.js').then(({{ {names} }}) => [{', '.join(WRITTEN)}])")
     assert dict(zip(WRITTEN, found, strict=True)) == WRITTEN
+
+
+WRONG = [
+    "period=yearly",
+    "period=toString",
+    "account=1",
+    "from=2026-02-30",
+    "to=2026-02-01",
+    "show=events",
+    "show=constructor",
+    "q=",
+    "limit=1",
+]
+
+
+def test_an_address_has_nothing_that_the_page_does_not_understand(opened: Open) -> None:
+    problems = f"({{ viewOf }}) => {WRONG}.map((part) => viewOf(part).problem)"
+    assert opened(key=None).evaluate(f"import('/assets/address.js').then({problems})") == WRONG

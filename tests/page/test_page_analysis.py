@@ -4,15 +4,26 @@ import csv
 import io
 import os
 import subprocess
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from browser import browser_of_the_module, cells, hold, needs_chromium, release, visit, watched_page  # noqa: F401 - the fixture `browser`
+from browser import (  # noqa: F401 - the fixtures
+    NOW,
+    Open,
+    browser_of_the_module,
+    cells,
+    hold,
+    needs_chromium,
+    opened_in_the_tab,
+    release,
+    service_of_the_module,
+    tab_of_the_module,
+    watched_page,
+)
 from conftest import CREDITS_COLUMN, NOVA, Tables
 from live import ROOT, Gunicorn
 from service.queries import CREDITS_COLUMNS
@@ -20,15 +31,14 @@ from tools.demo.postgres import find_binaries
 
 pytestmark = needs_chromium
 
-NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)
 LEFT = UUID("11111111-0000-4000-8000-000000000002")
 REFUNDED = UUID("11111111-0000-4000-8000-000000000003")
 LONG_ADDRESS = "a" * 64 + "@" + "b" * 120 + ".example"
 
 
 @pytest.fixture(scope="module")
-def service(owner: Tables, reader_url: str) -> Iterator[Gunicorn]:
-    """Fill the tables, and set the clock to 22 November 2026, 15:00 UTC.
+def spending(owner: Tables) -> Tables:
+    """Fill the tables.
 
     The credits of each account, days counted back from today:
 
@@ -42,7 +52,6 @@ def service(owner: Tables, reader_url: str) -> Iterator[Gunicorn]:
     """
     owner.empty()
     owner.seed_admin()
-    owner.fix_now(NOW)
     for account, name in [(NOVA, "Nova Records"), (LEFT, 'Left, "Ltd"\nof L'), (REFUNDED, "Refunded")]:
         owner.account(account, name)
     owner.insert("account_emails", "account_id, email, updated_at", [(NOVA, LONG_ADDRESS, NOW)])
@@ -54,18 +63,7 @@ def service(owner: Tables, reader_url: str) -> Iterator[Gunicorn]:
     owner.event(LEFT, 50, "2026-11-14 12:00:00+00")
     owner.event(REFUNDED, -400, "2026-11-21 12:00:00+00")
     owner.event(NOVA, 0, "2026-10-01 12:00:00+00", model_id="")
-    with Gunicorn(reader_url) as gunicorn:
-        yield gunicorn
-    owner.empty()
-
-
-@pytest.fixture
-def page(browser: Browser, service: Gunicorn, owner: Tables) -> Iterator[Page]:
-    """Open a tab, and clean up after the test: its later event is ``later``."""
-    with watched_page(browser, f"http://127.0.0.1:{service.port}", has_touch=True) as page:
-        yield page
-    owner.fix_now(NOW)
-    owner.execute("DELETE FROM public.usage_events WHERE id = 'later'")
+    return owner
 
 
 def listed(page: Page, table: str) -> list[list[str]]:
@@ -98,42 +96,20 @@ def test_only_the_first_module_reads_the_document_when_it_is_imported(browser: B
     assert failures == ["page.js"]
 
 
-@pytest.mark.parametrize(
-    ("fragment", "steps", "words"),
-    [
-        pytest.param("#period=weekly", "day", "22 Nov 2026, so far: 301 credits, $3.01, 2 events", id="days"),
-        # 326 days, of which the first four are left over.
-        pytest.param(
-            "#from=2026-01-01", "7 days", "16 – 22 Nov 2026, so far: 101 credits, $1.01, 4 events", id="weeks"
-        ),
-    ],
-)
-def test_a_touched_bar_says_its_numbers_and_today_is_partial(page: Page, fragment: str, steps: str, words: str) -> None:
-    visit(page, fragment)
-    chart = page.get_by_role("img", name=f"Credits by {steps}")
+def test_a_touched_bar_says_its_numbers_and_the_last_is_partial(opened: Open) -> None:
+    # 326 days, of which the first four are left over.
+    page = opened("#from=2026-01-01")
+    chart = page.get_by_role("img", name="Credits by 7 days")
     expect(chart.locator("rect.partial")).to_have_count(1)
     box = chart.bounding_box()
     assert box
     chart.tap(position={"x": box["width"] - 5, "y": 5})
-    expect(page.locator(".readout")).to_have_text(words)
+    expect(page.locator(".readout")).to_have_text("16 – 22 Nov 2026, so far: 101 credits, $1.01, 4 events")
 
 
-def test_refunds_give_no_share_of_more_than_all(page: Page) -> None:
-    visit(page, "#period=weekly")
-    accounts = "Accounts by credits spent"
-    expect(page.locator(".rollup td.share .bar").first).to_be_attached()
-    # 501 of 101 together would be 496 %.
-    assert [(row[1], row[3], row[6]) for row in listed(page, accounts)] == [
-        ("Nova Records", "501", "– no share, because of refunds"),
-        ("Refunded", "−400", "– no share, because of refunds"),
-    ]
-    bars = page.locator(".rollup td.share rect")
-    assert bars.evaluate_all("bars => bars.map((bar) => bar.getAttribute('width'))") == ["100.00%", "0.00%"]
-
-
-def test_on_a_narrow_screen_numbers_have_units_and_a_long_address_wraps(page: Page) -> None:
+def test_on_a_narrow_screen_numbers_have_units_and_a_long_address_wraps(opened: Open) -> None:
+    page = opened("#period=monthly")
     page.set_viewport_size({"width": 390, "height": 800})
-    visit(page, "#period=monthly")
     accounts = "Accounts by credits spent"
     assert [row[7] for row in listed(page, accounts)] == ["5 events", "1 event", "1 event"]
     page.get_by_role("link", name="Nova Records").click()
@@ -141,8 +117,8 @@ def test_on_a_narrow_screen_numbers_have_units_and_a_long_address_wraps(page: Pa
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
-def test_the_csv_file_has_no_hidden_names(page: Page) -> None:
-    visit(page, "#period=all")
+def test_the_csv_file_has_no_hidden_names(opened: Open) -> None:
+    page = opened("#period=all")
     page.get_by_role("switch", name="Hide names").click()
     with page.expect_download() as downloading:
         page.get_by_role("button", name="Download CSV").click()
@@ -154,8 +130,8 @@ def test_the_csv_file_has_no_hidden_names(page: Page) -> None:
     ]
 
 
-def test_a_row_opens_in_another_tab_that_has_the_key(page: Page) -> None:
-    visit(page, "#period=weekly")
+def test_a_row_opens_in_another_tab_that_has_the_key(opened: Open) -> None:
+    page = opened("#period=weekly")
     page.get_by_role("switch", name="Hide names").click()
     # A tab that was not opened from this one gets no key, neither after a plain click nor when it is lent.
     page.get_by_role("link", name="Top spenders").click()
@@ -177,25 +153,19 @@ def test_a_row_opens_in_another_tab_that_has_the_key(page: Page) -> None:
     assert other.evaluate("sessionStorage.getItem('credits-api-key')") is None
 
 
-def test_the_key_can_be_forgotten_while_days_are_loading(page: Page) -> None:
-    hold(page, "**/days?*")
-    visit(page)
-    expect(page.get_by_text("3 of 3 accounts")).to_have_count(2)
-    page.get_by_role("button", name="Forget key").click()
-    expect(page.get_by_label("API key of an administrator")).to_be_focused()
-    assert "Nova" not in page.content()
-
-
-def test_totals_and_rows_say_how_they_changed(page: Page, owner: Tables) -> None:
-    visit(page, "#period=weekly")
+def test_totals_and_rows_say_how_they_changed(opened: Open, spending: Tables) -> None:
+    page = opened("#period=weekly")
     # Seven days before: 9 to 15 November, until 15:00.
     expect(page.locator("#accounts .note")).to_have_text("Compared with 9 – 15 Nov 2026, until 15:00 UTC")
     expect(page.locator("#accounts dl > div").first).to_have_text("Credits101$1.01 · −82%")
-    assert [(row[1], row[5]) for row in listed(page, "Accounts by credits spent")] == [
-        ("Nova Records", "+0.2%"),
+    assert listed(page, "Accounts by credits spent") == [
+        # 501 of 101 together would be 496 %.
+        ["1", "Nova Records", LONG_ADDRESS, "501", "$5.01", "+0.2%", "– no share, because of refunds", "3"],
         # There were no credits before, and less than none now.
-        ("Refunded", "−400"),
+        ["2", "Refunded", "– no address", "−400", "−$4.00", "−400", "– no share, because of refunds", "1"],
     ]
+    bars = page.locator(".rollup td.share rect")
+    assert bars.evaluate_all("bars => bars.map((bar) => bar.getAttribute('width'))") == ["100.00%", "0.00%"]
     page.get_by_role("link", name="Biggest changes").click()
     assert [[row[0], *row[2:]] for row in listed(page, "Accounts by change")] == [
         ["Refunded", "0", "−400", "−400", "−$4.00", "– no percentage"],
@@ -208,7 +178,7 @@ def test_totals_and_rows_say_how_they_changed(page: Page, owner: Tables) -> None
     expect(page.get_by_role("button", name="Download CSV")).to_be_hidden()
     page.get_by_role("link", name="Top spenders").click()
     expect(page.locator("#accounts .figures")).to_contain_text("Accounts")
-    owner.fix_now(NOW + timedelta(minutes=30))
+    spending.fix_now(NOW + timedelta(minutes=30))
     page.get_by_role("link", name="Biggest changes").click()
     expect(nothing).to_be_visible()
     expect(page.locator("#accounts .figures")).to_contain_text("Accounts")
@@ -222,8 +192,8 @@ def test_totals_and_rows_say_how_they_changed(page: Page, owner: Tables) -> None
     expect(page.locator(".window")).to_contain_text("as of 10:30")
 
 
-def test_what_credits_were_spent_on_is_shown_for_all_and_for_one_account(page: Page) -> None:
-    visit(page, "#period=weekly")
+def test_what_credits_were_spent_on_is_shown_for_all_and_for_one_account(opened: Open) -> None:
+    page = opened("#period=weekly")
     page.get_by_role("link", name="By model").click()
     expect(page.get_by_text("3 of 3 models")).to_have_count(2)
     # The refund has no model, as one event of Nova Records.
@@ -249,8 +219,8 @@ def test_what_credits_were_spent_on_is_shown_for_all_and_for_one_account(page: P
     ]
 
 
-def test_a_search_finds_by_name_address_and_id_and_can_be_linked(page: Page) -> None:
-    visit(page, "#period=monthly")
+def test_a_search_finds_by_name_address_and_id_and_can_be_linked(opened: Open) -> None:
+    page = opened("#period=monthly")
     table = "Accounts by credits spent"
     assert len(listed(page, table)) == 3
     # A single letter is no shortcut.
@@ -271,61 +241,64 @@ def test_a_search_finds_by_name_address_and_id_and_can_be_linked(page: Page) -> 
     expect(page.get_by_label("Search accounts")).to_have_value("")
 
 
-def test_a_range_of_days_is_chosen_and_linked(page: Page, owner: Tables) -> None:
-    page.clock.set_fixed_time(NOW)
-    visit(page)
+def choose_month(page: Page, month: str) -> None:
     page.get_by_role("button", name="Dates…").click()
-    page.get_by_label("From").fill("2026-11-14")
-    page.get_by_label("To", exact=True).fill("2026-11-15")
+    page.get_by_role("button", name=month).click()
+
+
+def choose(page: Page, **days: str) -> None:
+    page.get_by_role("button", name="Dates…").click()
+    for label, day in days.items():
+        page.get_by_label(label, exact=True).fill(day)
     page.get_by_role("button", name="Show", exact=True).click()
+
+
+def test_a_range_of_days_is_chosen_and_linked(opened: Open) -> None:
+    page = opened()
+    choose(page, From="2026-11-14", To="2026-11-15")
     expect(page.locator(".window")).to_have_text("14 – 15 Nov 2026 UTC days")
     expect(page.locator("#accounts dl > div").first).to_have_text("Credits550$5.50 · new")
     assert page.url.endswith("/#from=2026-11-14&to=2026-11-15")
     assert page.title() == "Top spenders on 14 – 15 Nov 2026"
-    page.get_by_role("button", name="Dates…").click()
-    page.get_by_role("button", name="November 2026").click()
+    choose_month(page, "November 2026")
     # The month has not ended.
     expect(page.locator(".window")).to_contain_text("1 – 22 Nov 2026 UTC days, as of 10:00")
     assert page.url.endswith("/#from=2026-11-01&to=2026-11-30")
-    page.goto("/#from=2026-11-22&to=2026-11-22")
-    expect(page.locator("#accounts dl > div").first).to_contain_text("301")
-    # Its last day ends, with an event that is not loaded yet.
-    owner.event(LEFT, 5, NOW + timedelta(hours=1), id="later")
-    owner.fix_now(NOW + timedelta(hours=10))
+    choose_month(page, "October 2026")
+    # The month is what the fields then hold.
+    choose(page, To="2026-10-05")
+    expect(page.locator(".window")).to_contain_text("1 – 5 Oct 2026")
+
+
+def test_a_range_whose_last_day_ends_is_loaded_again(opened: Open, spending: Tables) -> None:
+    page = opened("#from=2026-11-22&to=2026-11-22")
+    credits = page.locator("#accounts dl > div").first
+    expect(credits).to_contain_text("301")
+    # The next day, with an event that is not loaded yet.
+    spending.event(LEFT, 5, NOW + timedelta(hours=1), id="later-5")
+    spending.fix_now(NOW + timedelta(hours=10))
     page.clock.set_fixed_time(NOW + timedelta(hours=10))
     page.get_by_role("switch", name="Hide names").click()
     expect(page.locator(".window")).to_have_text("22 Nov 2026 UTC days, as of 10:00 GMT-5")
     page.get_by_role("link", name="By model").click()
     expect(page.locator(".window")).to_have_text("22 Nov 2026 UTC days")
-    expect(page.locator("#accounts dl > div").first).to_contain_text("306")
+    expect(credits).to_contain_text("306")
     page.get_by_role("link", name="Top spenders").click()
     expect(page.get_by_text("2 of 2 accounts").first).to_be_visible()
-    owner.fix_now(NOW)
-    page.clock.set_fixed_time(NOW)
 
-    page.get_by_role("button", name="Dates…").click()
-    page.get_by_role("button", name="October 2026").click()
 
-    def choose(**fields: str) -> None:
-        page.get_by_role("button", name="Dates…").click()
-        for label, day in fields.items():
-            page.get_by_label(label, exact=True).fill(day)
-        page.get_by_role("button", name="Show", exact=True).click()
-
-    choose(To="2026-10-05")
-    expect(page.locator(".window")).to_contain_text("1 – 5 Oct 2026")
-    # The browser refuses a start in the future, and an end before the start.
-    choose(From="2026-11-23", To="")
-    expect(page.locator("#range input:invalid")).to_have_id("from")
-    page.keyboard.press("Escape")
-    page.goto("/#from=2026-11-10")
+def test_a_range_neither_begins_in_the_future_nor_ends_before_it_begins(opened: Open) -> None:
+    page = opened("#from=2026-11-10")
     expect(page.locator(".window")).to_contain_text("10 – 22 Nov 2026")
-    choose(To="2026-11-09")
+    choose(page, To="2026-11-09")
     expect(page.locator("#range input:invalid")).to_have_id("to")
+    page.keyboard.press("Escape")
+    choose(page, From="2026-11-23", To="")
+    expect(page.locator("#range input:invalid")).to_have_id("from")
 
 
-def test_the_dates_fit_a_small_window(page: Page) -> None:
-    visit(page)
+def test_the_dates_fit_a_small_window(opened: Open) -> None:
+    page = opened()
     expect(page.locator("#accounts .note")).to_be_visible()
     page.emulate_media(forced_colors="active")
     for width, height in [(320, 256), (640, 360), (641, 641), (1280, 800)]:
@@ -337,17 +310,16 @@ def test_the_dates_fit_a_small_window(page: Page) -> None:
         assert box["x"] + box["width"] <= width
         assert box["y"] + box["height"] <= height
         page.keyboard.press("Escape")
-    page.get_by_role("button", name="Dates…").click()
-    page.get_by_role("button", name="October 2026").click()
+    choose_month(page, "October 2026")
     page.get_by_role("button", name="Dates…").click()
     months = page.locator("#months button")
     borders = months.evaluate_all("months => months.map((month) => getComputedStyle(month).borderColor)")
     assert borders.count(borders[1]) == 1
 
 
-def test_a_range_may_begin_long_ago(page: Page, owner: Tables) -> None:
-    owner.fix_now(NOW.replace(microsecond=123456))
-    visit(page, "#from=1990-01-01")
+def test_a_range_may_begin_long_ago(opened: Open, spending: Tables) -> None:
+    spending.fix_now(NOW.replace(microsecond=123456))
+    page = opened("#from=1990-01-01")
     expect(page.locator("#accounts .note")).to_have_text("Compared with 9 Feb 1953 – 31 Dec 1989, from 08:59 UTC")
     expect(page.locator("#accounts dl > div").first).to_have_text("Credits651$6.51 · new")
     page.goto("/#from=1969-12-31")
@@ -355,8 +327,8 @@ def test_a_range_may_begin_long_ago(page: Page, owner: Tables) -> None:
     expect(page.get_by_role("img", name="Credits by 28 days")).to_be_visible()
 
 
-def test_a_receipt_that_was_closed_early_is_not_in_the_next_one(page: Page) -> None:
-    visit(page, "#period=weekly&q=Nova")
+def test_a_receipt_that_was_closed_early_is_not_in_the_next_one(opened: Open) -> None:
+    page = opened("#period=weekly&q=Nova")
     expect(page.locator("#accounts .note")).to_be_visible()
     held = hold(page, "**/queries/credits_rollup*")
     page.locator("#sql").click()
@@ -378,23 +350,25 @@ def test_a_receipt_that_was_closed_early_is_not_in_the_next_one(page: Page) -> N
     expect(page.get_by_role("button", name="Press Ctrl-C")).to_be_visible()
 
 
-def test_a_receipt_names_the_column_that_is_read_now_though_its_file_has_not_changed(page: Page, owner: Tables) -> None:
-    visit(page, "#period=weekly&q=Nova")
+def test_a_receipt_names_the_column_that_is_read_now_though_its_file_has_not_changed(
+    opened: Open, spending: Tables
+) -> None:
+    page = opened("#period=weekly&q=Nova")
     commands = page.get_by_label("Command")
     try:
         for column in CREDITS_COLUMNS:
-            owner.rename_credits(column)
+            spending.rename_credits(column)
             page.locator("#sql").click()
             expect(commands.first).to_contain_text(f"-v credits_column={column} ")
             page.keyboard.press("Escape")
     finally:
-        owner.rename_credits(CREDITS_COLUMN)
+        spending.rename_credits(CREDITS_COLUMN)
 
 
 def test_a_receipt_pasted_into_psql_gives_the_numbers_on_the_screen(
-    page: Page, service: Gunicorn, reader_url: str
+    opened: Open, service: Gunicorn, reader_url: str
 ) -> None:
-    visit(page, "#period=weekly&q=Nova")
+    page = opened("#period=weekly&q=Nova")
     expect(page.locator("#accounts .note")).to_be_visible()
 
     path = f"{find_binaries()}:{os.environ['PATH']}"
