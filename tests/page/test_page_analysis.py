@@ -219,7 +219,7 @@ def test_what_credits_were_spent_on_is_shown_for_all_and_for_one_account(opened:
     ]
 
 
-def test_a_search_finds_by_name_address_and_id_and_can_be_linked(opened: Open) -> None:
+def test_a_search_finds_accounts_and_can_be_linked(opened: Open) -> None:
     page = opened("#period=monthly")
     table = "Accounts by credits spent"
     assert len(listed(page, table)) == 3
