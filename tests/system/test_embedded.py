@@ -223,6 +223,16 @@ class Demo:
                     found.append(process)
         return found
 
+    def listening(self) -> set[Any]:
+        """Return the addresses at which its processes listen; of a UNIX socket it is a path."""
+        sockets = []
+        for process in self.processes():
+            # A backend may end meanwhile.
+            with suppress(psutil.NoSuchProcess):
+                sockets += process.net_connections("all")
+        named = [one for one in sockets if one.status == psutil.CONN_LISTEN or one.family == socket.AF_UNIX]
+        return {one.laddr for one in named if one.laddr}
+
     def process_named(self, part: str) -> psutil.Process:
         """Return the first of its processes that has a text in its command line, parents first."""
         family = [psutil.Process(self.process.pid)]
@@ -332,18 +342,8 @@ def test_make_run_serves_the_demo_on_this_machine_alone_until_ctrl_c(run: Callab
         cursor.execute("SELECT current_user::text, count(id) FROM public.accounts")
         assert cursor.fetchall() == [("credits_reader", 302)]
 
-    listening = set()
-    for process in demo.processes():
-        # A backend may end meanwhile.
-        with suppress(psutil.NoSuchProcess):
-            for connection in process.net_connections("all"):
-                if connection.status == psutil.CONN_LISTEN or (
-                    connection.family == socket.AF_UNIX and connection.laddr
-                ):
-                    listening.add(connection.laddr)
-    assert len(listening) == 2
-    assert {laddr[0] for laddr in listening} == {"127.0.0.1"}
-    assert demo.port in {laddr[1] for laddr in listening}
+    postgres_port = int(re.findall(r":(\d+)/", database)[0])
+    assert demo.listening() == {("127.0.0.1", demo.port), ("127.0.0.1", postgres_port)}
 
     first_log_line = demo.output.partition(f"{line}\n")[2].partition("\n")[0]
     assert "Starting gunicorn" in first_log_line
