@@ -75,12 +75,17 @@ class WindowTooLong(DatabaseTimeout):
     sentence = "The database took too long to answer; ask for a shorter period."
 
 
-class DatabaseUnavailable(ServiceError):
-    """No connection can be opened, or it is lost before the answer is complete."""
+class Unavailable(ServiceError):
+    """What is needed for the answer is missing now and may be back soon."""
 
     status = 503
-    sentence = "The database cannot be reached; try again shortly."
     headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
+
+
+class DatabaseUnavailable(Unavailable):
+    """No connection can be opened, or it is lost before the answer is complete."""
+
+    sentence = "The database cannot be reached; try again shortly."
 
 
 class SnapshotLost(DatabaseUnavailable):
@@ -131,13 +136,13 @@ class AnswerTooLarge(ServiceError):
     sentence = "The answer is too large; ask for fewer rows, a shorter period, or CSV."
 
 
-class NoSpaceLeft(DatabaseUnavailable):
+class NoSpaceLeft(Unavailable):
     """The disk is full on which a long CSV is stored until it is sent."""
 
     sentence = "The server has no space left for this CSV; ask for fewer rows."
 
 
-class Overloaded(DatabaseUnavailable):
+class Overloaded(Unavailable):
     """The queue for a connection is full, or the wait in it was too long."""
 
     sentence = "Too many requests are being answered; try again shortly."

@@ -24,10 +24,10 @@ from service.errors import (
     DatabaseChanged,
     DatabaseNotReady,
     DatabaseTimeout,
-    DatabaseUnavailable,
     QueryFailed,
     SeveralServers,
     SnapshotLost,
+    Unavailable,
 )
 from service.queries import CREDITS_COLUMNS, Query
 
@@ -87,7 +87,7 @@ class Trust:
         try:
             with snapshot:
                 result = work(snapshot)
-        except (AnswerTooLarge, DatabaseTimeout, DatabaseUnavailable):
+        except (AnswerTooLarge, DatabaseTimeout, Unavailable):
             raise
         except QueryFailed:
             self._compare(connection, snapshot.fingerprint_after)
