@@ -177,9 +177,9 @@ def create_database(server: PostgresServer, name: str, sql: Path = SQL, options:
     server.psql("-c", f"CREATE DATABASE {name} {options}", database="postgres")
     scripts = [*sorted((sql / "schema").glob("*.sql")), sql / "dba" / "reader_role.sql"]
     scripts += [Path(__file__).parent / "data" / name for name in ("clock.sql", "collation.sql")]
-    for script in scripts:
-        server.psql("-f", str(script), database=name)
-    server.psql("-c", f"ALTER ROLE credits_reader PASSWORD '{READER_PASSWORD}'", database=name)
+    # in one process; what a script sets must not reach the next one
+    steps = [step for script in scripts for step in ("-f", str(script), "-c", "RESET ALL")]
+    server.psql(*steps, "-c", f"ALTER ROLE credits_reader PASSWORD '{READER_PASSWORD}'", database=name)
 
 
 @pytest.fixture(scope="session")

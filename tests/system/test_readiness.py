@@ -425,14 +425,19 @@ def test_the_names_in_a_query_are_postgresqls_own(server: PostgresServer, fresh:
 
 def test_a_reload_under_open_connections_has_no_effect(server: PostgresServer, fresh: Tables) -> None:
     admin = admin_client(app_of(server, fresh))
-    fresh.execute("INSERT INTO public.accounts (name) SELECT 'Super 50% ' || n FROM generate_series(1, 2000) AS n")
+    fresh.execute("INSERT INTO public.accounts (name) SELECT 'Super 50% \\ ' || n FROM generate_series(1, 2000) AS n")
     fresh.execute(
         "INSERT INTO public.usage_events (account_id, created_at) SELECT id, '2026-11-22' FROM public.accounts;"
         "CREATE EXTENSION pg_trgm; CREATE INDEX ON public.accounts USING gin (lower(name) gin_trgm_ops);"
         "ANALYZE public.accounts"
     )
     fresh.execute("ALTER ROLE credits_reader SET enable_seqscan = off")  # use the index
-    paths = [f"{ALL_TIME}&q=super", f"{ALL_TIME}&q=50%25", f"{EVENTS}?account_id={NOVA}&period=all"]
+    paths = [
+        f"{ALL_TIME}&q=super",
+        f"{ALL_TIME}&q=50%25",
+        f"{ALL_TIME}&q=%5C",
+        f"{EVENTS}?account_id={NOVA}&period=all",
+    ]
     expected = [admin.get(path).get_json() for path in paths]
     assert expected[0]["total_count"] == 2000
     settings = {"DateStyle": "SQL, DMY", "standard_conforming_strings": "off", "gin_fuzzy_search_limit": "1"}
