@@ -373,35 +373,59 @@ def test_a_network_that_drops_packets_is_given_up(fragile: PostgresServer, datab
         Proxy(fragile.port, cable.listener()) as proxy,
         Gunicorn(reader(fragile, proxy.port, cable.far), **limits) as service,
     ):
+        fill_the_pool(service, database, fragile.url(DATABASE), 2)
         with locked(fragile.url(DATABASE)):
-            asking = Asking(service)
+            waiting = Asking(service)
             eventually(lambda: backends(database, waiting=True), "the request to wait behind the lock")
             with cable.swallowing():
-                answer = asking.one()
-        assert (answer.status, answer.json(), lost(service)) == (503, UNREACHABLE, 1)
+                for answer in (service.get(), waiting.one()):
+                    assert (answer.status, answer.json()) == (503, UNREACHABLE)
+        assert lost(service) == 2
         eventually(lambda: is_whole(service.get()), "the network to be back")
-        with cable.swallowing():
-            answer = service.get()
-        assert (answer.status, answer.json(), lost(service)) == (503, UNREACHABLE, 2)
 
 
 @needs_cable
-@pytest.mark.parametrize(
-    "url",
-    ["postgresql://credits_reader@/{database}?hostaddr={far},127.0.0.1&port={port}", "postgresql:///?service=two"],
-    ids=["list of addresses", "service file"],
-)
-def test_the_next_address_is_tried_when_one_swallows_packets(
-    fragile: PostgresServer, cable: Cable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+def test_the_next_address_is_tried_when_one_drops_packets(
+    fragile: PostgresServer, cable: Cable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", READER_PASSWORD)
     monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
-    names = {"database": DATABASE, "far": cable.far, "port": fragile.port}
-    service = "[two]\nhost={far},127.0.0.1\nport={port}\ndbname={database}\nuser=credits_reader\n"
-    (tmp_path / "services").write_text(service.format(**names))
-    settings = Settings(database_url=url.format(**names), api_key_secret=SECRET, connect_timeout_s=2)
-    with cable.swallowing(), closing(Database(settings).connect(Budget(60_000))) as connection:
-        assert connection.execute("SELECT current_user::text", {}, 60_000) == [("credits_reader",)]
+    port = fragile.port
+    (tmp_path / "services").write_text(
+        f"[two]\nhost={cable.far},127.0.0.1\nport={port}\ndbname={DATABASE}\nuser=credits_reader\n"
+    )
+
+    def user_at(url: str) -> Any:
+        settings = Settings(database_url=url, api_key_secret=SECRET, connect_timeout_s=2)
+        with closing(Database(settings).connect(Budget(60_000))) as connection:
+            return connection.execute("SELECT current_user::text", {}, 60_000)
+
+    urls = [
+        f"postgresql://credits_reader@{cable.far}:{port},127.0.0.1:{port}/{DATABASE}",
+        f"postgresql://credits_reader@/{DATABASE}?hostaddr={cable.far},127.0.0.1&port={port}",
+        "postgresql:///?service=two",
+    ]
+    with cable.swallowing(), ThreadPoolExecutor(len(urls)) as threads:
+        assert list(threads.map(user_at, urls)) == [[("credits_reader",)]] * len(urls)
+
+
+@needs_cable
+@needs_unshare
+def test_the_next_address_of_a_name_is_tried_when_one_drops_packets(
+    fragile: PostgresServer, database: Tables, cable: Cable, tmp_path: Path
+) -> None:
+    """In a mount namespace of its own, where /etc/hosts has the name and /etc/gai.conf the order of its addresses."""
+    (tmp_path / "hosts").write_text(f"127.0.0.1 two.example\n{cable.far} two.example\n")
+    (tmp_path / "gai.conf").write_text(f"precedence ::ffff:{cable.far}/128 100\n")
+    bind = 'for name in hosts gai.conf; do mount --bind "$0/$name" "$(realpath /etc/$name)"; done && exec "$@"'
+    url = reader(fragile, host="two.example")
+    with (
+        cable.swallowing(),
+        Gunicorn(url, launcher=("unshare", "-m", "sh", "-c", bind, tmp_path), CONNECT_TIMEOUT_S=2) as service,
+    ):
+        assert is_whole(service.get())
+        (line,) = [line for line in service.access_lines() if line["route"].endswith("/rollup")]
+        assert line["total_ms"] > 1_500  # the first address was tried
 
 
 @needs_unshare

@@ -41,7 +41,9 @@ def servers(server_folder: Path) -> Iterator[tuple[PostgresServer, PostgresServe
         (cluster / "standby.signal").touch()
         primary.start()
         connection = f"host=127.0.0.1 port={primary.port} user=postgres password={primary.password} sslmode=disable"
-        standby = PostgresServer(folders[1], options={"primary_conninfo": connection})
+        # by default it waits five seconds before it connects again
+        options = {"primary_conninfo": connection, "wal_retrieve_retry_interval": "100ms"}
+        standby = PostgresServer(folders[1], options=options)
         yield primary, stack.enter_context(standby)
 
 
