@@ -15,7 +15,6 @@ from tools.demo.postgres import EmbeddedPostgresError, PostgresServer
 
 SCRIPTS = sorted((SQL / "dba").glob("*.sql"))
 PIN = "SET search_path = pg_catalog, pg_temp"
-PLANTER = "SET SESSION AUTHORIZATION planter; "
 # The planter becomes superuser if a superuser runs one of these.
 TAKE = """
     SET SESSION AUTHORIZATION planter;
@@ -31,7 +30,6 @@ TAKE = """
     CREATE FUNCTION public.take_row() RETURNS trigger LANGUAGE plpgsql
     AS 'BEGIN PERFORM public.take(); RETURN NEW; END';
 """
-TRIGGER = "CREATE TRIGGER take BEFORE INSERT ON public.{0} FOR EACH ROW EXECUTE FUNCTION public.take_row()"
 # Before PostgreSQL 18 the deferred trigger runs as the role that deletes the sums.
 FOREIGN_KEY = (
     "CREATE TABLE public.leech (account_id uuid, day date,"
@@ -40,11 +38,33 @@ FOREIGN_KEY = (
     "CREATE CONSTRAINT TRIGGER take AFTER DELETE ON public.leech DEFERRABLE INITIALLY DEFERRED"
     " FOR EACH ROW EXECUTE FUNCTION public.take_row()"
 )
-DAYS = "account_id uuid, day date, credits_deducted_cents bigint, event_count bigint, PRIMARY KEY (account_id, day)"
-MARK = "instant timestamptz, is_only_row boolean PRIMARY KEY DEFAULT true, edges timestamptz[], summed timestamptz"
-REFRESH = "public.usage_sums_refresh(since date DEFAULT NULL, margin interval DEFAULT NULL)"
-RETURNED = "RETURNS TABLE (summed_from timestamptz, watermark timestamptz, held_back_by text)"
-TAKING = "LANGUAGE sql AS 'SELECT NULL::timestamptz, NULL::timestamptz, NULL::text WHERE public.take()'"
+TRIGGER = "CREATE TRIGGER take BEFORE INSERT ON public.{0} FOR EACH ROW EXECUTE FUNCTION public.take_row()"
+SUMS_TABLE = (
+    "CREATE TABLE public.usage_sums (account_id uuid, day date, credits_deducted_cents bigint, event_count bigint,"
+    f" PRIMARY KEY (account_id, day)); {TRIGGER.format('usage_sums')}"
+)
+SUMS_VIEW = (
+    "CREATE VIEW public.usage_sums AS SELECT NULL::uuid AS account_id, NULL::date AS day,"
+    " 0::bigint AS credits_deducted_cents, 0::bigint AS event_count WHERE public.take()"
+)
+WATERMARK = (
+    "CREATE TABLE public.usage_sums_watermark (instant timestamptz, is_only_row boolean PRIMARY KEY DEFAULT true,"
+    f" edges timestamptz[], summed timestamptz); {TRIGGER.format('usage_sums_watermark')}"
+)
+FORMER_WATERMARK = (
+    "CREATE TABLE public.usage_sums_watermark (day date CHECK (public.take()));"
+    "INSERT INTO public.usage_sums_watermark VALUES ('2026-11-01')"
+)
+GRANTS_VIEW = (
+    "CREATE VIEW public.credit_grants AS SELECT account_id AS id, account_id, 0 AS remaining_credits,"
+    f" now() AS created_at FROM (VALUES ('{NOVA}'::uuid)) AS account (account_id) WHERE public.take()"
+)
+REFRESH = (
+    "CREATE FUNCTION public.usage_sums_refresh(since date DEFAULT NULL, margin interval DEFAULT NULL)"
+    " RETURNS TABLE (summed_from timestamptz, watermark timestamptz, held_back_by text) LANGUAGE sql"
+    " AS 'SELECT NULL::timestamptz, NULL::timestamptz, NULL::text WHERE public.take()'"
+)
+GRANT_ALL = "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO planter"
 DOCUMENTS = (SQL / "README.md").read_text() + (SQL / "dba" / "sums.sql").read_text()
 
 
@@ -117,215 +137,129 @@ def run(server: PostgresServer, *steps: str) -> str:
     return ""
 
 
+def planted(statement: str) -> str:
+    """Return a step that the planter runs."""
+    return f"SET SESSION AUTHORIZATION planter; {statement}; RESET SESSION AUTHORIZATION"
+
+
+IS_SUPERUSER = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = 'planter'"
+
+FORMAT = sql_function("format(text, name)", "text", "pg_catalog.format($1, $2::text)")
+TO_REGROLE = sql_function("to_regrole(text)", "regrole", "pg_catalog.to_regrole($1)")
+EQUALS = (
+    sql_function("equal(numeric, bigint)", "boolean", "true")
+    + "CREATE OPERATOR public.= (FUNCTION = public.equal, LEFTARG = numeric, RIGHTARG = bigint)"
+)
+CITUS = "CREATE TABLE public.pg_dist_partition (logicalrelid regclass);" + sql_function(
+    "create_distributed_table(text, text, colocate_with text)", "boolean", "true"
+)
+
+
 @pytest.mark.parametrize(
     ("steps", "error"),
     [
         # names without a schema
+        pytest.param([planted(FORMAT), "reader_role.sql"], "", id="a function that fits better"),
         pytest.param(
-            [
-                PLANTER + sql_function("format(text, name)", "text", "pg_catalog.format($1, $2::text)"),
-                "reader_role.sql",
-            ],
-            "",
-            id="a function that fits better",
-        ),
-        pytest.param(
-            [
-                "sums.sql",
-                PLANTER + sql_function("unnest(timestamptz[])", "SETOF timestamptz", "pg_catalog.unnest($1)"),
-                "sums_refresh.sql",
-            ],
-            "",
-            id="a function that fits better in the refresh",
-        ),
-        pytest.param(
-            [
-                "sums.sql",
-                "SELECT public.usage_sums_refresh()",
-                PLANTER
-                + sql_function("equal(numeric, bigint)", "boolean", "true")
-                + "CREATE OPERATOR public.= (FUNCTION = public.equal, LEFTARG = numeric, RIGHTARG = bigint)",
-                "sums_check.sql",
-            ],
+            ["sums.sql", "SELECT public.usage_sums_refresh()", planted(EQUALS), "sums_check.sql"],
             "",
             id="an operator that fits better",
         ),
         pytest.param(
-            [
-                PLANTER
-                + sql_function("minus(bigint, numeric)", "numeric", "1::numeric")
-                + "CREATE OPERATOR public.- (FUNCTION = public.minus, LEFTARG = bigint, RIGHTARG = numeric)",
-                "reconcile.sql",
-            ],
-            "",
-            id="an operator that fits better in the balances",
-        ),
-        pytest.param(
-            [PLANTER + sql_function("pg_relation_size(oid)", "bigint", "1::bigint"), "indexes.sql"],
-            "",
-            id="a function of an oid",
-        ),
-        pytest.param(
-            [
-                "ALTER DATABASE planted SET search_path = public, pg_catalog",
-                PLANTER + sql_function("to_regrole(text)", "regrole", "pg_catalog.to_regrole($1)"),
-                "reader_role.sql",
-            ],
+            ["ALTER DATABASE planted SET search_path = public, pg_catalog", planted(TO_REGROLE), "reader_role.sql"],
             "",
             id="a function before PostgreSQL's own",
         ),
         pytest.param(
-            [
-                PLANTER
-                + "CREATE TABLE public.pg_dist_partition (logicalrelid regclass);"
-                + sql_function("create_distributed_table(text, text, colocate_with text)", "boolean", "true"),
-                "citus.sql",
-            ],
+            [planted(CITUS), "citus.sql"],
             'relation "pg_dist_partition" does not exist',
             id="functions of Citus where there is none",
         ),
         # in the place of what a script makes
         pytest.param(
-            [
-                PLANTER + f"CREATE TABLE public.usage_sums ({DAYS}); {TRIGGER.format('usage_sums')}",
-                "sums.sql",
-                "sums_refresh.sql",
-            ],
+            [planted(SUMS_TABLE), "sums.sql"],
             "stopped: table public.usage_sums belongs to planter",
             id="a table of the sums",
         ),
         pytest.param(
-            [
-                PLANTER
-                + f"CREATE TABLE public.usage_sums_watermark ({MARK}); {TRIGGER.format('usage_sums_watermark')}",
-                "sums.sql",
-            ],
+            [planted(WATERMARK), "sums.sql"],
             "stopped: table public.usage_sums_watermark belongs to planter",
             id="the table of the watermark",
         ),
         pytest.param(
-            [
-                PLANTER + "CREATE TABLE public.usage_sums_watermark (day date CHECK (public.take()));"
-                "INSERT INTO public.usage_sums_watermark VALUES ('2026-11-01')",
-                "sums.sql",
-            ],
+            [planted(FORMER_WATERMARK), "sums.sql"],
             "stopped: table public.usage_sums_watermark belongs to planter",
             id="the table of the watermark of an earlier version",
         ),
         pytest.param(
-            [PLANTER + "CREATE TABLE public.usage_sums_day_idx ()", "sums.sql"],
+            [planted("CREATE TABLE public.usage_sums_day_idx ()"), "sums.sql"],
             "stopped: table public.usage_sums_day_idx belongs to planter",
             id="a table with the name of an index of the sums",
         ),
         pytest.param(
-            [
-                PLANTER + f"CREATE FUNCTION {REFRESH} {RETURNED} LANGUAGE sql AS 'SELECT now(), now(), NULL'",
-                "sums.sql",
-                PLANTER + f"CREATE OR REPLACE FUNCTION {REFRESH} {RETURNED} {TAKING}",
-                "sums_refresh.sql",
-            ],
+            [planted(REFRESH), "sums.sql"],
             "stopped: function public.usage_sums_refresh(date,interval) belongs to planter",
             id="the function of the refresh",
         ),
         pytest.param(
-            [PLANTER + "CREATE TABLE public.account_api_keys_key_hash_idx ()", "indexes.sql"],
+            [planted("CREATE TABLE public.account_api_keys_key_hash_idx ()"), "indexes.sql"],
             "stopped: another relation has the name of an index that is not listed",
             id="a table with the name of an index",
         ),
         # in the place of what a script reads
         pytest.param(
-            [PLANTER + f"CREATE FUNCTION {REFRESH} {RETURNED} {TAKING}", "sums_refresh.sql"],
+            [planted(REFRESH), "sums_refresh.sql"],
             'relation "public.usage_sums" does not exist',
             id="the function of the refresh where there are no sums",
         ),
         pytest.param(
-            [
-                "sums.sql",
-                "DROP FUNCTION public.usage_sums_refresh",
-                PLANTER + f"CREATE FUNCTION {REFRESH} {RETURNED} {TAKING}",
-                "sums_refresh.sql",
-            ],
+            ["sums.sql", "DROP FUNCTION public.usage_sums_refresh", planted(REFRESH), "sums_refresh.sql"],
             "stopped: public.usage_sums_refresh(date,interval) belongs to planter",
             id="the function of the refresh after it was dropped",
         ),
         pytest.param(
-            [
-                "sums.sql",
-                "DROP TABLE public.usage_sums",
-                PLANTER + f"CREATE TABLE public.usage_sums ({DAYS}); {TRIGGER.format('usage_sums')}",
-                "sums_refresh.sql",
-            ],
+            ["sums.sql", "DROP TABLE public.usage_sums", planted(SUMS_TABLE), "sums_refresh.sql"],
             "stopped: public.usage_sums belongs to planter",
             id="a table of the sums after it was dropped",
         ),
         pytest.param(
-            [
-                "sums.sql",
-                "DROP TABLE public.usage_sums",
-                PLANTER + "CREATE VIEW public.usage_sums AS SELECT NULL::uuid AS account_id, NULL::date AS day, "
-                "0::bigint AS credits_deducted_cents, 0::bigint AS event_count WHERE public.take()",
-                "sums_check.sql",
-            ],
+            ["sums.sql", "DROP TABLE public.usage_sums", planted(SUMS_VIEW), "sums_check.sql"],
             "stopped: public.usage_sums belongs to planter",
             id="a view in the place of the sums",
         ),
         pytest.param(
-            [
-                "DROP TABLE public.credit_grants",
-                PLANTER
-                + "CREATE VIEW public.credit_grants AS SELECT account_id AS id, account_id, 0 AS remaining_credits, "
-                f"now() AS created_at FROM (VALUES ('{NOVA}'::uuid)) AS account (account_id) WHERE public.take()",
-                "reconcile.sql",
-            ],
+            ["DROP TABLE public.credit_grants", planted(GRANTS_VIEW), "reconcile.sql"],
             "stopped: public.credit_grants belongs to planter",
             id="a view in the place of the grants",
         ),
         pytest.param(
-            [PLANTER + f"CREATE TABLE public.usage_sums ({DAYS})", "reader_role.sql"],
+            [planted(SUMS_TABLE), "reader_role.sql"],
             "stopped: public.usage_sums belongs to planter",
             id="a table of the sums that the service would read",
         ),
         # triggers on the tables of the sums
         pytest.param(
-            [
-                "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO planter",
-                "sums.sql",
-                PLANTER + TRIGGER.format("usage_sums"),
-                "sums_refresh.sql",
-            ],
+            [GRANT_ALL, "sums.sql", planted(TRIGGER.format("usage_sums"))],
             "permission denied for table usage_sums",
             id="a trigger that default privileges permit",
         ),
         pytest.param(
-            [
-                "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO planter",
-                "sums.sql",
-                "sums_refresh.sql",
-                PLANTER + FOREIGN_KEY,
-                "DELETE FROM public.usage_sums",
-            ],
+            [GRANT_ALL, "sums.sql", "sums_refresh.sql", planted(FOREIGN_KEY)],
             "permission denied for table usage_sums",
             id="a foreign key that default privileges permit",
         ),
         pytest.param(
             [
-                "sums.sql",
-                "sums_refresh.sql",
-                "GRANT REFERENCES ON public.usage_sums TO planter",
-                PLANTER + FOREIGN_KEY,
-                "sums.sql",
-                "DELETE FROM public.usage_sums",
+                *("sums.sql", "sums_refresh.sql", "GRANT REFERENCES ON public.usage_sums TO planter"),
+                *(planted(FOREIGN_KEY), "sums.sql"),
             ],
             "stopped: table public.leech belongs to planter",
             id="a foreign key that an earlier version permitted",
         ),
         pytest.param(
             [
-                "sums.sql",
-                "GRANT TRIGGER ON public.usage_sums TO planter",
-                PLANTER + TRIGGER.format("usage_sums"),
-                "sums.sql",
-                "sums_refresh.sql",
+                *("sums.sql", "GRANT TRIGGER ON public.usage_sums TO planter"),
+                *(planted(TRIGGER.format("usage_sums")), "sums.sql"),
             ],
             "stopped: function public.take_row() belongs to planter",
             id="a trigger that an earlier version permitted",
@@ -336,31 +270,31 @@ def test_a_role_that_may_create_in_public_does_not_become_superuser(
     server: PostgresServer, database: Tables, steps: list[str], error: str
 ) -> None:
     failure = run(server, *steps)
-    assert database.execute("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = 'planter'") == [(False,)]
+    assert database.execute(IS_SUPERUSER) == [(False,)]
     assert error in failure if error else failure == ""
 
 
 @pytest.mark.parametrize(
-    ("before", "lock", "planted", "error"),
+    ("before", "lock", "statement", "error"),
     [
         pytest.param(
             [],
             "LOCK TABLE public.accounts IN SHARE ROW EXCLUSIVE MODE",
-            f"CREATE TABLE public.usage_sums_watermark ({MARK}); {TRIGGER.format('usage_sums_watermark')}",
+            WATERMARK,
             "stopped: table public.usage_sums_watermark belongs to planter",
             id="before the check",
         ),
         pytest.param(
             ["sums.sql", "DROP FUNCTION public.usage_sums_refresh"],
             "LOCK TABLE public.usage_sums_watermark IN ACCESS SHARE MODE",
-            f"CREATE FUNCTION {REFRESH} {RETURNED} {TAKING}",
+            REFRESH,
             "",
             id="after the check",
         ),
     ],
 )
 def test_what_is_planted_while_sums_sql_waits_for_a_lock_does_not_stay(
-    server: PostgresServer, database: Tables, before: list[str], lock: str, planted: str, error: str
+    server: PostgresServer, database: Tables, before: list[str], lock: str, statement: str, error: str
 ) -> None:
     assert run(server, *before) == ""
     found: list[str] = []
@@ -370,25 +304,19 @@ def test_what_is_planted_while_sums_sql_waits_for_a_lock_does_not_stay(
         thread.start()
         waiting = "SELECT pid FROM pg_catalog.pg_locks WHERE NOT granted"
         eventually(lambda: database.execute(waiting), "the script to wait", 10)
-        database.execute(f"{PLANTER} {planted}; RESET SESSION AUTHORIZATION")
+        database.execute(planted(statement))
     thread.join()
     assert error in found[0] if error else found == [""]
     owners = "SELECT DISTINCT proowner::regrole::text FROM pg_catalog.pg_proc WHERE proname = 'usage_sums_refresh'"
     assert database.execute(owners) == ([] if error else [("postgres",)])
-    assert database.execute("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = 'planter'") == [(False,)]
+    assert database.execute(IS_SUPERUSER) == [(False,)]
 
 
-@pytest.mark.parametrize(
-    ("call", "planted"),
-    [
-        pytest.param(call, planted, id=f"{call} with {planted}")
-        for call in sorted(set(re.findall(r"\$\$(SELECT .*?)\$\$", DOCUMENTS)))
-        for planted in ("usage_sums_refresh()", "usage_sums_refresh(text, text)", "usage_sums_refresh(date, text)")
-    ],
-)
-def test_a_call_that_the_documents_give_runs_no_other_function(
-    server: PostgresServer, database: Tables, call: str, planted: str
-) -> None:
-    steps = ["sums.sql", PLANTER + sql_function(planted, "boolean", "true"), call]
-    assert run(server, *steps) == ""
-    assert database.execute("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = 'planter'") == [(False,)]
+def test_a_call_that_the_documents_give_runs_no_other_function(server: PostgresServer, database: Tables) -> None:
+    others = "".join(
+        sql_function(f"usage_sums_refresh({types})", "boolean", "true") for types in ("", "text, text", "date, text")
+    )
+    calls = set(re.findall(r"\$\$(SELECT .*?)\$\$", DOCUMENTS))
+    assert calls
+    assert run(server, "sums.sql", planted(others), *calls) == ""
+    assert database.execute(IS_SUPERUSER) == [(False,)]
