@@ -182,11 +182,6 @@ CITUS = "CREATE TABLE public.pg_dist_partition (logicalrelid regclass);" + sql_f
             id="a table of the sums",
         ),
         pytest.param(
-            [planted(WATERMARK), "sums.sql"],
-            "stopped: table public.usage_sums_watermark belongs to planter",
-            id="the table of the watermark",
-        ),
-        pytest.param(
             [planted(FORMER_WATERMARK), "sums.sql"],
             "stopped: table public.usage_sums_watermark belongs to planter",
             id="the table of the watermark of an earlier version",
