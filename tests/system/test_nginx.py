@@ -31,7 +31,7 @@ CONFIGURATION = ROOT / "deploy" / "nginx.conf"
 UNIT = ROOT / "deploy" / "admin-credits.service"
 # Together more than the buffers of the sockets between service and client hold.
 EVENTS = 16_000
-RESTARTS = int(os.environ.get("RESTARTS", "2"))
+RESTARTS = int(os.environ.get("RESTARTS", "1"))
 LONG = "x" * 1_000
 
 needs_nginx = pytest.mark.skipif(
