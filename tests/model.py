@@ -1,9 +1,10 @@
 """A model of the service in Python: random databases, and the answers that the contract demands for them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from conftest import Tables
 
 PERIODS = {"all": None, "daily": 1, "weekly": 7, "monthly": 30}
+TOKENS = ("input_tokens", "cached_input_tokens", "output_tokens", "tool_call_count")
 INTEGER_MAX = 2**31 - 1
 MICROSECOND = timedelta(microseconds=1)
+Rows = list[dict[str, Any]]
 # Settings of the property tests. Each example empties the tables itself.
 law = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -61,33 +64,71 @@ def insert(tables: Tables, table: str, rows: list[dict[str, Any]]) -> None:
         tables.insert(table, ", ".join(columns), [tuple(row[column] for column in columns) for row in rows])
 
 
+@dataclass(frozen=True)
+class Window:
+    """The edges that a request means: ``since``, inclusive, is None without a cutoff; ``until`` is exclusive.
+
+    ``arguments`` ask for it.
+    """
+
+    arguments: dict[str, str]
+    since: datetime | None
+    until: datetime
+    last_moment: datetime
+
+    @property
+    def period(self) -> str:
+        return self.arguments.get("period", "custom")
+
+    @property
+    def previous(self) -> tuple[datetime, datetime] | None:
+        """The edges of the same span, earlier."""
+        if self.since is None:
+            return None
+        shift = timedelta(days=PERIODS.get(self.period) or 0) or self.until - self.since
+        return self.since - shift, self.until - shift
+
+
+def window(
+    now: datetime, period: str = "custom", as_of: datetime | None = None, since: datetime | None = None
+) -> Window:
+    """Return the window of a period, or from ``since`` if there is none."""
+    last_moment = as_of - MICROSECOND if as_of else now
+    given = {"as_of": as_of, "since": since}
+    arguments = {name: instant.isoformat() for name, instant in given.items() if instant}
+    if since is None:
+        arguments["period"] = period
+        since = window_start(period, last_moment)
+    return Window(arguments, since, as_of or now, last_moment.astimezone(UTC))
+
+
 def window_start(period: str, last_moment: datetime) -> datetime | None:
     days = PERIODS[period]
     midnight = datetime(last_moment.year, last_moment.month, last_moment.day, tzinfo=UTC)
     return None if days is None else midnight - timedelta(days=days - 1)
 
 
-def in_window(
-    rows: list[dict[str, Any]], period: str, now: datetime, as_of: datetime | None = None
-) -> list[dict[str, Any]]:
-    start = window_start(period, as_of - MICROSECOND if as_of else now)
-    return [row for row in rows if (start is None or row["created_at"] >= start) and row["created_at"] < (as_of or now)]
+def between(rows: Rows, since: datetime | None, until: datetime) -> Rows:
+    return [row for row in rows if (since is None or row["created_at"] >= since) and row["created_at"] < until]
 
 
-def rollup_rows(content: Content, period: str, as_of: datetime | None = None) -> list[dict[str, Any]]:
-    """Return all rows of the rollup, in order."""
-    totals: dict[UUID, list[int]] = {}
-    for event in in_window(content.events, period, content.now, as_of):
-        totals.setdefault(event["account_id"], []).append(event["credits_deducted_cents"])
-    ranked = sorted(totals, key=lambda id_: (-sum(totals[id_]), id_))
-    return [
-        {
-            **account_columns(content, id_),
-            "total_credits_deducted_cents": sum(totals[id_]),
-            "event_count": len(totals[id_]),
-        }
-        for id_ in ranked
-    ]
+def of(rows: Rows, account_id: UUID | None) -> Rows:
+    return [row for row in rows if account_id in (None, row["account_id"])]
+
+
+def grouped(events: Rows, key: Callable[[dict[str, Any]], Any]) -> dict[Any, Rows]:
+    groups: dict[Any, Rows] = {}
+    for event in events:
+        groups.setdefault(key(event), []).append(event)
+    return groups
+
+
+def sums(events: Rows, *columns: str) -> dict[str, int]:
+    return {
+        "total_credits_deducted_cents": sum(event["credits_deducted_cents"] for event in events),
+        "event_count": len(events),
+        **{name: sum(event[name] for event in events) for name in columns},
+    }
 
 
 def account(content: Content, id_: UUID) -> dict[str, Any] | None:
@@ -106,21 +147,43 @@ def primary_address(content: Content, account: UUID) -> str | None:
     return min((email for updated, email in addresses if updated == newest), default=None)
 
 
-def rollup_body(content: Content, period: str, limit: int, page: int, as_of: datetime | None = None) -> dict[str, Any]:
-    rows = rollup_rows(content, period, as_of)
-    on_page = rows[(page - 1) * limit : page * limit]
-    total_count = len(rows)
-    if period == "all" and (len(on_page) == limit or (page > 1 and not on_page)):
-        # not shown by the page, and without a cutoff only accounts that exist are counted
-        total_count = sum(account(content, UUID(row["account_id"])) is not None for row in rows)
-    return {
-        "status": "success",
-        "period": period,
-        "page": page,
-        "limit": limit,
-        "total_count": total_count,
-        "rows": on_page,
-    }
+def sum_rows(content: Content, asked: Window, resource: str, by: str, account_id: UUID | None, compare: bool) -> Rows:
+    """Return all rows of the rollup, the changes or the breakdown, in order."""
+    column = {"model": "model_id"}.get(by, by) if resource == "breakdown" else "account_id"
+    events = of(content.events, account_id)
+    spent = grouped(between(events, asked.since, asked.until), itemgetter(column))
+    before = grouped(between(events, *asked.previous), itemgetter(column)) if asked.previous else {}
+    keys = {*spent, *before} if resource == "changes" else {*spent}
+    rows = []
+    for key in sorted(keys, key=lambda key: (key is None, key)):
+        row = {"key": key} if resource == "breakdown" else account_columns(content, key)
+        row |= sums(spent.get(key, []), *(TOKENS if resource == "breakdown" else ()))
+        if compare or resource == "changes":
+            row |= {f"previous_{name.removeprefix('total_')}": n for name, n in sums(before.get(key, [])).items()}
+        if resource == "changes":
+            change = row["total_credits_deducted_cents"] - row["previous_credits_deducted_cents"]
+            row["change_credits_deducted_cents"] = change
+        rows.append(row)
+    if resource == "changes":
+        return sorted(rows, key=lambda row: -abs(row["change_credits_deducted_cents"]))
+    return sorted(rows, key=lambda row: -row["total_credits_deducted_cents"])
+
+
+def day_rows(content: Content, asked: Window, account_id: UUID | None) -> Rows:
+    """Return all days, without gaps from the start of the window, or the first event since 2000, to its last day."""
+    events = of(between(content.events, asked.since, asked.until), account_id)
+    dated = grouped(events, lambda event: event["created_at"].astimezone(UTC).date())
+    first = (
+        asked.since.astimezone(UTC).date() if asked.since else min((d for d in dated if d.year >= 2000), default=None)
+    )
+    last = asked.last_moment.date()
+    gaps = [first + timedelta(days=step) for step in range((last - first).days + 1)] if first else []
+    return [{"day": day.isoformat(), **sums(dated.get(day, []))} for day in sorted({*gaps, *dated})]
+
+
+def newest_first(rows: Rows, asked: Window, account_id: UUID | None) -> Rows:
+    mine = of(between(rows, asked.since, asked.until), account_id)
+    return sorted(mine, key=lambda row: (row["created_at"], row["id"]), reverse=True)
 
 
 def spelled(row: dict[str, Any]) -> dict[str, Any]:
@@ -135,61 +198,40 @@ def spelled(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def events_body(
-    content: Content, account_id: UUID, period: str, limit: int, page: int, as_of: datetime | None = None
+def rows(
+    content: Content, asked: Window, resource: str, by: str = "", account_id: UUID | None = None, compare: str = ""
+) -> Rows:
+    """Return all rows of a list, in order."""
+    if resource == "days":
+        return day_rows(content, asked, account_id)
+    if resource == "events":
+        events = map(spelled, newest_first(content.events, asked, account_id))
+        return [{name: value for name, value in event.items() if name != "account_id"} for event in events]
+    return sum_rows(content, asked, resource, by, account_id, bool(compare))
+
+
+def answer(
+    content: Content, asked: Window, resource: str, limit: int = 100, page: int = 1, **arguments: Any
 ) -> dict[str, Any]:
-    def newest_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        mine = [row for row in in_window(rows, period, content.now, as_of) if row["account_id"] == account_id]
-        return sorted(mine, key=lambda row: (row["created_at"], row["id"]), reverse=True)
-
-    events = newest_first(content.events)
-    return {
-        "status": "success",
-        "account_id": str(account_id),
-        "period": period,
-        "page": page,
-        "limit": limit,
-        "total_count": len(events),
-        "account": account(content, account_id),
-        "events": [
-            {name: value for name, value in spelled(event).items() if name != "account_id"}
-            for event in events[(page - 1) * limit : page * limit]
-        ],
-        "grants": [spelled(grant) for grant in newest_first(content.grants)[:500]],
-    }
-
-
-def days_body(
-    content: Content, period: str, account_id: UUID | None = None, as_of: datetime | None = None
-) -> dict[str, Any]:
-    events = [
-        event
-        for event in in_window(content.events, period, content.now, as_of)
-        if account_id is None or event["account_id"] == account_id
-    ]
-    last_moment = as_of - MICROSECOND if as_of else content.now
-    dated = [event["created_at"].astimezone(UTC).date() for event in events]
-    start = window_start(period, last_moment)
-    first = start.date() if start else min((day for day in dated if day.year >= 2000), default=None)
-    gaps = [first + timedelta(days=step) for step in range((last_moment.date() - first).days + 1)] if first else []
-    days = sorted({*gaps, *dated})
-    return {
-        "status": "success",
-        **({"account_id": str(account_id)} if account_id else {}),
-        "period": period,
-        "total_count": len(days),
-        **({"account": account(content, account_id)} if account_id else {}),
-        "days": [
-            {
-                "day": day.isoformat(),
-                "total_credits_deducted_cents": sum(
-                    event["credits_deducted_cents"] for event, on in zip(events, dated, strict=True) if on == day
-                ),
-                "event_count": dated.count(day),
-            }
-            for day in days
-        ],
-    }
+    """Return the body of an answer; ``arguments`` are those of rows()."""
+    whole = rows(content, asked, resource, **arguments)
+    on_page = whole[(page - 1) * limit : page * limit]
+    total_count = len(whole)
+    if resource == "rollup" and asked.since is None and (len(on_page) == limit or (page > 1 and not on_page)):
+        # not shown by the page, and without a cutoff only accounts that exist are counted
+        total_count = sum(account(content, UUID(row["account_id"])) is not None for row in whole)
+    body = {"status": "success", "period": asked.period, "total_count": total_count}
+    body |= spelled({name: value for name, value in arguments.items() if name in ("by", "account_id")})
+    if resource == "days":
+        body["days"] = whole
+    else:
+        body |= {"page": page, "limit": limit, ("events" if resource == "events" else "rows"): on_page}
+    if resource in ("days", "events") and "account_id" in arguments:
+        body["account"] = account(content, arguments["account_id"])
+    if resource == "events":
+        grants = newest_first(content.grants, asked, arguments["account_id"])
+        body["grants"] = [spelled(grant) for grant in grants[:500]]
+    return body
 
 
 # Times at which off-by-one errors show: midnight, the microsecond before, a leap day, new year, both changes of clocks.
@@ -216,6 +258,20 @@ def instants_around(now: datetime) -> st.SearchStrategy[datetime]:
     edges += [now + timedelta(days=days) for days in (1, 0, -1, -7, -30)]
     near = st.sampled_from([edge + step * MICROSECOND for edge in edges for step in (-1, 0, 1)])
     return near | st.integers(-100 * 86_400_000_000, 86_400_000_000).map(lambda n: now + timedelta(microseconds=n))
+
+
+@st.composite
+def windows(draw: st.DrawFn, content: Content) -> Window:
+    """Return a window of any kind: a period or a start of its own, up to now or to an instant before."""
+    as_of = draw(st.none() | instants_around(content.now).map(lambda instant: min(instant, content.now)))
+    period = draw(st.sampled_from([*PERIODS, "custom"]))
+    if period != "custom":
+        return window(content.now, period, as_of)
+    end = as_of or content.now
+    starts = [start for event in content.events if (start := event["created_at"]).year >= 1970 and start < end]
+    return window(
+        content.now, as_of=as_of, since=draw(st.sampled_from([*starts, end - MICROSECOND, end - timedelta(days=3)]))
+    )
 
 
 @st.composite

@@ -12,16 +12,16 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import psycopg2
 from psycopg2.extras import RealDictCursor, register_uuid
 
 from database import private_server, seed
 from live import ROLLUP_ALL, Gunicorn, ask
-from model import PERIODS, Content, account, days_body, events_body, in_window, rollup_body
+from model import PERIODS, Content, answer, window
 from service.config import Settings
 from service.schemas.responses import Event
 from tools.demo.demo import ADMIN_KEY, DEMO_SECRET, READER, SQL
@@ -105,63 +105,20 @@ def content_of(url: str) -> Content:
         return Content(now, accounts, emails, events)
 
 
-def sums(events: list[dict[str, Any]], *columns: str) -> dict[str, int]:
-    total = sum(event["credits_deducted_cents"] for event in events)
-    added = {column: sum(event[column] for event in events) for column in columns}
-    return {"total_credits_deducted_cents": total, "event_count": len(events), **added}
-
-
-def listed(period: str, limit: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the first page of a list."""
-    whole = {"period": period, "page": 1, "limit": limit, "total_count": len(rows)}
-    return {"status": "success", **whole, "rows": rows[:limit]}
-
-
-def breakdown_body(content: Content, period: str) -> dict[str, Any]:
-    events = in_window(content.events, period, content.now, content.now)
-    tokens = ("input_tokens", "cached_input_tokens", "output_tokens", "tool_call_count")
-    rows = [
-        {"key": key, **sums([event for event in events if event["source"] == key], *tokens)}
-        for key in {event["source"] for event in events}
-    ]
-    rows.sort(key=lambda row: (-row["total_credits_deducted_cents"], row["key"]))
-    return {"by": "source", **listed(period, 100, rows)}
-
-
-def changes_body(content: Content, period: str) -> dict[str, Any]:
-    before = content.now - timedelta(days=PERIODS[period] or 0)
-    windows = [in_window(content.events, period, content.now, end) for end in (content.now, before)]
-    rows = []
-    for id_ in {event["account_id"] for events in windows for event in events}:
-        now, then = (sums([event for event in events if event["account_id"] == id_]) for events in windows)
-        previous = then["total_credits_deducted_cents"]
-        rows.append(
-            {
-                **(account(content, id_) or {}),
-                **now,
-                "previous_credits_deducted_cents": previous,
-                "previous_event_count": then["event_count"],
-                "change_credits_deducted_cents": now["total_credits_deducted_cents"] - previous,
-            }
-        )
-    rows.sort(key=lambda row: (-abs(row["change_credits_deducted_cents"]), row["account_id"]))
-    return listed(period, 50, rows)
-
-
 def expected_bodies(content: Content) -> dict[str, dict[str, Any]]:
     """Return the answer to each request of the mix, computed in Python."""
-    now, bodies = content.now, {}
+    bodies = {}
     for period in PERIODS:
-        window = f"period={period}&as_of={now.astimezone(UTC).replace(tzinfo=None).isoformat()}Z"
-        bodies[f"days?{window}"] = days_body(content, period, None, now)
-        for page in (1, 2):
-            bodies[f"rollup?{window}&limit=30&page={page}"] = rollup_body(content, period, 30, page, now)
-        bodies[f"breakdown?by=source&{window}"] = breakdown_body(content, period)
-        if PERIODS[period]:
-            bodies[f"changes?{window}&limit=50"] = changes_body(content, period)
+        asked = window(content.now, period, as_of=content.now)
+        questions: list[tuple[str, dict[str, Any]]] = [("rollup", {"limit": 30, "page": page}) for page in (1, 2)]
+        questions += [("breakdown", {"by": "source"}), ("days", {})]
+        if asked.previous:
+            questions += [("changes", {"limit": 50}), ("breakdown", {"by": "model", "compare": "previous"})]
         for id_, _ in content.accounts[:5]:
-            bodies[f"events?{window}&limit=9&account_id={id_}"] = events_body(content, id_, period, 9, 1, now)
-            bodies[f"days?{window}&account_id={id_}"] = days_body(content, period, id_, now)
+            questions += [("events", {"limit": 9, "account_id": id_}), ("days", {"account_id": id_})]
+        for resource, arguments in questions:
+            path = f"{resource}?{urlencode(asked.arguments | arguments)}"
+            bodies[path] = answer(content, asked, resource, **arguments)
     return bodies
 
 
