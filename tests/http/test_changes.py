@@ -6,7 +6,6 @@ import pytest
 from flask.testing import FlaskClient
 
 from conftest import NOVA, ORBIT, Tables
-from test_requests import refused
 
 CHANGES = "/api/admins/credits/changes"
 LEAVER, STEADY, NEWCOMER, OLD = (UUID(f"{n}{n}{n}{n}{n}{n}{n}{n}-0000-4000-8000-00000000000{n}") for n in (3, 4, 5, 6))
@@ -67,16 +66,3 @@ def test_the_largest_change_comes_first_up_or_down(admin: FlaskClient, accounts:
         "previous_credits_deducted_cents,previous_event_count,change_credits_deducted_cents"
     )
     assert rows == [",".join(map(str, row)) for row in ROWS]
-
-
-@pytest.mark.parametrize(
-    ("query", "name", "problem"),
-    [
-        ("period=all", "period", "must be one of daily, weekly, monthly"),
-        ("compare=previous", "compare", "is not a parameter of this endpoint"),
-    ],
-)
-def test_changes_are_always_from_the_previous_window(
-    admin: FlaskClient, tables: Tables, query: str, name: str, problem: str
-) -> None:
-    assert refused(admin, CHANGES, query, name) == f"Bad parameters: {name} {problem}."

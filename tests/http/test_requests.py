@@ -1,96 +1,140 @@
-"""What a client may send, tried through both endpoints: everything else is a 400 that names it."""
+"""What a client may send: everything else is a 400 that says what is wrong with each parameter."""
+
+import json
 
 import pytest
 from flask.testing import FlaskClient
 
 from conftest import EVENTS, ROLLUP, Tables
 
+CREDITS = "/api/admins/credits"
 ACCOUNT = "3c90c3cc-0d44-4b50-8888-8dd25736052a"
 
-BAD_INTEGERS = [
-    pytest.param("", id="empty"),
-    pytest.param("0", id="below the bounds"),
-    pytest.param("1.0", id="float"),
-    pytest.param("1e2", id="exponent"),
-    pytest.param("+5", id="plus sign"),
-    pytest.param("-1", id="minus sign"),
-    pytest.param(" 5", id="space before"),
-    pytest.param("5 ", id="space after"),
-    pytest.param("5\n", id="newline after"),
-    pytest.param("1_0", id="underscore"),
-    pytest.param("٣", id="arabic digit"),
-    pytest.param("５", id="fullwidth digit"),
-    pytest.param("²", id="superscript"),
-    pytest.param("5\0", id="NUL"),
-    pytest.param("0x10", id="hexadecimal"),
-    pytest.param("1" + "0" * 30, id="10^30"),
-    pytest.param("0" * 20 + "5", id="twenty-one digits"),
-    pytest.param("NaN", id="not a number"),
-    pytest.param("1;DROP TABLE accounts", id="SQL"),
-]
-
-
-def refused(client: FlaskClient, path: str, query: str | dict[str, str], *names: str) -> str:
-    """Assert that the answer is a 400 that names these parameters; return its sentence."""
-    response = client.get(path, query_string=query)
-    body = response.get_json()
-    assert (response.status_code, body["status"], body["missing_fields"]) == (400, "error", list(names))
-    assert list(body) == ["status", "error", "missing_fields"]
-    sentence: str = body["error"]
-    return sentence
-
-
-@pytest.fixture(params=[ROLLUP, f"{EVENTS}?account_id={ACCOUNT}"], ids=["rollup", "events"])
-def paged(request: pytest.FixtureRequest, tables: Tables) -> str:
-    """Both paged endpoints, with what each requires."""
-    return str(request.param)
-
-
-def with_query(paged: str, query: str) -> tuple[str, str]:
-    path, _, required = paged.partition("?")
-    return path, "&".join(filter(None, [required, query]))
-
-
-@pytest.mark.parametrize("name", ["limit", "page"])
-@pytest.mark.parametrize("value", BAD_INTEGERS)
-def test_an_integer_is_ascii_digits_within_bounds(admin: FlaskClient, paged: str, name: str, value: str) -> None:
-    path, _, required = paged.partition("?")
-    query = {name: value} | ({"account_id": ACCOUNT} if required else {})
-    highest = {"limit": 500, "page": 18446744073709551}[name]
-    assert refused(admin, path, query, name) == f"Bad parameters: {name} must be an integer from 1 to {highest}."
+LIMIT = {"limit": "must be an integer from 1 to 500"}
+PAGE = {"page": "must be an integer from 1 to 18446744073709551"}
+PERIOD = {"period": "must be one of all, daily, weekly, monthly"}
+INSTANT = "must be an RFC 3339 date-time such as 2026-11-22T10:15:00Z, or a date, from {} to 9998"
+AS_OF, SINCE = {"as_of": INSTANT.format(1970)}, {"since": INSTANT.format(1900)}
+ENDS = {"since": "must be before the end of the window"}
+ID = {"account_id": "must be a UUID in its hyphenated form"}
+NO_KEY = {"by": "must be one of model, provider, source, agent_type"}
+SEARCH = {"q": "must be 1 to 200 characters"}
+REQUIRED, TWICE, UNKNOWN = "is required", "is given more than once", "is not a parameter of this endpoint"
 
 
 @pytest.mark.parametrize(
-    ("query", "name"),
+    ("request_", "problems"),
     [
-        pytest.param("limit=501", "limit", id="limit above"),
-        pytest.param("page=18446744073709552", "page", id="page above"),
-        pytest.param("period=", "period", id="period empty"),
-        pytest.param("period=yearly", "period", id="no such period"),
-        pytest.param("period=Daily", "period", id="period in capitals"),
-        pytest.param("period=daily%20", "period", id="period and a space"),
-        pytest.param("period=daily%00", "period", id="period and NUL"),
-        pytest.param("period=%FF%FE", "period", id="broken UTF-8"),
-        pytest.param("limit=5&limit=5", "limit", id="limit twice, alike"),
-        pytest.param("page=1&page=2", "page", id="page twice"),
-        pytest.param("period=all&period=daily", "period", id="period twice"),
-        pytest.param("offset=5", "offset", id="unknown name"),
-        pytest.param("Limit=5", "Limit", id="a known name in capitals"),
-        pytest.param("limit[]=5", "limit[]", id="a name as PHP writes lists"),
-        pytest.param("=5", "", id="no name"),
-        pytest.param("since=2026-01-01&since=2026-01-01", "since", id="unknown and twice: named once"),
+        pytest.param("rollup?limit=", LIMIT, id="no digit"),
+        pytest.param("rollup?limit=0", LIMIT, id="below the bounds"),
+        pytest.param("rollup?limit=501", LIMIT, id="above the bounds"),
+        pytest.param("rollup?limit=1.0", LIMIT, id="float"),
+        pytest.param("rollup?limit=%2B5", LIMIT, id="plus sign, which Python's int() accepts"),
+        pytest.param("rollup?limit=%205", LIMIT, id="space, which it accepts"),
+        pytest.param("rollup?limit=5%0A", LIMIT, id="newline, which it accepts"),
+        pytest.param("rollup?limit=1_0", LIMIT, id="underscore, which it accepts"),
+        pytest.param("rollup?limit=٣", LIMIT, id="arabic digit, which it accepts"),
+        pytest.param("rollup?limit=000000000000000000005", LIMIT, id="twenty-one digits"),
+        pytest.param("rollup?page=0", PAGE, id="page below the bounds"),
+        pytest.param("rollup?page=18446744073709552", PAGE, id="page above the bounds"),
+        pytest.param("rollup?period=", PERIOD, id="no period"),
+        pytest.param("rollup?period=yearly", PERIOD, id="no such period"),
+        pytest.param("rollup?period=Daily", PERIOD, id="period in capitals"),
+        pytest.param("rollup?period=daily%00", PERIOD, id="period and NUL"),
+        pytest.param("rollup?period=%FF%FE", PERIOD, id="broken UTF-8"),
+        pytest.param("rollup?period=custom", PERIOD, id="custom is only answered"),
+        pytest.param("rollup?limit=5&limit=5", {"limit": TWICE}, id="twice, alike"),
+        pytest.param("rollup?limit=x&limit=5", {"limit": TWICE}, id="twice, the first one bad"),
+        pytest.param("rollup?zzz=1&zzz=2", {"zzz": TWICE}, id="unknown and twice: named once"),
+        pytest.param("rollup?Limit=5", {"Limit": UNKNOWN}, id="a known name in capitals"),
+        pytest.param("rollup?limit[]=5", {"limit[]": UNKNOWN}, id="a name as PHP writes lists"),
+        pytest.param("rollup?=5", {"": UNKNOWN}, id="no name"),
+        pytest.param("rollup?as_of=", AS_OF, id="no instant"),
+        pytest.param("rollup?as_of=2026-11", AS_OF, id="a month"),
+        pytest.param("rollup?as_of=2026-11-01T00:00:00", AS_OF, id="no offset"),
+        pytest.param("rollup?as_of=2026-11-01%2000:00:00Z", AS_OF, id="a space for the T"),
+        pytest.param("rollup?as_of=2026-W44-7T00:00:00Z", AS_OF, id="week date"),
+        pytest.param("rollup?as_of=2026-11-01T00:00:00.1234567Z", AS_OF, id="seven digits of a second"),
+        pytest.param("rollup?as_of=2026-11-01T00:00:00%2B24:00", AS_OF, id="offset of a day"),
+        pytest.param("rollup?as_of=2026-02-30", AS_OF, id="no such day"),
+        pytest.param("rollup?as_of=2016-12-31T23:59:60Z", AS_OF, id="leap second"),
+        pytest.param("rollup?as_of=1969-12-31T23:59:59.999999Z", AS_OF, id="before 1970"),
+        pytest.param("rollup?as_of=9999-01-01", AS_OF, id="after 9998"),
+        pytest.param("rollup?as_of=0001-01-01T00:00:00%2B01:00", AS_OF, id="before the calendar"),
+        pytest.param("rollup?as_of=٢٠٢٦-11-01", AS_OF, id="other digits"),
+        pytest.param("rollup?as_of=2026-11-01%0A", AS_OF, id="instant and newline"),
+        pytest.param(
+            "rollup?as_of=2026-11-01T00:00:00+02:00",
+            {"as_of": "has a space where a + is meant: write + as %2B, or the instant in UTC with Z"},
+            id="a plus sign that was not escaped",
+        ),
+        pytest.param(
+            "rollup?as_of=2026-11-22T10:15:00.000001Z", {"as_of": "must not be in the future"}, id="in the future"
+        ),
+        pytest.param("rollup?since=1899-12-31", SINCE, id="before 1900"),
+        pytest.param("rollup?since=2026-11-22T10:15:00Z", ENDS, id="since now"),
+        pytest.param("rollup?since=2026-11-01&as_of=2026-11-01", ENDS, id="since as_of"),
+        pytest.param(
+            "rollup?since=2026-10-01&period=monthly",
+            {"period": "must not be given with since", "since": "must not be given with period"},
+            id="two starts",
+        ),
+        pytest.param("rollup?compare=next", {"compare": "must be previous"}, id="no window to compare with"),
+        pytest.param(
+            "rollup?period=all&compare=previous",
+            {"compare": "cannot be used with period=all"},
+            id="nothing is before all time",
+        ),
+        pytest.param("rollup?q=", SEARCH, id="no text"),
+        pytest.param(f"rollup?q={'e' * 201}", SEARCH, id="text too long"),
+        pytest.param("rollup?q=a%00", {"q": "must not contain NUL"}, id="NUL, which PostgreSQL cannot store"),
+        pytest.param("days?account_id={" + ACCOUNT + "}", ID, id="braces, which Python's UUID() accepts"),
+        pytest.param(f"days?account_id=urn:uuid:{ACCOUNT}", ID, id="urn, which it accepts"),
+        pytest.param("days?account_id=3c90c3cc0d444b5088888dd25736052a", ID, id="no hyphens, which it accepts"),
+        pytest.param("days?account_id=3c90c3cc-0d44-4b50-88888-dd25736052a", ID, id="hyphens elsewhere"),
+        pytest.param("days?account_id=3c90c3cc-0d44-4b50-8888-8dd25736052g", ID, id="no hexadecimal digit"),
+        pytest.param(f"days?account_id={ACCOUNT}%0A", ID, id="id and newline"),
+        # All parameters of each endpoint, and one that it does not have.
+        pytest.param(
+            "rollup?zzz=1&q=&page=x&limit=0&period=never&compare=&as_of=x&since=x&account_id=x",
+            {"account_id": UNKNOWN, **AS_OF, "compare": "must be previous"}
+            | {**LIMIT, **PAGE, **PERIOD, **SEARCH, **SINCE, "zzz": UNKNOWN},
+            id="rollup",
+        ),
+        pytest.param(
+            "breakdown?by=model_id&page=x&limit=0&period=never&compare=&as_of=x&since=x&account_id=x&q=x",
+            {**ID, **AS_OF, **NO_KEY, "compare": "must be previous"}
+            | {**LIMIT, **PAGE, **PERIOD, "q": UNKNOWN, **SINCE},
+            id="breakdown",
+        ),
+        pytest.param(
+            "changes?page=x&limit=0&period=all&as_of=x&since=x&compare=previous",
+            {**AS_OF, "compare": UNKNOWN, **LIMIT, **PAGE}
+            | {"period": "must be one of daily, weekly, monthly", **SINCE},
+            id="changes",
+        ),
+        pytest.param(
+            "events?page=x&limit=0&period=never&as_of=x&since=x&account_id=x&compare=previous",
+            {**ID, **AS_OF, "compare": UNKNOWN, **LIMIT, **PAGE, **PERIOD, **SINCE},
+            id="events",
+        ),
+        pytest.param(
+            "days?page=1&limit=1&period=never&as_of=x&since=x&account_id=x",
+            {**ID, **AS_OF, "limit": UNKNOWN, "page": UNKNOWN, **PERIOD, **SINCE},
+            id="days",
+        ),
+        pytest.param("breakdown", {"by": REQUIRED}, id="by is required"),
+        pytest.param("events?limit=0", {"account_id": REQUIRED, **LIMIT}, id="account_id is required"),
     ],
 )
-def test_a_bad_parameter_is_named(admin: FlaskClient, paged: str, query: str, name: str) -> None:
-    refused(admin, *with_query(paged, query), name)
-
-
-def test_every_bad_parameter_is_named_once_and_sorted(admin: FlaskClient, tables: Tables) -> None:
-    sentence = refused(admin, ROLLUP, "page=x&limit=0&period=never&zzz=1&limit=9", "limit", "page", "period", "zzz")
-    assert sentence == (
-        "Bad parameters: limit is given more than once; page must be an integer from 1 to 18446744073709551; "
-        "period must be one of all, daily, weekly, monthly; zzz is not a parameter of this endpoint."
-    )
+def test_a_bad_request_is_a_400_that_names_each_bad_parameter_once_and_sorted(
+    admin: FlaskClient, tables: Tables, request_: str, problems: dict[str, str]
+) -> None:
+    tables.fix_now("2026-11-22 10:15:00+00")
+    response = admin.get(f"{CREDITS}/{request_}")
+    sentence = f"Bad parameters: {'; '.join(f'{name} {problem}' for name, problem in problems.items())}."
+    body = {"status": "error", "error": sentence, "missing_fields": list(problems)}
+    assert (response.status_code, response.text) == (400, json.dumps(body, separators=(",", ":")) + "\n")
 
 
 @pytest.mark.parametrize(
@@ -98,40 +142,18 @@ def test_every_bad_parameter_is_named_once_and_sorted(admin: FlaskClient, tables
     [
         pytest.param("", 1, 100, id="defaults"),
         pytest.param("limit=1", 1, 1, id="smallest limit"),
-        pytest.param("limit=500", 1, 500, id="largest limit"),
-        pytest.param("page=18446744073709551&limit=500", 18446744073709551, 500, id="the largest offset is a bigint"),
         pytest.param("limit=00000000000000000007", 1, 7, id="twenty digits"),
+        pytest.param("page=18446744073709551&limit=500", 18446744073709551, 500, id="the largest offset is a bigint"),
     ],
 )
-def test_good_integers_are_echoed(admin: FlaskClient, paged: str, query: str, page: int, limit: int) -> None:
-    path, query = with_query(paged, query)
-    body = admin.get(path, query_string=query).get_json()
-    assert (body["status"], body["page"], body["limit"]) == ("success", page, limit)
-
-
 @pytest.mark.parametrize(
-    "value",
-    [
-        pytest.param("", id="empty"),
-        pytest.param("{3c90c3cc-0d44-4b50-8888-8dd25736052a}", id="braces"),
-        pytest.param("urn:uuid:3c90c3cc-0d44-4b50-8888-8dd25736052a", id="urn"),
-        pytest.param("3c90c3cc0d444b5088888dd25736052a", id="bare digits"),
-        pytest.param("3c90c3cc-0d44-4b50-8888-8dd25736052", id="a digit short"),
-        pytest.param("3c90c3cc-0d44-4b50-8888-8dd25736052a0", id="a digit long"),
-        pytest.param("3c90c3cc-0d44-4b50-88888-dd25736052a", id="hyphens elsewhere"),
-        pytest.param(" 3c90c3cc-0d44-4b50-8888-8dd25736052a", id="space before"),
-        pytest.param("3c90c3cc-0d44-4b50-8888-8dd25736052a\n", id="newline after"),
-        pytest.param("3c90c3cc-0d44-4b50-8888-8dd25736052g", id="no hexadecimal digit"),
-        pytest.param("٣c90c3cc-0d44-4b50-8888-8dd25736052a", id="arabic digit"),
-    ],
+    "path", ["rollup?", "rollup?q=x&", "breakdown?by=model&", "changes?", f"events?account_id={ACCOUNT}&"]
 )
-def test_an_account_id_is_a_hyphenated_uuid(admin: FlaskClient, tables: Tables, value: str) -> None:
-    sentence = refused(admin, EVENTS, {"account_id": value}, "account_id")
-    assert sentence == "Bad parameters: account_id must be a UUID in its hyphenated form."
-
-
-def test_an_account_id_is_required(admin: FlaskClient, tables: Tables) -> None:
-    assert refused(admin, EVENTS, "limit=x", "account_id", "limit").startswith("Bad parameters: account_id is required")
+def test_good_integers_are_echoed(
+    admin: FlaskClient, tables: Tables, path: str, query: str, page: int, limit: int
+) -> None:
+    body = admin.get(f"{CREDITS}/{path}{query}").get_json()
+    assert (body["status"], body["page"], body["limit"]) == ("success", page, limit)
 
 
 def test_an_account_id_is_echoed_in_lower_case(admin: FlaskClient, tables: Tables) -> None:
@@ -139,5 +161,15 @@ def test_an_account_id_is_echoed_in_lower_case(admin: FlaskClient, tables: Table
     assert (body["status"], body["account_id"]) == ("success", ACCOUNT)
 
 
-def test_the_rollup_takes_no_account_id(admin: FlaskClient, tables: Tables) -> None:
-    refused(admin, ROLLUP, {"account_id": ACCOUNT}, "account_id")
+@pytest.mark.parametrize(
+    ("as_of", "header"),
+    [
+        pytest.param("2026-11-22T10:15:00.5Z", "2026-11-22T10:15:00.500000Z", id="now is not the future"),
+        pytest.param("2026-11-22t15:45:00.000001%2B05:30", "2026-11-22T10:15:00.000001Z", id="an offset"),
+        pytest.param("1970-01-01T00:00:00z", "1970-01-01T00:00:00.000000Z", id="the first"),
+        pytest.param("2026-11-22", "2026-11-22T00:00:00.000000Z", id="a date is its midnight"),
+    ],
+)
+def test_an_instant_is_answered_in_utc(admin: FlaskClient, tables: Tables, as_of: str, header: str) -> None:
+    tables.fix_now("2026-11-22 10:15:00.5+00")
+    assert admin.get(f"{ROLLUP}?as_of={as_of}").headers["As-Of"] == header

@@ -61,34 +61,6 @@ def test_the_whole_answer(admin: FlaskClient, spenders: Tables) -> None:
     )
 
 
-def test_a_page_past_the_end_has_no_rows_and_the_true_total(admin: FlaskClient, spenders: Tables) -> None:
-    assert admin.get(ROLLUP, query_string={"limit": 2, "page": 3}).get_json() == {
-        "status": "success",
-        "period": "monthly",
-        "page": 3,
-        "limit": 2,
-        "total_count": 4,
-        "rows": [],
-    }
-
-
-def test_the_smaller_id_of_equal_totals_comes_on_the_earlier_page(admin: FlaskClient, spenders: Tables) -> None:
-    for page, account in ((2, ORBIT), (3, PULSAR)):
-        (row,) = admin.get(ROLLUP, query_string={"limit": 1, "page": page}).get_json()["rows"]
-        assert (row["account_id"], row["total_credits_deducted_cents"]) == (str(account), 500)
-
-
-def test_nobody_spent_anything(admin: FlaskClient, tables: Tables) -> None:
-    assert admin.get(ROLLUP, query_string={"period": "all"}).get_json() == {
-        "status": "success",
-        "period": "all",
-        "page": 1,
-        "limit": 100,
-        "total_count": 0,
-        "rows": [],
-    }
-
-
 @pytest.mark.parametrize(
     ("period", "created_at", "listed"),
     [

@@ -11,7 +11,6 @@ from flask.testing import FlaskClient
 from conftest import READER_PASSWORD, ROLLUP, SECRET, Tables, admin_client, answered, create_database
 from service import create_app
 from service.config import Settings
-from test_requests import refused
 from tools.demo.postgres import PostgresServer
 
 # Before PostgreSQL 17 the server of the tests has the locale C, in which only ASCII letters have two cases.
@@ -78,18 +77,6 @@ def test_a_page_counts_what_is_found(admin: FlaskClient, named: Tables) -> None:
     assert len(exported.text.splitlines()) == 4
 
 
-@pytest.mark.parametrize(
-    ("q", "problem"),
-    [
-        ("", "must be 1 to 200 characters"),
-        ("e" * 201, "must be 1 to 200 characters"),
-        ("a\0", "must not contain NUL"),
-    ],
-)
-def test_a_text_that_cannot_be_searched_is_a_400(admin: FlaskClient, tables: Tables, q: str, problem: str) -> None:
-    assert refused(admin, ROLLUP, {"q": q}, "q") == f"Bad parameters: q {problem}."
-
-
 @contextmanager
 def encoded(server: PostgresServer, encoding: str, name: bytes) -> Iterator[FlaskClient]:
     """Make a database of an encoding with an account whose name has these bytes; return a client of a service on it."""
@@ -111,12 +98,12 @@ def encoded(server: PostgresServer, encoding: str, name: bytes) -> Iterator[Flas
 
 @pytest.mark.parametrize(
     ("encoding", "known", "unknown"),
-    [("LATIN1", "é", "漢"), ("WIN1252", "€", "漢"), ("EUC_JP", "漢", "🎧"), ("EUC_JIS_2004", "漢", "\x80")],
+    [("LATIN1", "é", "漢"), ("EUC_JP", "漢", "🎧"), ("EUC_JIS_2004", "漢", "\x80")],
 )
 def test_a_text_that_the_encoding_of_the_database_lacks_finds_nothing(
     server: PostgresServer, encoding: str, known: str, unknown: str
 ) -> None:
-    with encoded(server, encoding, known.encode({"WIN1252": "cp1252"}.get(encoding, encoding))) as admin:
+    with encoded(server, encoding, known.encode(encoding)) as admin:
         query = {"period": "all"}
         assert answered(admin, ROLLUP, **query, q=known)["rows"][0]["account_name"] == known
         nothing = admin.get(ROLLUP, query_string=query | {"q": unknown, "page": "2"})
