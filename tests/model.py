@@ -282,7 +282,10 @@ def contents(draw: st.DrawFn, largest: int = 2**63 - 1, *, orphans: bool = True)
     With ``orphans`` some events are of accounts that do not exist.
     """
     now = draw(NOWS)
-    accounts = draw(st.lists(st.tuples(st.uuids(), st.none() | TEXTS), max_size=8, unique_by=lambda row: row[0]))
+    # Without a least size most databases are almost empty.
+    fewest = draw(st.sampled_from([0, 3]))
+    account = st.tuples(st.uuids(), st.none() | TEXTS)
+    accounts = draw(st.lists(account, min_size=fewest, max_size=8, unique_by=lambda row: row[0]))
     spenders = [id_ for id_, _ in accounts]
     if orphans:
         accounts = accounts[draw(st.integers(0, 2)) :]
@@ -330,6 +333,8 @@ def contents(draw: st.DrawFn, largest: int = 2**63 - 1, *, orphans: bool = True)
             "remaining_credits": st.integers(-(2**62), 2**62),
         }
     )
-    events = draw(st.lists(event, max_size=30, unique_by=lambda row: row["id"])) if spenders else []
+    events = (
+        draw(st.lists(event, min_size=2 * fewest, max_size=30, unique_by=lambda row: row["id"])) if spenders else []
+    )
     grants = draw(st.lists(grant, max_size=8, unique_by=lambda row: row["id"])) if accounts else []
     return Content(now, accounts, emails, events, grants)

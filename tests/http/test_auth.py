@@ -83,14 +83,11 @@ def test_an_admin_may_ask(client: FlaskClient, headers: dict[str, str]) -> None:
         pytest.param({"Authorization": f"Basic {ADMIN_KEY}"}, id="another scheme"),
         pytest.param({"Authorization": f"Bearer{ADMIN_KEY}"}, id="no space"),
         pytest.param(api_key("no-such-key"), id="unknown"),
-        pytest.param(bearer("no-such-key"), id="unknown bearer"),
         pytest.param(api_key(key_hash(ADMIN_KEY)), id="the hash is not the key"),
         pytest.param(api_key(ADMIN_KEY.upper()), id="another case"),
         pytest.param(api_key("key-expired-long-ago"), id="expired"),
         pytest.param(api_key("key-expiring-now"), id="expires now"),
         pytest.param(api_key("key-without-account"), id="without an account"),
-        pytest.param(api_key("' OR true --"), id="SQL"),
-        pytest.param(api_key("x" * 8_000), id="very long"),
     ],
 )
 def test_no_valid_key_is_a_401_that_always_looks_the_same(client: FlaskClient, headers: dict[str, str]) -> None:
@@ -106,7 +103,6 @@ def test_a_known_key_of_no_admin_is_a_403(client: FlaskClient) -> None:
     assert (response.status_code, response.get_json()) == (403, FORBIDDEN)
 
 
-@pytest.mark.parametrize("query", ["period=never", "limit=0&limit=1", "unknown=1"])
 @pytest.mark.parametrize(
     ("headers", "status", "body"),
     [
@@ -116,9 +112,9 @@ def test_a_known_key_of_no_admin_is_a_403(client: FlaskClient) -> None:
     ],
 )
 def test_nothing_is_learnt_about_parameters_without_an_admins_key(
-    client: FlaskClient, query: str, headers: dict[str, str], status: int, body: dict[str, str]
+    client: FlaskClient, headers: dict[str, str], status: int, body: dict[str, str]
 ) -> None:
-    response = client.get(ROLLUP, query_string=query, headers=headers)
+    response = client.get(ROLLUP, query_string="period=never&limit=0&limit=1&unknown=1", headers=headers)
     assert (response.status_code, response.get_json()) == (status, body)
 
 
@@ -156,10 +152,3 @@ def test_the_secret_is_the_bytes_of_the_environment(settings: Settings, keys: Ta
     keys.insert("account_api_keys", "name, account, key_hash", [("key", ADMIN, stored)])
     client = create_app(replace(settings, api_key_secret=os.fsdecode(secret))).test_client()
     assert client.get(ROLLUP, headers=api_key("a key")).status_code == 200
-
-
-def test_options_needs_no_key(client: FlaskClient) -> None:
-    response = client.options(ROLLUP)
-    assert response.status_code == 200
-    assert set(response.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
-    assert response.headers["Access-Control-Allow-Origin"] == "*"

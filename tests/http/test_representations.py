@@ -5,20 +5,15 @@ import io
 import socket
 import tempfile
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
-from hypothesis import given
-from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from conftest import ADMIN, ADMIN_KEY, DAYS, EVENTS, NOVA, ORGANIZATION, ROLLUP, Tables, answered
+from conftest import ADMIN, ADMIN_KEY, DAYS, EVENTS, NOVA, ORGANIZATION, ROLLUP, Tables
 from live import Gunicorn
-from model import PERIODS, Content, contents, law
-from service.representations.csv import FORMULA
 
 NOVA_IN_FIVE = UUID(int=1)
 CSV = {"Accept": "text/csv"}
@@ -137,21 +132,13 @@ def read_csv(response: TestResponse) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(response.data.decode("utf-8"), newline="")))
 
 
-def as_csv(row: dict[str, Any]) -> dict[str, str]:
-    """A JSON row as its CSV line must read."""
-
-    def cell(value: Any) -> str:
-        if isinstance(value, str):
-            return FORMULA.sub("'", value)
-        return "" if value is None else str(value)
-
-    return {name: cell(value) for name, value in row.items()}
-
-
-@pytest.mark.parametrize("name", ["=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n", "=="])
-def test_text_that_begins_a_formula_gets_an_apostrophe(admin: FlaskClient, five: Tables, name: str) -> None:
-    five.execute("UPDATE public.accounts SET name = %s WHERE id = %s", (name + "1", NOVA_IN_FIVE))
-    assert read_csv(admin.get(ROLLUP, headers=CSV))[-1]["account_name"] == f"'{name}1"
+def test_text_that_begins_a_formula_gets_an_apostrophe(admin: FlaskClient, tables: Tables) -> None:
+    names = ["=1", "+1", "-1", "@1", "＝1", "＋1", "－1", "＠1", "\t1", "\r1", "\n1", "==1"]
+    for number, name in enumerate(names):
+        tables.account(UUID(int=number), name)
+        tables.event(UUID(int=number), 5, "2026-11-22 10:00:00+00")
+    rows = read_csv(admin.get(f"{ROLLUP}?period=all", headers=CSV))
+    assert [row["account_name"] for row in rows] == [f"'{name}" for name in names]
 
 
 def test_a_formula_after_a_separator_gets_an_apostrophe_too(admin: FlaskClient, five: Tables) -> None:
@@ -172,24 +159,6 @@ def test_the_whole_csv(admin: FlaskClient, tables: Tables) -> None:
         f'{NOVA},"\'=HYPERLINK(""http://evil.example""), ""Nova""\nRecords",\'@nova.example,-5,1\r\n'
     )
     assert response.headers["Content-Length"] == str(len(response.data))
-
-
-@law
-@given(content=contents(), period=st.sampled_from(list(PERIODS)), limit=st.integers(1, 5), page=st.integers(1, 3))
-def test_csv_and_json_are_equal(
-    admin: FlaskClient, tables: Tables, content: Content, period: str, limit: int, page: int
-) -> None:
-    content.store(tables)
-    cut = {"limit": str(limit), "page": str(page)}
-    paths = [(ROLLUP, "rows", {}), (DAYS, "days", {})]
-    paths += [(EVENTS, "events", {"account_id": str(account)}) for account, _ in content.accounts[:2]]
-    for path, key, query in paths:
-        query = {**query, "period": period}
-        whole = answered(admin, path, **query, **({} if path == DAYS else {"limit": 500}))[key]
-        assert read_csv(admin.get(path, query_string=query, headers=CSV)) == [as_csv(row) for row in whole]
-        if path != DAYS:
-            part = answered(admin, path, **query, **cut)[key]
-            assert read_csv(admin.get(path, query_string=query | cut, headers=CSV)) == [as_csv(row) for row in part]
 
 
 def test_without_limit_and_page_the_csv_is_every_row(admin: FlaskClient, tables: Tables) -> None:
@@ -283,7 +252,7 @@ def test_a_slow_reader_of_a_csv_holds_no_connection_and_gets_all_of_it(
     tables.execute(
         "INSERT INTO public.usage_events (account_id, created_at, model_id) "
         "SELECT %s, timestamptz '2026-01-01 00:00:00+00' + n * interval '1 ms', repeat('m', 500) "
-        "FROM generate_series(1, 40000) AS n",
+        "FROM generate_series(1, 16000) AS n",
         (NOVA,),
     )
     path = f"{EVENTS}?account_id={NOVA}&period=all"
@@ -297,8 +266,8 @@ def test_a_slow_reader_of_a_csv_holds_no_connection_and_gets_all_of_it(
         received += b"".join(iter(lambda: slow.recv(2**20), b""))
     head, _, body = received.partition(b"\r\n\r\n")
     assert f"Content-Length: {len(body)}\r\n".encode() in head + b"\r\n"
-    assert len(body) > 20_000_000
-    assert body.count(b"\n") == 40_001
+    assert len(body) > 8_000_000
+    assert body.count(b"\n") == 16_001
 
 
 def test_a_page_of_another_origin_can_read_the_headers_and_keep_the_preflight(
@@ -309,6 +278,7 @@ def test_a_page_of_another_origin_can_read_the_headers_and_keep_the_preflight(
     preflight = client.options(ROLLUP, headers={"Origin": "https://dashboard.example"}).headers
     assert int(preflight["Access-Control-Max-Age"]) >= 600
     assert preflight["Access-Control-Allow-Methods"] == "GET, HEAD, OPTIONS"
+    assert set(preflight["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,14 @@ def test_the_whole_answer(admin: FlaskClient, spenders: Tables) -> None:
     )
 
 
+def test_the_smaller_id_of_equal_totals_comes_on_the_earlier_page(admin: FlaskClient, spenders: Tables) -> None:
+    pages = [answered(admin, ROLLUP, limit=1, page=page)["rows"] for page in (1, 2, 3, 4, 5)]
+    assert [[row["account_id"] for row in rows] for rows in pages] == [
+        *([str(account)] for account in (NOVA, ORBIT, PULSAR, QUIET)),
+        [],
+    ]
+
+
 @pytest.mark.parametrize(
     ("period", "created_at", "listed"),
     [
