@@ -56,7 +56,11 @@ def questions(content: Content, asked: Window, *, compared: bool) -> Iterator[tu
     yield "days", {}
     if asked.previous:
         yield "changes", {}
-    for account_id in [id_ for id_, _ in content.accounts][:1]:
+    # One that perhaps has grants, and one that has events and perhaps does not exist.
+    for account_id in {
+        *[id_ for id_, _ in content.accounts[:1]],
+        *[event["account_id"] for event in content.events[:1]],
+    }:
         yield "breakdown", {"by": "model", "account_id": account_id, **compare}
         yield "days", {"account_id": account_id}
         yield "events", {"account_id": account_id}
@@ -78,7 +82,7 @@ def check_answers(admin: FlaskClient, content: Content, asked: Window, limit: in
     for resource, arguments in questions(content, asked, compared=compared):
         path, whole = f"{CREDITS}/{resource}", rows(content, asked, resource, **arguments)
         query = {**asked.arguments, **arguments}
-        for page in sorted({1, 2, len(whole) // limit + 2}):
+        for page in [1] if resource == "days" else sorted({1, 2, len(whole) // limit + 2}):
             cut = {} if resource == "days" else {"limit": limit, "page": page}
             assert answered(admin, path, **query, **cut) == answer(content, asked, resource, **cut, **arguments)
 
