@@ -76,21 +76,6 @@ def test_the_whole_answer(admin: FlaskClient, spender: Tables) -> None:
     )
 
 
-def test_an_unknown_account_is_an_empty_page(admin: FlaskClient, spender: Tables) -> None:
-    unknown = "99999999-0000-4000-8000-000000000009"
-    assert admin.get(EVENTS, query_string={"account_id": unknown}).get_json() == {
-        "status": "success",
-        "account_id": unknown,
-        "period": "monthly",
-        "page": 1,
-        "limit": 100,
-        "total_count": 0,
-        "account": None,
-        "events": [],
-        "grants": [],
-    }
-
-
 def test_the_500_newest_grants_are_listed_and_none_is_counted(admin: FlaskClient, spender: Tables) -> None:
     spender.execute(
         "INSERT INTO public.credit_grants (account_id, granted_by, reason, remaining_credits, created_at) "

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC
 from typing import Any
+from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
@@ -56,11 +57,13 @@ def questions(content: Content, asked: Window, *, compared: bool) -> Iterator[tu
     yield "days", {}
     if asked.previous:
         yield "changes", {}
-    # One that perhaps has grants, and one that has events and perhaps does not exist.
-    for account_id in {
+    # Unknown; perhaps with grants; with events, and perhaps of an account that does not exist.
+    ids = [
+        UUID(int=0),
         *[id_ for id_, _ in content.accounts[:1]],
         *[event["account_id"] for event in content.events[:1]],
-    }:
+    ]
+    for account_id in dict.fromkeys(ids):
         yield "breakdown", {"by": "model", "account_id": account_id, **compare}
         yield "days", {"account_id": account_id}
         yield "events", {"account_id": account_id}
