@@ -14,8 +14,8 @@ from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import ADMIN, CREDITS_COLUMN, DATABASE, Tables, answered
-from model import INTEGER_MAX, Content, Window, answer, contents, law, rows, windows
+from conftest import CREDITS_COLUMN, DATABASE, Tables, answered
+from model import INTEGER_MAX, MICROSECOND, Content, Window, answer, contents, law, rows, windows
 from service.representations.csv import FORMULA
 from service.schemas.requests import BREAKDOWN_KEYS
 
@@ -105,9 +105,12 @@ def test_every_answer_is_that_of_the_model(
 ) -> None:
     content = data.draw(contents(INTEGER_MAX if credits_type == "integer" else 2**63 - 1))
     asked = data.draw(windows(content))
+    # Events at every edge, and just before it.
+    edges = [edge for edge in (asked.since, asked.until, *(asked.previous or ())) if edge]
+    instants = {edge - step * MICROSECOND for edge in edges for step in (0, 1)}
+    for event in content.events[:1]:
+        content.events += [{**event, "id": f"at {instant}", "created_at": instant} for instant in instants]
     content.store(tables)
-    # An event is added at the end of the window, which it does not contain.
-    tables.event(ADMIN, 1, asked.until)
     check_answers(admin, content, asked, limit, compared=compared)
 
 
