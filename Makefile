@@ -23,10 +23,10 @@ test: $(VENV)/dev.stamp ## Run the suite on the embedded PostgreSQL; POSTGRES_BI
 PYTEST := $(RUN) -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
 # What `make quick` leaves out: tests of whole processes, and of whole databases.
-SLOW := live page nginx embedded demo logs metrics fuzz openapi standby pgbouncer planted addresses secrets plans tls \
-	sums rollup_law events_law laws psql credits_column readiness reader_role
+SLOW := live page nginx embedded demo logs metrics fuzz openapi standby pgbouncer planted secrets plans tls sums laws psql \
+	credits_column readiness reader_role remove
 
-quick: $(VENV)/dev.stamp ## Run the quickest 700 tests of the suite, in a quarter of a minute.
+quick: $(VENV)/dev.stamp ## Run the quickest 530 tests of the suite, in a quarter of a minute.
 	@$(PYTEST) -q $(foreach name,$(SLOW),--ignore-glob='*/test_$(name)*.py') $(ARGS)
 
 lint: $(VENV)/dev.stamp ## Check format, style, types and SQL.

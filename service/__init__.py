@@ -6,14 +6,14 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 from service.auth import AdminKeys
-from service.config import SPEND_SOURCES, Settings
+from service.config import Settings
 from service.database.connection import find_certificates
 from service.database.pool import Database
 from service.database.trust import CHECKS, Trust
 from service.failures import register_error_handlers
 from service.hooks import register_hooks
 from service.openapi import openapi_document
-from service.queries import load_queries
+from service.queries import SOURCES, load_queries
 from service.readiness import Readiness
 from service.views import BLUEPRINTS, reference
 
@@ -27,8 +27,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     settings = settings or Settings.from_environment(os.environ)
     find_certificates()
-    loaded = {source: load_queries(source) for source in SPEND_SOURCES}
-    queries = loaded[settings.spend_source]
+    queries = {source: load_queries(source) for source in SOURCES}
     database, trust = Database(settings), Trust(settings, queries)
     app = Flask(__name__, static_folder=None)
     app.json = json = DefaultJSONProvider(app)
@@ -37,7 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     # A path with two slashes is a 404; by default it redirects.
     app.url_map.merge_slashes = False
     app.extensions["settings"] = settings
-    app.extensions["query_files"] = {query.file: query.script for files in loaded.values() for query in files.values()}
+    app.extensions["query_files"] = {query.file: query.script for files in queries.values() for query in files.values()}
     app.extensions["database"] = database
     app.extensions["admin_keys"] = AdminKeys()
     app.extensions["trust"] = trust

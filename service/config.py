@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
-SPEND_SOURCES = ("events", "sums")
+SPEND_SOURCES = ("auto", "events", "sums")
 # How many credits make a dollar by default, by the name of the column of credits: cents, or millionths of a dollar.
 CREDITS_PER_USD = {"credits_deducted_cents": "100", "credits_deducted": "1000000"}
 # Requests of a worker in the queue for first lookups of keys: more than POOL_SIZE + QUEUE_SIZE by default, so that
@@ -99,7 +99,7 @@ class Settings:
     request_timeout_ms: int = _setting(_integer(1, 600_000), default=15_000)
     connect_timeout_s: int = _setting(_integer(2, 60), default=3)
     credits_per_usd: str | None = _setting(_positive_number, default=None)
-    spend_source: str = _setting(_choice(*SPEND_SOURCES), default="events")
+    spend_source: str = _setting(_choice(*SPEND_SOURCES), default="auto")
     log_level: str = _setting(_choice("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
 
     def credits_per_usd_of(self, credits_column: str) -> str:

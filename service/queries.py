@@ -20,6 +20,8 @@ QUERY_NAMES = tuple(file.removesuffix(".sql") for file in FILES if "/" not in fi
 # The first line of every file: psql sends it in one message with the statement, the service at the beginning of each
 # transaction. So the names in a statement are those of PostgreSQL and of the schemas that it writes out.
 PIN = "SET LOCAL search_path = pg_catalog, pg_temp\\;\n"
+# What queries read: all events, or the sums where these can be used.
+SOURCES = ("events", "sums")
 # The names that the column of credits has; where both exist, the first is read.
 CREDITS_COLUMNS = ("credits_deducted_cents", "credits_deducted")
 PARAMETER = re.compile(r":'(?P<name>[a-z_]+)'::(?P<type>[a-z]+(?:\[\])?)")
@@ -49,13 +51,13 @@ class Query:
 
 
 def query_path(name: str, source: str, folder: Path = QUERY_FOLDER) -> Path:
-    """Return the file of a query; ``source`` is events or sums, as SPEND_SOURCE."""
+    """Return the file of a query; ``source`` is one of SOURCES."""
     summed = folder / "sums" / f"{name}.sql"
     return summed if source == "sums" and summed.exists() else folder / f"{name}.sql"
 
 
 def load_queries(source: str = "events", folder: Path = QUERY_FOLDER) -> dict[str, Query]:
-    """Load every query of the service, keyed by name; ``source`` is events or sums, as SPEND_SOURCE.
+    """Load every query of the service, keyed by name; ``source`` is one of SOURCES.
 
     Raises:
         QueryFileError: for the first file that cannot be read or breaks a rule.

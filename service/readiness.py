@@ -17,11 +17,27 @@ CHECK_MS = 2_000
 TRUSTED_S = 10
 
 
+class Sums(NamedTuple):
+    """Up to when events are summed, in seconds since 1970, and why the sums are not used; None if they are."""
+
+    until: float
+    unusable: str | None
+
+
 class Checks(NamedTuple):
-    """Whether each check passes, and a sentence about those that do not; empty where only the log says why."""
+    """Whether each check passes, and a sentence about those that do not; empty where only the log says why.
+
+    ``sums`` is None where the events alone are read, or if a check fails.
+    """
 
     passed: dict[str, bool]
     sentence: str = ""
+    sums: Sums | None = None
+
+    @property
+    def spend_source(self) -> str:
+        """What answers come from now: events or sums."""
+        return "sums" if self.sums and not self.sums.unusable else "events"
 
 
 class Readiness:
@@ -34,8 +50,6 @@ class Readiness:
         self._failed = Checks(dict.fromkeys(("database", *names), False))
         # The last result of checks(), and when it was complete.
         self._checks, self._checked_at = self._failed, 0.0
-        # Read by the last checks that passed, in seconds since 1970; None with SPEND_SOURCE=events.
-        self.summed_until: float | None = None
 
     def checks(self, budget: Budget) -> Checks:
         """Check the database now and return the result; the time counts as database time of ``budget``.
@@ -80,11 +94,12 @@ class Readiness:
 
     def _checks_on(self, connection: Connection, budget: Budget) -> Checks:
         checks = {"database": True, **self._trust.check(connection, budget)}
+        sums = None
         if all(checks.values()):
             # The catalogs do not tell whether a node of Citus is lost, or the table is locked.
             with self._trust.snapshot(connection, budget) as snapshot:
                 snapshot.rows("reachable", {})
-                if "sums" in checks:
-                    ((summed_until,),) = snapshot.rows("watermark", {})
-                    self.summed_until = float(summed_until)
-        return Checks(checks)
+                if self._trust.source == "sums":
+                    ((until, unusable),) = snapshot.rows("watermark", {})
+                    sums = Sums(float(until), unusable)
+        return Checks(checks, sums=sums)

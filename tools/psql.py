@@ -10,10 +10,12 @@ from datetime import datetime
 
 import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
+from psycopg2.extras import NamedTupleCursor
 from werkzeug.datastructures import MultiDict
 
 from service.config import SPEND_SOURCES, Settings
 from service.database.connection import find_certificates
+from service.database.trust import source_of
 from service.errors import BadParameters
 from service.queries import CREDITS_COLUMNS, Query, load_queries, query_path
 from service.question import asked
@@ -49,7 +51,7 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
     source = environ.get("SPEND_SOURCE") or Settings.spend_source
     if source not in SPEND_SOURCES:
         raise NothingToRun(f"SPEND_SOURCE must be one of {', '.join(SPEND_SOURCES)}")
-    queries = load_queries(source)
+    queries = load_queries()
     query = queries.get(environ.get("Q", ""))
     if query is None:
         raise NothingToRun(f"Q must name a query file: {', '.join(queries)}")
@@ -62,12 +64,14 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
     except psycopg2.OperationalError as error:
         raise NothingToRun(f"cannot connect to the database: {' '.join(str(error).split())}") from None
     try:
-        with raw.cursor() as cursor:
+        with raw.cursor(cursor_factory=NamedTupleCursor) as cursor:
             cursor.execute("SELECT pg_catalog.now()")
             ((now,),) = cursor.fetchall()
             cursor.execute(SET_SEARCH_PATH)
             cursor.execute(queries["credits_column"].text)
             credits_column = next((name for (name,) in cursor.fetchall()), CREDITS_COLUMNS[0])
+            cursor.execute(queries["privileges"].text, {"spend_source": source, "credits_column": credits_column})
+            source = source_of(source, [row._asdict() for row in cursor.fetchall()])
             encrypted = raw.info.ssl_in_use
     finally:
         raw.close()

@@ -29,7 +29,7 @@ from service.errors import (
     SnapshotLost,
     Unavailable,
 )
-from service.queries import CREDITS_COLUMNS, Query
+from service.queries import CREDITS_COLUMNS, SOURCES, Query
 
 Result = TypeVar("Result")
 
@@ -37,32 +37,41 @@ Result = TypeVar("Result")
 RECHECK_S = 1.0
 
 # The checks of each SPEND_SOURCE that read the catalogs.
-CHECKS = {"events": ("privileges", "policies"), "sums": ("privileges", "policies", "sums")}
+CHECKS = {
+    "auto": ("privileges", "policies"),
+    "events": ("privileges", "policies"),
+    "sums": ("privileges", "policies", "sums"),
+}
 
 log = logging.getLogger(__name__)
 
 
 class Checked(NamedTuple):
-    """What the check of a connection found: the fingerprint of the database, and the name of the column of credits."""
+    """What the check of a connection found.
+
+    The fingerprint of the database, the name of the column of credits, and which of SOURCES the queries read.
+    """
 
     fingerprint: Fingerprint
     credits_column: str
+    source: str = SOURCES[0]
 
 
 class Trust:
     """What the checks of the connections found.
 
-    ``kept_at`` is when the last snapshot was found right. ``credits_column`` is the column of credits that the last
-    check found, None before.
+    ``kept_at`` is when the last snapshot was found right. ``credits_column`` and ``source`` are the column of credits
+    and which of SOURCES the last check found, None before.
     """
 
-    def __init__(self, settings: Settings, queries: Mapping[str, Query]) -> None:
+    def __init__(self, settings: Settings, queries: Mapping[str, Mapping[str, Query]]) -> None:
         self._settings = settings
         self._queries = queries
         self._checked: WeakKeyDictionary[Connection, Checked] = WeakKeyDictionary()
         self._compared_at: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         self.kept_at = -math.inf
         self.credits_column: str | None = None
+        self.source: str | None = None
 
     def read(self, connection: Connection, budget: Budget, work: Callable[[Snapshot], Result]) -> Result:
         """Return the result of ``work`` in a snapshot that can be believed.
@@ -114,8 +123,14 @@ class Trust:
                 "privileges", spend_source=self._settings.spend_source, credits_column=credits_column
             )
             ((*fingerprint,),) = snapshot.rows("fingerprint", {})
-        self._checked[connection] = Checked(Fingerprint(*fingerprint), credits_column)
+        source = source_of(self._settings.spend_source, tables)
+        self._checked[connection] = Checked(Fingerprint(*fingerprint), credits_column, source)
         self._compare(connection, snapshot.fingerprint_after)
+        if self._settings.spend_source == "auto" and source == "events":
+            sums, tables = _sums_first(tables)
+            if any(table["is_present"] for table in sums):
+                for table in sums:
+                    _log_what_is_missing(table, has_credits=True)
         if len(columns) > 1:
             log.warning("table usage_events: %s exist: %s is read", " and ".join(columns), credits_column)
         for table in tables:
@@ -128,7 +143,7 @@ class Trust:
         checks["privileges"] = all(table["can_read"] and not table["wrong_types"] for table in tables)
         checks["policies"] = all(table["can_see_rows"] for table in tables)
         if all(checks.values()):
-            self.credits_column = credits_column
+            self.credits_column, self.source = credits_column, source
         else:
             del self._checked[connection]
         return checks
@@ -148,7 +163,7 @@ class Trust:
         checked = self._checked.get(connection)
         return Snapshot(
             connection,
-            self._queries,
+            self._queries[checked.source if checked else SOURCES[0]],
             self._settings.statement_timeout_ms,
             budget,
             replayed,
@@ -176,11 +191,30 @@ class Trust:
         raise DatabaseChanged
 
 
+def source_of(spend_source: str, tables: list[dict[str, Any]]) -> str:
+    """Return which of SOURCES the queries read; ``tables`` are the rows of ``privileges.sql``.
+
+    With SPEND_SOURCE=auto these are the sums, if this role can read all of their tables.
+    """
+    if spend_source != "auto":
+        return spend_source
+    sums, _ = _sums_first(tables)
+    return (
+        "sums"
+        if all(table["is_present"] and table["can_read"] and table["can_see_rows"] for table in sums)
+        else "events"
+    )
+
+
+def _sums_first(tables: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the tables of the sums, and the others."""
+    sums = [table for table in tables if table["table_name"].startswith("usage_sums.")]
+    return sums, [table for table in tables if table not in sums]
+
+
 def _log_what_is_missing(table: dict[str, Any], has_credits: bool) -> None:
     if table["wrong_types"]:
         log.error("table %s: wrong type: %s", table["table_name"], table["wrong_types"])
-        if table["table_name"] == "usage_sums":
-            log.error("table usage_sums: if these are sums of another column of usage_events, run sums.sql again")
         if table["table_name"] == "usage_events" and not has_credits:
             log.error("table usage_events: it has neither %s nor %s", *CREDITS_COLUMNS)
     if not table["is_present"]:

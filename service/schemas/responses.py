@@ -225,8 +225,11 @@ class Liveness(Schema):
 
 
 class ReadinessReport(Schema):
-    """The body of /health/ready; ``error`` is present when a check fails."""
+    """The body of /health/ready; ``error`` is present when a check fails, otherwise ``spend_source``."""
 
     status = fields.String(validate=OneOf(["success", "error"]))
     error = fields.String()
     checks = fields.Dict(keys=fields.String(), values=fields.String(validate=OneOf(["ok", "failed"])))
+    spend_source = fields.String(
+        validate=OneOf(["events", "sums"]), metadata={"description": "What answers come from now."}
+    )

@@ -19,11 +19,12 @@ def live() -> dict[str, Any]:
 
 @blueprint.status("/ready", ReadinessReport(), {200: "All checks pass.", 503: "A check fails; the log says why."})
 def ready() -> tuple[dict[str, Any], int]:
-    """Tell whether requests can be answered now: database, privileges, policies and, where they are used, sums."""
+    """Tell whether requests can be answered now: database, privileges, policies and, if they are required, sums."""
     readiness: Readiness = current_app.extensions["readiness"]
-    passed, sentence = readiness.checks(g.budget)
+    found = readiness.checks(g.budget)
+    passed, sentence = found.passed, found.sentence
     checks = {name: "ok" if ok else "failed" for name, ok in passed.items()}
     if all(passed.values()):
-        return {"status": "success", "checks": checks}, 200
+        return {"status": "success", "checks": checks, "spend_source": found.spend_source}, 200
     failed = ", ".join(name for name, ok in passed.items() if not ok)
     return {"status": "error", "error": f"Not ready: {failed}. {sentence}".rstrip(), "checks": checks}, 503

@@ -17,13 +17,17 @@ def metrics() -> Response:
         "# HELP admin_credits_check Whether a check of /health/ready passes.",
         "# TYPE admin_credits_check gauge",
     ]
-    for name, ok in readiness.checks(g.budget).passed.items():
+    checks = readiness.checks(g.budget)
+    for name, ok in checks.passed.items():
         lines.append(f'admin_credits_check{{check="{name}"}} {int(ok)}')
-    if readiness.summed_until is not None:
+    if checks.sums:
         lines += [
+            "# HELP admin_credits_sums_usable Whether the sums are used, and if not, why.",
+            "# TYPE admin_credits_sums_usable gauge",
+            f'admin_credits_sums_usable{{reason="{checks.sums.unusable or ""}"}} {int(not checks.sums.unusable)}',
             "# HELP admin_credits_summed_until_seconds Time up to which events are summed.",
             "# TYPE admin_credits_summed_until_seconds gauge",
-            f"admin_credits_summed_until_seconds {readiness.summed_until}",
+            f"admin_credits_summed_until_seconds {checks.sums.until}",
         ]
     counted = exposition(current_app.extensions["requests"])
     return Response(counted + "\n".join([*lines, ""]).encode(), content_type=CONTENT_TYPE_LATEST)

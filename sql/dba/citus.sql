@@ -1,14 +1,12 @@
 -- citus: distribute the tables over the nodes of a Citus cluster.
 --
 -- It needs Citus 13.1 or newer: older versions do not propagate column privileges to the shards. Run it on the
--- coordinator as a superuser, while nobody writes, after reader_role.sql, indexes.sql and, if used, sums.sql. It may be
--- run again; run it again after sums.sql has created tables. docs/measured.md says what was tried on Citus. Try it on a
--- copy first.
+-- coordinator as a superuser, while nobody writes, after reader_role.sql and indexes.sql. It may be run again.
+-- docs/measured.md says what was tried on Citus. Try it on a copy first.
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f citus.sql
 --
--- accounts is distributed by id; account_emails, usage_events, usage_sums and usage_sums_window are distributed by
--- account_id and co-located with it. usage_sums_watermark is a reference table. The other tables are small, are read by
--- key, and stay on the coordinator.
+-- accounts is distributed by id; account_emails and usage_events are distributed by account_id and co-located with it. The
+-- other tables are small, are read by key, and stay on the coordinator.
 --
 -- Constraints change, because no node sees all rows:
 --   * primary keys become (account_id, id), so an id is unique only within its account;
@@ -17,13 +15,8 @@
 --     memberships and grants refer to existing accounts.
 -- REPEATABLE READ is no snapshot across nodes: a list and its total can be from two moments.
 --
--- So the sums are different: they end at a UTC midnight, there are no stored windows, and answers use the watermark of
--- the refresh before the last one. A list reads the days, and the events after that watermark. An answer can be wrong if
--- a repair (sums_refresh.sql with since) commits meanwhile. The refresh locks accounts in SHARE mode: their writers wait.
---
--- The refresh sees only transactions that began on the coordinator. If events are written through other nodes, run
--- sums_refresh.sql with -v margin='1 day'. Do not call the function outside a transaction block, as pg_cron would: its
--- lock would not last.
+-- The sums do not work on Citus: they need triggers and one snapshot of all events. Here the nodes add up the events. Take
+-- existing sums away first, with remove.sql and sums_only.
 --
 -- The connection limit of the role applies on each node, and one session of the service opens up to 16 connections to
 -- each: give reader_role.sql a connection_limit of 200.
@@ -32,19 +25,12 @@
 -- Names without a schema are those of PostgreSQL, also where other roles may create objects in schema public.
 SET search_path = pg_catalog, pg_temp;
 
--- Tables of the sums must belong to the owner of usage_events, to a superuser or to this role.
+SELECT to_regclass('usage_sums.days') IS NOT NULL AS has_sums
+\gset
+\if :has_sums
 \set SHOW_CONTEXT never
-SELECT format('DO %L', format('BEGIN RAISE USING MESSAGE = %L; END', finding))
-FROM pg_catalog.pg_class AS relation
-INNER JOIN pg_catalog.pg_class AS events ON events.oid = 'public.usage_events'::regclass
-INNER JOIN pg_catalog.pg_roles AS owner ON owner.oid = relation.relowner
-CROSS JOIN LATERAL format('stopped: %s belongs to %s', relation.oid::regclass, owner.rolname) AS finding
-WHERE relation.relnamespace = 'public'::regnamespace
-    AND relation.relname IN ('usage_sums', 'usage_sums_watermark', 'usage_sums_window')
-    AND owner.oid <> events.relowner
-    AND owner.rolname <> current_user
-    AND NOT owner.rolsuper
-\gexec
+DO 'BEGIN RAISE EXCEPTION $$stopped: Citus supports no sums: run remove.sql with -v sums_only=1$$; END';
+\endif
 
 -- A row without the distribution column cannot be placed on a node.
 SELECT id AS address_without_an_account
@@ -64,11 +50,7 @@ SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname)
 FROM pg_catalog.pg_constraint
 WHERE contype = 'f'
     AND confrelid = 'public.accounts'::regclass
-    AND conrelid NOT IN (
-        SELECT to_regclass(format('public.%I', name))
-        FROM unnest(ARRAY['account_emails', 'usage_events', 'usage_sums', 'usage_sums_window']) AS distributed (name)
-        WHERE to_regclass(format('public.%I', name)) IS NOT NULL
-    )
+    AND conrelid NOT IN ('public.account_emails'::regclass, 'public.usage_events'::regclass)
 ORDER BY conrelid::regclass::text ASC, conname ASC
 \gexec
 
@@ -102,18 +84,10 @@ FROM (
     VALUES
     (1, 'public.accounts', 'id', 'none'),
     (2, 'public.account_emails', 'account_id', 'public.accounts'),
-    (3, 'public.usage_events', 'account_id', 'public.accounts'),
-    (4, 'public.usage_sums', 'account_id', 'public.accounts'),
-    (5, 'public.usage_sums_window', 'account_id', 'public.accounts')
+    (3, 'public.usage_events', 'account_id', 'public.accounts')
 ) AS distributed (place, name, key, colocated)
-WHERE to_regclass(name) IS NOT NULL
-    AND to_regclass(name) NOT IN (SELECT logicalrelid FROM pg_dist_partition)
+WHERE to_regclass(name) NOT IN (SELECT logicalrelid FROM pg_dist_partition)
 ORDER BY place ASC
-\gexec
-
-SELECT 'SELECT create_reference_table(''public.usage_sums_watermark'')'
-WHERE to_regclass('public.usage_sums_watermark') IS NOT NULL
-    AND to_regclass('public.usage_sums_watermark') NOT IN (SELECT logicalrelid FROM pg_dist_partition)
 \gexec
 
 -- create_distributed_table copies the rows to the nodes and leaves the hidden originals on the coordinator. Remove them

@@ -43,15 +43,15 @@ SET client_min_messages = warning;
 
 BEGIN;
 
--- Tables of the sums must belong to the owner of usage_events, to a superuser or to this role.
+-- The schema of the sums must belong to the owner of usage_events, to a superuser or to this role.
+-- Code of another role would run with the rights of this one.
 \set SHOW_CONTEXT never
 SELECT format('DO %L', format('BEGIN RAISE USING MESSAGE = %L; END', finding))
-FROM pg_catalog.pg_class AS relation
+FROM pg_catalog.pg_namespace AS schema
 INNER JOIN pg_catalog.pg_class AS events ON events.oid = 'public.usage_events'::regclass
-INNER JOIN pg_catalog.pg_roles AS owner ON owner.oid = relation.relowner
-CROSS JOIN LATERAL format('stopped: %s belongs to %s', relation.oid::regclass, owner.rolname) AS finding
-WHERE relation.relnamespace = 'public'::regnamespace
-    AND relation.relname IN ('usage_sums', 'usage_sums_watermark', 'usage_sums_window')
+INNER JOIN pg_catalog.pg_roles AS owner ON owner.oid = schema.nspowner
+CROSS JOIN LATERAL format('stopped: schema usage_sums belongs to %s', owner.rolname) AS finding
+WHERE schema.nspname = 'usage_sums'
     AND owner.oid <> events.relowner
     AND owner.rolname <> current_user
     AND NOT owner.rolsuper
@@ -169,12 +169,22 @@ GRANT SELECT (
 ) ON public.credit_grants TO credits_reader;
 
 -- The sums, if sums.sql was run.
-SELECT to_regclass('public.usage_sums') IS NOT NULL AS has_usage_sums
+SELECT to_regclass('usage_sums.ledger') IS NOT NULL AS has_sums
 \gset
-\if :has_usage_sums
-GRANT SELECT (account_id, day, credits_deducted_cents, event_count) ON public.usage_sums TO credits_reader;
-GRANT SELECT (account_id, edge, credits_deducted_cents, event_count) ON public.usage_sums_window TO credits_reader;
-GRANT SELECT (instant, edges) ON public.usage_sums_watermark TO credits_reader;
+\if :has_sums
+GRANT USAGE ON SCHEMA usage_sums TO credits_reader;
+GRANT SELECT (account_id, day, credits_deducted_cents, event_count) ON usage_sums.days TO credits_reader;
+GRANT SELECT (window_id, account_id, credits_deducted_cents, event_count) ON usage_sums.accounts TO credits_reader;
+GRANT SELECT (
+    day, model_id, provider, source, agent_type, credits_deducted_cents, event_count, input_tokens, cached_input_tokens,
+    output_tokens, tool_call_count
+) ON usage_sums.keys TO credits_reader;
+GRANT SELECT (
+    sign, account_id, created_at, model_id, provider, source, agent_type, credits_deducted_cents, input_tokens,
+    cached_input_tokens, output_tokens, tool_call_count
+) ON usage_sums.late TO credits_reader;
+GRANT EXECUTE ON FUNCTION usage_sums.cover(timestamptz, timestamptz, text), usage_sums.unusable()
+TO credits_reader;
 \endif
 
 COMMIT;
@@ -182,25 +192,25 @@ COMMIT;
 -- \gexec runs each column as a statement. Citus refuses several statements in one.
 SELECT
     'BEGIN' AS statement_1,
-    format('DROP POLICY IF EXISTS credits_reader ON public.%I', relation.relname) AS statement_2,
+    format('DROP POLICY IF EXISTS credits_reader ON %s', relation.oid::regclass) AS statement_2,
     format(
-        'CREATE POLICY credits_reader ON public.%I FOR SELECT TO credits_reader USING (true)', relation.relname
+        'CREATE POLICY credits_reader ON %s FOR SELECT TO credits_reader USING (true)', relation.oid::regclass
     ) AS statement_3,
     'COMMIT' AS statement_4
 FROM pg_catalog.pg_class AS relation
 LEFT JOIN pg_catalog.pg_policies AS policy
-    ON policy.schemaname = 'public' AND policy.tablename = relation.relname AND policy.policyname = 'credits_reader'
-WHERE relation.relnamespace = 'public'::regnamespace
-    AND relation.relname IN (
-        'account_api_keys',
-        'account_emails',
-        'account_organization_ids',
-        'accounts',
-        'credit_grants',
-        'usage_sums',
-        'usage_sums_watermark',
-        'usage_sums_window',
-        'usage_events'
+    ON to_regclass(format('%I.%I', policy.schemaname, policy.tablename)) = relation.oid
+        AND policy.policyname = 'credits_reader'
+WHERE relation.oid IN (
+        to_regclass('public.account_api_keys'),
+        to_regclass('public.account_emails'),
+        to_regclass('public.account_organization_ids'),
+        to_regclass('public.accounts'),
+        to_regclass('public.credit_grants'),
+        to_regclass('public.usage_events'),
+        to_regclass('usage_sums.accounts'),
+        to_regclass('usage_sums.days'),
+        to_regclass('usage_sums.keys')
     )
     AND (policy.permissive, policy.cmd, policy.roles::text[], policy.qual)
     IS DISTINCT FROM ('PERMISSIVE', 'SELECT', ARRAY['credits_reader'], 'true')

@@ -1,131 +1,99 @@
--- sums: create the sums that sql/queries/sums reads, and the function that refreshes them.
+-- sums: create the sums that sql/queries/sums reads, the triggers that keep them right, and the function that refreshes
+-- them.
 --
--- Run it as the owner of the tables, not as a superuser; run it again after each upgrade of the service:
+-- Run it as the owner of the tables; run it again after each upgrade of the service:
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f sums.sql
--- Then schedule sums_refresh.sql every few minutes, or with pg_cron, also as the owner of the tables
---   SELECT cron.schedule('usage_sums', '*/5 * * * *',
---       $$SELECT public.usage_sums_refresh(NULL::pg_catalog.date, '5 minutes'::pg_catalog.interval)$$);
--- and set SPEND_SOURCE=sums for the service.
+-- Then schedule sums_refresh.sql every minute, or with pg_cron, also as the owner of the tables
+--   SELECT cron.schedule('usage_sums', '* * * * *', $$SELECT usage_sums.refresh()$$);
+-- With SPEND_SOURCE=auto, its default, the service reads the sums as soon as they exist and its role may read them.
+-- remove.sql takes all of it away again.
 --
--- What is kept
---   usage_sums            one row per account and UTC day with an event
---   usage_sums_window     one row per account and window with an event of the account: the sum from an edge on. The edges
---                         are those of the service's periods (no cutoff; today, six and 29 days ago), and the same of
---                         yesterday and tomorrow
---   usage_sums_watermark  one row: the instant up to which events are summed, and the edges whose windows are complete
+-- What is kept, in a schema of its own, in which nobody else may create functions that fit a call better
+--   usage_sums.days       one row per account and UTC day with an event
+--   usage_sums.windows    the windows for which sums of accounts are kept: those of the service's periods, of yesterday,
+--                         today and tomorrow; this month and the last twelve; and those that changes subtract
+--   usage_sums.accounts   one row per window and account with an event in it
+--   usage_sums.keys       one row per UTC day, model, provider, source and agent type, of all accounts
+--   usage_sums.watermark  one row: the instant up to which events are summed
+--   usage_sums.ledger     changes of events that were older than five minutes
 --
--- How it is read
---   Events before the watermark are read from the sums, the rest from usage_events, in one snapshot.
---   If a window starts at an edge, a page is read from usage_sums_window: only its own rows, and those of the accounts
---   that have an event between the watermark and the end of the window. These events are added, or subtracted if the
---   window ends before the watermark.
---   Windows that start on another day, or end more than a day before the watermark, are added up from days.
---   Windows that do not start at a UTC midnight are read from usage_events.
+-- Why it is right
+--   * Triggers write each insertion, change and deletion of an event dated more than five minutes ago into the ledger, in
+--     the transaction of the change. A row of the ledger is a copy of the event, with the sign 1 or -1. So at any moment
+--         events before the watermark = sums + ledger rows dated before the watermark
+--     and a query adds these rows, and the events since the watermark.
+--   * A refresh adds the ledger to the sums, adds the events up to a later watermark, and deletes the ledger, in one
+--     statement and so in one snapshot.
+--   * The watermark moves no further than to the instant that the refresh before has planned: ten minutes before now(), or
+--     before the start of the oldest open transaction. Each statement that writes events compares its now() with the
+--     plan. If the clock was set back so far that an event of it could miss the ledger and be dated before the watermark,
+--     it writes a ledger row without an event, and the sums are not used until a refresh has made them again.
+--   * What no trigger sees changes the token: the text that usage_sums.token() makes of the files of the tables, of the
+--     columns, triggers and functions. If it is not the token of the last refresh, the sums are not used until a refresh
+--     has made them again. usage_sums.unusable() tells why.
+--   What it does not see: rows of these tables that a person changes. Only usage_sums.refresh() may write them.
 --
--- When it is right
---   The watermark is earlier than the start of the oldest open transaction, and created_at defaults to the start of the
---   transaction. So no event before the watermark can still appear. A refresh is one transaction: a late or missing one
---   makes answers slower, not wrong.
+-- What it costs: see "The owner's side" in sql/README.md.
+--   The triggers fail no statement of the owner for a changed table: they name no column but created_at, and do nothing
+--   if a table of the sums is absent. created_at cannot be dropped or change its type while they exist.
+--   CREATE TRIGGER waits until transactions that write usage_events have ended, and writers wait for it. It gives up after
+--   two seconds: run the script again when fewer transactions are open.
 --
--- When it is wrong
---   The sums do not follow changes of events before the watermark. Answers are wrong after such events were
---     * changed, or deleted without their account;
---     * added: because created_at comes from another clock, the clock of the server was set back, or events were loaded;
---     * deleted with their account while session_replication_role was replica, as for changes that arrive by logical
---       replication. Otherwise foreign keys delete the sums of an account with the account.
---   sums_check.sql lists the days, and sums_refresh.sql with since=DAY repairs them. After many changes run
---     psql -X -v ON_ERROR_STOP=1 -d DATABASE -v since=-infinity -f sums_refresh.sql
---   Each refresh also compares a random sample, twenty rows of usage_sums, with their events. If one differs, it deletes
---   all sums: answers are read from the events until the next refresh has summed all of them again. This detects that all
---   events were changed, such as a column converted to another unit, but hardly ever a change of a few events.
---
--- Who waits
---   Writers of events are not affected: there is no trigger, and a refresh takes only an ACCESS SHARE lock on
---   usage_events. It locks accounts FOR KEY SHARE: until it commits, DELETE and SELECT FOR UPDATE of them wait.
---   In REPEATABLE READ a DELETE can fail with a serialization failure instead.
---
--- What it costs, measured with 8.5 million events of 100,000 accounts in 31 days, 2.5 GB with indexes
---   usage_sums: 140 bytes for each account and day with an event, 200 MB. usage_sums_window: 1.5 kB for each account that
---   was active in the last month, 140 MB.
---   The first refresh took 25 s, one with 30,000 new events 0.5 s. The first one of a day, which makes the windows of the
---   next day, took 3 s. With a million accounts the first took 60 s, and the first of a day 9 s. These two and a repair
---   lock all accounts, other refreshes those with new events.
---   A refresh leaves a dead row in usage_sums and up to nine in usage_sums_window for each account with a new event;
---   autovacuum removes them. In an hour of 500 events a second with a refresh every minute, the tables grew only with
---   the accounts that had their first event of the day. The index in the order of a page grew from 70 to 91 MB.
---
--- On Citus, which has no snapshot across nodes, the sums are different: see citus.sql.
+-- Not on Citus, where the answers come from the events, and not where usage_events is partitioned, has child tables,
+-- is unlogged, or is a subscriber of logical replication.
 \set ON_ERROR_STOP on
 
 -- Names without a schema are those of PostgreSQL, also where other roles may create objects in schema public.
 SET search_path = pg_catalog, pg_temp;
 SET client_min_messages = warning;
--- Creating the foreign keys locks accounts, and writers would queue behind a lock request that waits.
 SET lock_timeout = '2s';
+
+-- Sums of a version before the ledger cannot be taken over. Dropping their foreign keys locks accounts: lock it first, as a
+-- deletion of an account does.
+SELECT
+    'BEGIN' AS statement_1,
+    'LOCK TABLE public.accounts' AS statement_2,
+    'DROP TABLE IF EXISTS public.usage_sums, public.usage_sums_window, public.usage_sums_watermark' AS statement_3,
+    'DROP FUNCTION IF EXISTS public.usage_sums_refresh(date, interval)' AS statement_4,
+    'COMMIT' AS statement_5
+FROM pg_catalog.pg_class AS former
+INNER JOIN pg_catalog.pg_class AS events ON events.oid = 'public.usage_events'::regclass
+WHERE former.oid = to_regclass('public.usage_sums') AND former.relowner = events.relowner
+\gexec
 
 BEGIN;
 
--- Citus refuses row-level security and functions in one transaction otherwise; PostgreSQL ignores it.
-SELECT set_config('citus.multi_shard_modify_mode', 'sequential', true) AS multi_shard_modify_mode
-\gset
+-- The triggers read and write the tables of the sums: lock in their order.
+LOCK TABLE public.usage_events IN SHARE ROW EXCLUSIVE MODE;
 
-CREATE TABLE IF NOT EXISTS public.usage_sums (
-    account_id uuid NOT NULL REFERENCES public.accounts (id) ON DELETE CASCADE,
-    day date NOT NULL,
-    credits_deducted_cents bigint NOT NULL,
-    event_count bigint NOT NULL,
-    PRIMARY KEY (account_id, day)
-);
+SELECT format('CREATE SCHEMA IF NOT EXISTS usage_sums AUTHORIZATION %s', relowner::regrole)
+FROM pg_catalog.pg_class
+WHERE oid = 'public.usage_events'::regclass
+\gexec
 
-CREATE TABLE IF NOT EXISTS public.usage_sums_window (
-    account_id uuid NOT NULL REFERENCES public.accounts (id) ON DELETE CASCADE,
-    edge timestamptz NOT NULL,
-    credits_deducted_cents bigint NOT NULL,
-    event_count bigint NOT NULL,
-    PRIMARY KEY (account_id, edge)
-);
-
-CREATE TABLE IF NOT EXISTS public.usage_sums_watermark (
-    instant timestamptz NOT NULL CHECK (instant < 'infinity'),
-    is_only_row boolean PRIMARY KEY DEFAULT true CHECK (is_only_row)
-);
-
--- The tables, their indexes, the functions of their triggers, the tables with foreign keys to them, and the refresh must
--- belong to the owner of usage_events, to a superuser or to this role. Code of another role would run with the rights of
--- the role that refreshes. Check this before anything is written.
+-- The schema and what is in it must belong to the owner of usage_events, to a superuser or to this role. Code of another
+-- role would run with the rights of the owner.
 \set SHOW_CONTEXT never
-WITH sums (relation) AS (
-    SELECT oid
-    FROM pg_catalog.pg_class
-    WHERE relnamespace = 'public'::regnamespace AND starts_with(relname, 'usage_sums')
-),
-
-object (name, owner) AS (
+SELECT format('DO %L', format('BEGIN RAISE USING MESSAGE = %L; END', finding))
+FROM (
+    SELECT
+        'schema usage_sums' AS name,
+        nspowner AS owner
+    FROM pg_catalog.pg_namespace
+    WHERE nspname = 'usage_sums'
+    UNION ALL
     SELECT
         pg_describe_object('pg_class'::regclass, oid, 0) AS name,
         relowner AS owner
     FROM pg_catalog.pg_class
-    WHERE oid IN (SELECT relation FROM sums)
-        OR oid IN (
-            SELECT conrelid
-            FROM pg_catalog.pg_constraint
-            WHERE confrelid IN (SELECT relation FROM sums)
-        )
+    WHERE relnamespace = 'usage_sums'::regnamespace
     UNION ALL
     SELECT
         pg_describe_object('pg_proc'::regclass, oid, 0) AS name,
         proowner AS owner
     FROM pg_catalog.pg_proc
-    WHERE (pronamespace = 'public'::regnamespace AND starts_with(proname, 'usage_sums'))
-        OR oid IN (
-            SELECT tgfoid
-            FROM pg_catalog.pg_trigger
-            WHERE tgrelid IN (SELECT relation FROM sums)
-        )
-)
-
-SELECT format('DO %L', format('BEGIN RAISE USING MESSAGE = %L; END', finding))
-FROM object
+    WHERE pronamespace = 'usage_sums'::regnamespace
+) AS object
 INNER JOIN pg_catalog.pg_class AS events ON events.oid = 'public.usage_events'::regclass
 INNER JOIN pg_catalog.pg_roles AS owner ON owner.oid = object.owner
 CROSS JOIN LATERAL format('stopped: %s belongs to %s', object.name, owner.rolname) AS finding
@@ -135,97 +103,427 @@ WHERE owner.oid <> events.relowner
 ORDER BY finding DESC
 \gexec
 
--- Default privileges may let other roles create triggers and foreign keys.
-SELECT DISTINCT
-    format(
-        'REVOKE TRIGGER, REFERENCES ON %s FROM %s CASCADE',
-        pg_class.oid::regclass,
-        CASE entry.grantee WHEN 0 THEN 'PUBLIC' ELSE entry.grantee::regrole::text END
-    )
-FROM pg_catalog.pg_class
-CROSS JOIN LATERAL aclexplode(pg_class.relacl) AS entry
-WHERE pg_class.relnamespace = 'public'::regnamespace
-    AND pg_class.relname IN ('usage_sums', 'usage_sums_watermark', 'usage_sums_window')
-    AND entry.privilege_type IN ('TRIGGER', 'REFERENCES')
-    AND entry.grantee <> pg_class.relowner
-\gexec
+CREATE TABLE IF NOT EXISTS usage_sums.days (
+    account_id uuid NOT NULL,
+    day date NOT NULL,
+    event_count integer NOT NULL,
+    credits_deducted_cents bigint NOT NULL,
+    PRIMARY KEY (account_id, day)
+);
+
+CREATE TABLE IF NOT EXISTS usage_sums.windows (
+    window_id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    since timestamptz NOT NULL,
+    until timestamptz NOT NULL,
+    account_count bigint,
+    UNIQUE (since, until)
+);
+
+CREATE TABLE IF NOT EXISTS usage_sums.accounts (
+    account_id uuid NOT NULL,
+    window_id integer NOT NULL,
+    event_count integer NOT NULL,
+    credits_deducted_cents bigint NOT NULL,
+    PRIMARY KEY (window_id, account_id)
+);
+
+CREATE TABLE IF NOT EXISTS usage_sums.keys (
+    day date NOT NULL,
+    model_id text COLLATE "C",
+    provider text COLLATE "C",
+    source text COLLATE "C",
+    agent_type text COLLATE "C",
+    credits_deducted_cents numeric NOT NULL,
+    event_count bigint NOT NULL,
+    input_tokens numeric NOT NULL,
+    cached_input_tokens numeric NOT NULL,
+    output_tokens numeric NOT NULL,
+    tool_call_count numeric NOT NULL
+);
+
+-- event: a copy of what the sums need of an event, or null if the clock was set back.
+CREATE TABLE IF NOT EXISTS usage_sums.ledger (
+    sign smallint,
+    event jsonb
+);
+
+-- planned: how far the next refresh may move instant. token: of the last refresh. written_by: the transaction that wrote
+-- the row. A row that was restored from a dump has another.
+CREATE TABLE IF NOT EXISTS usage_sums.watermark (
+    instant timestamptz NOT NULL CHECK (instant < 'infinity'),
+    planned timestamptz NOT NULL,
+    token text,
+    written_by xid,
+    is_only_row boolean PRIMARY KEY DEFAULT true CHECK (is_only_row)
+);
 
 -- For windows over all accounts. Rows are inserted in the order of the days, so the rows of a day are adjacent and
 -- (day) is enough.
-CREATE INDEX IF NOT EXISTS usage_sums_day_idx ON public.usage_sums (day);
+CREATE INDEX IF NOT EXISTS days_day_idx ON usage_sums.days (day);
+CREATE INDEX IF NOT EXISTS keys_day_idx ON usage_sums.keys (day);
+-- The order of a page.
+CREATE INDEX IF NOT EXISTS accounts_rank_idx
+ON usage_sums.accounts (window_id, credits_deducted_cents DESC, account_id);
 
--- The order of a page, with all of its columns.
-CREATE INDEX IF NOT EXISTS usage_sums_window_rank_idx
-ON public.usage_sums_window (edge, credits_deducted_cents DESC, account_id) INCLUDE (event_count);
+-- If the statistics list all windows, the planner expects no rows for a window that was made since. With this target they
+-- list one at most.
+ALTER TABLE usage_sums.accounts ALTER window_id SET STATISTICS 1;
 
--- If the statistics list all edges, the planner expects no rows for an edge that was made since. With this target they
--- list one at most. Citus refuses the statement, and has no windows.
-SELECT 'ALTER TABLE public.usage_sums_window ALTER edge SET STATISTICS 1'
-WHERE to_regclass('pg_dist_partition') IS NULL
-\gexec
+-- Each refresh updates the rows of today and of the windows, and empties the ledger. Vacuum them often, so that the
+-- tables stay small.
+ALTER TABLE usage_sums.days SET (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.05);
+ALTER TABLE usage_sums.accounts SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE usage_sums.keys SET (autovacuum_vacuum_scale_factor = 0.05);
+ALTER TABLE usage_sums.ledger SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
--- Each refresh updates the rows of today and of the windows. Vacuum them often, so that the tables stay small.
-ALTER TABLE public.usage_sums SET (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.05);
-ALTER TABLE public.usage_sums_window SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+-- Before the first refresh nothing is summed, and nothing is planned.
+INSERT INTO usage_sums.watermark (instant, planned) VALUES ('-infinity', '-infinity') ON CONFLICT DO NOTHING;
 
--- An earlier version stored the first day that is not summed, and the sums of all days in a table of their own.
+ALTER TABLE usage_sums.days ENABLE ROW LEVEL SECURITY;
+ALTER TABLE usage_sums.accounts ENABLE ROW LEVEL SECURITY;
+ALTER TABLE usage_sums.keys ENABLE ROW LEVEL SECURITY;
+ALTER TABLE usage_sums.ledger ENABLE ROW LEVEL SECURITY;
+ALTER TABLE usage_sums.watermark ENABLE ROW LEVEL SECURITY;
+ALTER TABLE usage_sums.windows ENABLE ROW LEVEL SECURITY;
+
+-- The ledger in columns.
+CREATE OR REPLACE VIEW usage_sums.late AS
 SELECT
-    'ALTER TABLE public.usage_sums_watermark ALTER day TYPE timestamptz USING day::timestamp AT TIME ZONE ''UTC'''
-        AS type,
-    'ALTER TABLE public.usage_sums_watermark RENAME day TO instant' AS name,
-    'DROP TABLE public.usage_sums_total' AS total,
-    'DROP FUNCTION public.usage_sums_refresh(date, interval)' AS function
-FROM pg_catalog.pg_attribute
-WHERE attrelid = to_regclass('public.usage_sums_watermark') AND attname = 'day'
-\gexec
+    sign,
+    (event ->> 'account_id')::uuid AS account_id,
+    (event ->> 'created_at')::timestamptz AS created_at,
+    (event ->> 'model_id') COLLATE "C" AS model_id,
+    (event ->> 'provider') COLLATE "C" AS provider,
+    (event ->> 'source') COLLATE "C" AS source,
+    (event ->> 'agent_type') COLLATE "C" AS agent_type,
+    (event ->> 'credits')::bigint AS credits_deducted_cents,
+    (event ->> 'input_tokens')::bigint AS input_tokens,
+    (event ->> 'cached_input_tokens')::bigint AS cached_input_tokens,
+    (event ->> 'output_tokens')::bigint AS output_tokens,
+    (event ->> 'tool_call_count')::bigint AS tool_call_count
+FROM usage_sums.ledger;
 
--- edges: the values of usage_sums_window.edge whose rows are complete up to the watermark. summed: usage_sums is
--- complete up to this instant; the same as the watermark, except on Citus.
-ALTER TABLE public.usage_sums_watermark
-ADD COLUMN IF NOT EXISTS edges timestamptz[] NOT NULL DEFAULT '{}',
-ADD COLUMN IF NOT EXISTS summed timestamptz;
+-- Return the names of the columns of usage_events that the sums depend on. Newer databases call the column
+-- credits_deducted_cents credits_deducted. While both exist, the older one counts.
+CREATE OR REPLACE FUNCTION usage_sums.columns() RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ARRAY[
+        'account_id', 'created_at', 'model_id', 'provider', 'source', 'agent_type', 'input_tokens',
+        'cached_input_tokens', 'output_tokens', 'tool_call_count',
+        (
+            SELECT max(attname::text COLLATE "C")
+            FROM pg_attribute
+            WHERE attrelid = to_regclass('public.usage_events')
+                AND attname IN ('credits_deducted_cents', 'credits_deducted')
+        )
+    ]
+$$;
 
--- Before the first refresh nothing is summed.
-INSERT INTO public.usage_sums_watermark (instant) VALUES ('-infinity') ON CONFLICT DO NOTHING;
-UPDATE public.usage_sums_watermark SET summed = instant
-WHERE summed IS NULL;
+-- Return what stands against sums of usage_events, or null.
+CREATE OR REPLACE FUNCTION usage_sums.obstacle() RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN to_regclass('pg_dist_partition') IS NOT NULL THEN 'Citus is installed'
+        WHEN events.relkind IS DISTINCT FROM 'r' THEN 'usage_events is partitioned, or not a table'
+        WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = events.oid) THEN 'usage_events has child tables'
+        WHEN EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = events.oid)
+            THEN 'usage_events is a subscriber of logical replication'
+        WHEN events.relpersistence <> 'p' THEN 'usage_events is unlogged'
+        WHEN (
+            SELECT count(*)
+            FROM pg_class
+            WHERE oid IN (
+                    to_regclass('usage_sums.days'), to_regclass('usage_sums.accounts'),
+                    to_regclass('usage_sums.keys'), to_regclass('usage_sums.ledger'),
+                    to_regclass('usage_sums.watermark'), to_regclass('usage_sums.windows')
+                )
+                AND relkind = 'r'
+                AND relpersistence = 'p'
+        ) < 6 THEN 'a table of the sums is absent or unlogged'
+        WHEN EXISTS (SELECT FROM pg_publication WHERE puballtables)
+            THEN 'a publication FOR ALL TABLES would publish the sums'
+        WHEN EXISTS (
+            SELECT
+            FROM pg_attribute
+            WHERE attrelid = events.oid
+                AND attname = ANY(usage_sums.columns())
+                AND (attgenerated = 'v' OR attname = 'account_id' AND NOT attnotnull)
+        ) THEN 'a column of usage_events is virtual, or account_id may be null'
+    END
+    FROM (SELECT to_regclass('public.usage_events') AS oid) AS wanted
+    LEFT JOIN pg_class AS events ON events.oid = wanted.oid
+$$;
 
--- Newer databases call the column credits_deducted_cents credits_deducted. While both exist, the older one counts.
-SELECT coalesce(max(attname::text COLLATE "C"), 'credits_deducted_cents') AS credits_column
-FROM pg_catalog.pg_attribute
-WHERE attrelid = 'public.usage_events'::regclass AND attname IN ('credits_deducted_cents', 'credits_deducted')
-\gset
+-- Return a text that changes with all that can change the events or the sums without a trigger: the files of the tables,
+-- the columns, the triggers and the functions. Null if there is an obstacle, or a trigger is
+-- absent or not ENABLE ALWAYS.
+CREATE OR REPLACE FUNCTION usage_sums.token() RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT concat_ws(
+        ' ',
+        ARRAY(
+            SELECT concat_ws('/', relname, oid, relfilenode)
+            FROM pg_class
+            WHERE oid = 'public.usage_events'::regclass OR (relnamespace = 'usage_sums'::regnamespace AND relkind IN ('r', 'v'))
+            ORDER BY relname
+        ),
+        ARRAY(
+            SELECT concat_ws('/', attname, attnum, atttypid)
+            FROM pg_attribute
+            WHERE attrelid = 'public.usage_events'::regclass AND attname = ANY(usage_sums.columns())
+            ORDER BY attnum
+        ),
+        ARRAY(
+            SELECT concat_ws('/', tgname, oid, xmin)
+            FROM pg_trigger
+            WHERE tgrelid = 'public.usage_events'::regclass AND starts_with(tgname, 'usage_sums_')
+            ORDER BY tgname
+        ),
+        ARRAY(
+            SELECT concat_ws('/', proname, oid, xmin)
+            FROM pg_proc
+            WHERE pronamespace = 'usage_sums'::regnamespace
+            ORDER BY proname
+        )
+    )
+    WHERE usage_sums.obstacle() IS NULL
+        AND (
+            SELECT count(*)
+            FROM pg_trigger
+            WHERE tgrelid = 'public.usage_events'::regclass
+                AND (tgname, tgfoid::regproc::text) IN (
+                    ('usage_sums_clock', 'usage_sums.note_clock'), ('usage_sums_delete', 'usage_sums.note_change'),
+                    ('usage_sums_insert', 'usage_sums.note_change'), ('usage_sums_update', 'usage_sums.note_change')
+                )
+                AND tgenabled = 'A'
+        ) = 4
+$$;
 
--- A comment says which column the sums are of, without one credits_deducted_cents. Delete sums of another column: their
--- unit may differ. Take the lock of a refresh first.
-SELECT
-    'UPDATE public.usage_sums_watermark SET instant = ''-infinity'', summed = ''-infinity'', edges = ''{}'''
-        AS watermark,
-    'DELETE FROM public.usage_sums' AS days,
-    'DELETE FROM public.usage_sums_window' AS windows,
-    format('COMMENT ON COLUMN public.usage_sums.credits_deducted_cents IS %L', :'credits_column') AS name
-FROM pg_catalog.pg_attribute
-WHERE attrelid = 'public.usage_sums'::regclass
-    AND attname = 'credits_deducted_cents'
-    AND coalesce(col_description(attrelid, attnum), 'credits_deducted_cents') <> :'credits_column'
-\gexec
+-- Return why the sums are not used now, or null.
+CREATE OR REPLACE FUNCTION usage_sums.unusable() RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN watermark.written_by IS NULL THEN 'nothing is summed yet'
+        WHEN watermark.written_by <> watermark.xmin THEN 'usage_sums.watermark was not written by a refresh'
+        WHEN watermark.token IS DISTINCT FROM usage_sums.token()
+            THEN coalesce(
+                usage_sums.obstacle(),
+                CASE WHEN usage_sums.token() IS NULL THEN 'a trigger is absent, or not ENABLE ALWAYS: run sums.sql again' END,
+                'a table, a column, a trigger or a function was changed since the refresh'
+            )
+        WHEN ledger.length > 200000 THEN 'the ledger has more than 200,000 rows'
+        WHEN ledger.length > ledger.events THEN 'the clock was set back, or a column had another name'
+        WHEN watermark.instant = '-infinity' THEN 'nothing is summed yet'
+    END
+    FROM (
+        SELECT
+            count(*) AS length,
+            count(event) AS events
+        FROM (SELECT event FROM usage_sums.ledger LIMIT 200001) AS bounded
+    ) AS ledger
+    LEFT JOIN (SELECT xmin, instant, token, written_by FROM usage_sums.watermark) AS watermark ON true
+$$;
 
-ALTER TABLE public.usage_sums ENABLE ROW LEVEL SECURITY;
-ALTER TABLE public.usage_sums_window ENABLE ROW LEVEL SECURITY;
-ALTER TABLE public.usage_sums_watermark ENABLE ROW LEVEL SECURITY;
+-- Return how a window is put together.
+--   window_id, account_count   read the rows of usage_sums.accounts of this window; its number of accounts
+--   day_until                  otherwise, read the days from asked_since on before this one
+--   stop                       these cover the events before this instant: add the rows of usage_sums.late dated before
+--   rest_from, rest_until      then add the events from and until here, or subtract them, as rest_sign says
+-- source is windows, for a kept window or days; days; or events. A kept window must begin with the asked one and end within
+-- a day of it. With events, without usable sums, or if less is to be read so, all is read from the events: stop is
+-- asked_since.
+CREATE OR REPLACE FUNCTION usage_sums.cover(
+    asked_since timestamptz,
+    asked_until timestamptz,
+    source text,
+    OUT window_id integer,
+    OUT account_count bigint,
+    OUT day_until date,
+    OUT stop timestamptz,
+    OUT rest_from timestamptz,
+    OUT rest_until timestamptz,
+    OUT rest_sign integer
+)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH asked AS (
+        SELECT
+            asked_since AS since,
+            greatest(asked_until, asked_since) AS until
+    ),
 
--- psql does not set variables in a quoted body: usage_events.credits_column is replaced by the name of the column below.
+    watermark AS (
+        SELECT usage_sums.watermark.instant
+        FROM usage_sums.watermark
+        WHERE usage_sums.unusable() IS NULL
+    ),
+
+    candidate AS (
+        SELECT
+            kept.window_id,
+            kept.account_count,
+            NULL::date AS day_until,
+            least(kept.until, watermark.instant) AS stop,
+            1 AS rank
+        FROM watermark
+        CROSS JOIN asked
+        INNER JOIN usage_sums.windows AS kept ON kept.since = asked.since
+        WHERE source = 'windows'
+            AND asked.until > least(kept.until, watermark.instant) - interval '1 day'
+            AND (kept.until = 'infinity' OR asked.until < kept.until + interval '1 day')
+        UNION ALL
+        -- all days, if the window ends less than a day before the watermark or later; otherwise the days before its last
+        SELECT
+            NULL AS window_id,
+            NULL AS account_count,
+            CASE
+                WHEN asked.until > watermark.instant - interval '1 day'
+                    THEN ((watermark.instant - interval '1 microsecond') AT TIME ZONE 'UTC')::date + 1
+                ELSE (asked.until AT TIME ZONE 'UTC')::date
+            END AS day_until,
+            CASE
+                WHEN asked.until > watermark.instant - interval '1 day' THEN watermark.instant
+                ELSE (asked.until AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC'
+            END AS stop,
+            2 AS rank
+        FROM watermark
+        CROSS JOIN asked
+        -- the days can only be read for a window that begins with one
+        WHERE source IN ('windows', 'days')
+            AND (asked.since AT TIME ZONE 'UTC')::date = asked.since AT TIME ZONE 'UTC'
+        UNION ALL
+        SELECT
+            NULL AS window_id,
+            NULL AS account_count,
+            NULL AS day_until,
+            asked.since AS stop,
+            3 AS rank
+        FROM asked
+    )
+
+    SELECT
+        covered.window_id,
+        covered.account_count,
+        covered.day_until,
+        covered.stop,
+        least(covered.stop, covered.until) AS rest_from,
+        greatest(covered.stop, covered.until) AS rest_until,
+        CASE WHEN covered.until < covered.stop THEN -1 ELSE 1 END AS rest_sign
+    FROM (
+        SELECT
+            candidate.window_id,
+            candidate.account_count,
+            candidate.day_until,
+            greatest(candidate.stop, asked.since) AS stop,
+            candidate.rank,
+            asked.since,
+            asked.until
+        FROM candidate
+        CROSS JOIN asked
+    ) AS covered
+    -- not if more events would be subtracted than the window contains
+    WHERE covered.rank = 3
+        OR covered.stop <= covered.until
+        OR extract(EPOCH FROM covered.stop) - extract(EPOCH FROM covered.until)
+        < extract(EPOCH FROM covered.until) - extract(EPOCH FROM covered.since)
+    ORDER BY
+        covered.rank ASC,
+        abs(extract(EPOCH FROM covered.until) - extract(EPOCH FROM covered.stop)) ASC,
+        covered.stop DESC
+    LIMIT 1
+$$;
+
+-- Note that the clock was set back. An event that is written with this now() could miss the ledger, though it is dated
+-- before the watermark.
+CREATE OR REPLACE FUNCTION usage_sums.note_clock() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF to_regclass('usage_sums.watermark') IS NOT NULL THEN
+        IF now() - interval '5 minutes' < (SELECT planned FROM usage_sums.watermark)
+            AND to_regclass('usage_sums.ledger') IS NOT NULL
+        THEN
+            INSERT INTO usage_sums.ledger (event) VALUES (NULL);
+        END IF;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- Return what the sums need of an event, or null if a column is absent, or has another name now.
+CREATE OR REPLACE FUNCTION usage_sums.copy(event jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT jsonb_build_object(
+        'account_id', event -> 'account_id',
+        'created_at', event -> 'created_at',
+        'model_id', event -> 'model_id',
+        'provider', event -> 'provider',
+        'source', event -> 'source',
+        'agent_type', event -> 'agent_type',
+        'credits', coalesce(event -> 'credits_deducted_cents', event -> 'credits_deducted'),
+        'input_tokens', event -> 'input_tokens',
+        'cached_input_tokens', event -> 'cached_input_tokens',
+        'output_tokens', event -> 'output_tokens',
+        'tool_call_count', event -> 'tool_call_count'
+    )
+    WHERE event ?& '{account_id, created_at, model_id, provider, source, agent_type, input_tokens,
+            cached_input_tokens, output_tokens, tool_call_count}'
+        AND event ?| '{credits_deducted_cents, credits_deducted}'
+$$;
+
+-- Write an old event that was inserted, changed or deleted to the ledger. The columns are read from JSON, so that no
+-- change of usage_events makes this fail. The inner block writes nothing, so it takes no transaction id.
+CREATE OR REPLACE FUNCTION usage_sums.note_change() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    removed jsonb;
+    added jsonb;
+BEGIN
+    BEGIN
+        removed := usage_sums.copy(to_jsonb(old));
+        added := usage_sums.copy(to_jsonb(new));
+    EXCEPTION WHEN OTHERS THEN
+        -- Another column has a value that jsonb does not take, such as \u0000. The rows of the ledger have no event.
+        removed := NULL;
+        added := NULL;
+    END;
+    IF to_regclass('usage_sums.ledger') IS NULL OR TG_OP = 'UPDATE' AND removed = added THEN
+        RETURN NULL;
+    END IF;
+    IF TG_OP <> 'INSERT' THEN
+        INSERT INTO usage_sums.ledger (sign, event) VALUES (-1, removed);
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        INSERT INTO usage_sums.ledger (sign, event) VALUES (1, added);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- Add the ledger, and the events from the watermark to the planned instant, to the sums; plan the next instant. If the sums
+-- are not usable, make them again. Return the watermark, why the sums were made again, and what holds the watermark back.
 --
--- Sum the events from the watermark to the latest safe instant, in the caller's transaction. With "since", also sum the
--- days from that day on again. If a sample of the sums differs from its events, delete all sums instead. Return the
--- instants from and up to which events were summed, and what holds the second back.
---
--- The latest safe instant is "margin" before the start of the oldest transaction in this database, or before now():
--- created_at defaults to the start of the transaction. "margin" covers the time between the start of a transaction and
--- its appearance in pg_stat_activity, and clocks that differ. The start of a prepared transaction, or of one in a session
--- with track_activities off, is unknown: while there is one, the watermark stays.
-CREATE OR REPLACE FUNCTION public.usage_sums_refresh(since date DEFAULT NULL, margin interval DEFAULT '5 minutes')
-RETURNS TABLE (summed_from timestamptz, watermark timestamptz, held_back_by text)
+-- The plan is ten minutes before now(), or before the start of the oldest transaction in this database: created_at defaults
+-- to the start of the transaction. An event that is dated up to five minutes before now() is not in the ledger; the other
+-- five are for clocks that differ. The start of a prepared transaction, or of one in a session with track_activities off,
+-- is unknown: while there is one, watermark and plan stay.
+CREATE OR REPLACE FUNCTION usage_sums.refresh(
+    OUT watermark timestamptz, OUT made_again text, OUT held_back_by text
+)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 -- Raise an error if row-level security would hide events.
@@ -234,32 +532,41 @@ SET row_security = off
 SET TimeZone = 'UTC'
 AS $$
 DECLARE
-    is_distributed boolean := to_regclass('pg_dist_partition') IS NOT NULL;
+    -- of the moment before anything is read: a later change makes the sums unusable
+    current_token text := usage_sums.token();
     today date := (now() AT TIME ZONE 'UTC')::date;
-    wanted_edges timestamptz[] := '{}';
+    this_month date := date_trunc('month', today::timestamp);
     old record;
     oldest_start timestamptz;
     is_unknown boolean;
-    -- ten pages of 8 kB
-    sample_percent real := least(100, 100 * 10 * 8192.0 / greatest(1, pg_relation_size('public.usage_sums')));
-    changed_day date;
+    reduced uuid[];
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'usage_sums_refresh must run READ COMMITTED'
+        RAISE EXCEPTION 'usage_sums.refresh must run READ COMMITTED'
             USING HINT = 'It lists the open transactions, and must then see everything that was committed before.';
     END IF;
+    IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
+        RAISE EXCEPTION 'usage_sums.refresh must be the first in its transaction that writes'
+            USING HINT = 'Its plan counts when it is committed, and a TRUNCATE in the same transaction would not be seen.';
+    END IF;
     IF NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') THEN
-        RAISE EXCEPTION 'usage_sums_refresh must see when transactions of other roles began'
+        RAISE EXCEPTION 'usage_sums.refresh must see when transactions of other roles began'
             USING HINT = format('GRANT pg_read_all_stats TO %I;', current_user);
     END IF;
+    IF current_token IS NULL THEN
+        RAISE EXCEPTION 'the sums cannot be used: %',
+            coalesce(usage_sums.obstacle(), 'a trigger is absent, or not ENABLE ALWAYS: run sums.sql again');
+    END IF;
+    INSERT INTO usage_sums.watermark (instant, planned) VALUES ('-infinity', '-infinity') ON CONFLICT DO NOTHING;
 
     -- A concurrent refresh waits here, and then finds little to do.
-    SELECT instant, summed, edges INTO STRICT old FROM public.usage_sums_watermark FOR UPDATE;
+    SELECT instant, planned INTO STRICT old FROM usage_sums.watermark FOR UPDATE;
+    made_again := usage_sums.unusable();
 
     -- Read pg_stat_activity before pg_prepared_xacts, so that a transaction that is being prepared is in one of them. A
-    -- transaction that is in neither has ended, and the statements below see it, or it begins later and writes later
-    -- events. If a message consists of several transactions, each starts when the message arrived: between two of them
-    -- use query_start. A walsender that streams changes only reads.
+    -- transaction that is in neither has ended, and the statements below see it, or it begins later and compares its now()
+    -- with the plan. If a message consists of several transactions, each starts when the message arrived: between two of
+    -- them use query_start. A walsender that streams changes only reads.
     SELECT
         min(coalesce(xact_start, query_start)),
         bool_or(
@@ -275,198 +582,339 @@ BEGIN
     is_unknown := is_unknown OR EXISTS (
         SELECT FROM pg_catalog.pg_prepared_xacts WHERE database = current_database()
     );
-
-    watermark := least(oldest_start, now()) - margin;
+    oldest_start := least(oldest_start, now());
     IF is_unknown THEN
-        watermark := old.summed;
         held_back_by := 'a prepared transaction, or a session with track_activities off';
-    ELSIF oldest_start < now() - margin THEN
+    ELSIF oldest_start < now() - interval '5 minutes' THEN
         held_back_by := format('a transaction that began %s ago', now() - oldest_start);
     END IF;
-    watermark := greatest(old.summed, watermark);
-    summed_from := least(since::timestamptz, old.summed);
-    IF is_distributed THEN
-        watermark := date_trunc('day', watermark);
-        summed_from := date_trunc('day', summed_from);
-    ELSE
-        wanted_edges := ARRAY[
-            '-infinity', today - 30, today - 29, today - 28, today - 7, today - 6, today - 5, today - 1, today, today + 1
-        ];
-    END IF;
 
-    -- Compare a sample of the days that are not summed again with their events: twenty rows of about ten random pages.
-    BEGIN
-        SELECT min(sample.day)
-        INTO changed_day
-        FROM (
-            SELECT *
-            FROM public.usage_sums TABLESAMPLE SYSTEM (sample_percent)
-            -- a day at -infinity has no next day
-            WHERE day < summed_from::date AND isfinite(day)
-            ORDER BY random()
-            LIMIT 20
-        ) AS sample
-        WHERE EXISTS (
-            SELECT
-            FROM public.usage_events
-            WHERE account_id = sample.account_id
-                AND created_at >= sample.day::timestamptz
-                AND created_at < (sample.day + 1)::timestamptz
-            HAVING (coalesce(sum(usage_events.credits_column), 0), count(*))
-                IS DISTINCT FROM (sample.credits_deducted_cents, sample.event_count)
-        );
-    EXCEPTION WHEN feature_not_supported THEN
-        -- Citus does not support this: there, run sums_check.sql.
+    IF made_again IS NOT NULL THEN
+        old.instant := '-infinity';
+        DELETE FROM usage_sums.days;
+        DELETE FROM usage_sums.accounts;
+        DELETE FROM usage_sums.keys;
+        DELETE FROM usage_sums.windows;
+    END IF;
+    watermark := CASE
+        WHEN is_unknown THEN old.instant
+        ELSE greatest(old.instant, least(old.planned, oldest_start - interval '10 minutes'))
     END;
-    -- If one differs, delete all sums: until the next refresh the answers come from the events.
-    IF changed_day IS NOT NULL THEN
-        summed_from := '-infinity';
-        watermark := '-infinity';
-        wanted_edges := '{}';
-        held_back_by := format('the sums of %s differed from its events: all sums were deleted', changed_day);
-        RAISE WARNING '%', held_back_by;
-    END IF;
 
-    -- A lock wait ends before deadlock_timeout. Otherwise a deadlock could end the deletion instead of the refresh.
-    IF NOT is_distributed THEN
-        PERFORM set_config('lock_timeout', '250ms', true);
-    END IF;
-    FOR attempt IN 1..10 LOOP
-        BEGIN
-            -- Lock the accounts first, because a deletion locks its account before its sums. Lock those of the new
-            -- events, or all accounts if other rows are written too. Count them, because PERFORM would keep every row
-            -- in memory.
-            BEGIN
-                IF summed_from < old.summed OR old.edges <> wanted_edges THEN
-                    PERFORM count(*) FROM (SELECT FROM public.accounts FOR KEY SHARE) AS locked;
-                ELSE
-                    PERFORM count(*) FROM (
-                        SELECT FROM public.accounts
-                        WHERE id = ANY(ARRAY(
-                            SELECT DISTINCT account_id FROM public.usage_events
-                            WHERE created_at >= summed_from AND created_at < watermark
-                        ))
-                        FOR KEY SHARE
-                    ) AS locked;
-                END IF;
-            EXCEPTION WHEN feature_not_supported THEN
-                -- Citus does not support this.
-                LOCK TABLE public.accounts IN SHARE MODE;
-            END;
-
-            IF summed_from < old.summed THEN
-                DELETE FROM public.usage_sums WHERE day >= summed_from::date;
-                DELETE FROM public.usage_sums_window;
-                old.edges := '{}';
-            ELSIF old.edges <> wanted_edges THEN
-                DELETE FROM public.usage_sums_window WHERE edge <> ALL(wanted_edges);
-            END IF;
-
-            IF is_distributed THEN
-                INSERT INTO public.usage_sums (account_id, day, credits_deducted_cents, event_count)
+    BEGIN
+        -- The events and the ledger are read and the ledger is deleted in one statement, so in one snapshot. A later change
+        -- of an event is a later row of the ledger.
+        EXECUTE format($statement$
+            WITH event AS NOT MATERIALIZED (
                 SELECT
-                    account_id, (created_at AT TIME ZONE 'UTC')::date AS day, coalesce(sum(usage_events.credits_column), 0), count(*)
+                    1 AS sign,
+                    account_id,
+                    created_at::date AS day,
+                    model_id::text COLLATE "C" AS model_id,
+                    provider::text COLLATE "C" AS provider,
+                    source::text COLLATE "C" AS source,
+                    agent_type::text COLLATE "C" AS agent_type,
+                    %1$I::bigint AS credits_deducted_cents,
+                    input_tokens::bigint AS input_tokens,
+                    cached_input_tokens::bigint AS cached_input_tokens,
+                    output_tokens::bigint AS output_tokens,
+                    tool_call_count::bigint AS tool_call_count
                 FROM public.usage_events
-                WHERE created_at >= summed_from AND created_at < watermark
-                GROUP BY account_id, (created_at AT TIME ZONE 'UTC')::date;
-            ELSE
-                -- Read the events once, so that days and windows agree.
-                WITH fresh AS MATERIALIZED (
-                    SELECT
-                        account_id,
-                        created_at::date AS day,
-                        coalesce(sum(usage_events.credits_column), 0) AS credits,
-                        count(*) AS events
-                    FROM public.usage_events
-                    WHERE created_at >= summed_from AND created_at < watermark
-                    GROUP BY account_id, created_at::date
-                ),
+                WHERE created_at >= $1 AND created_at < $2
+                UNION ALL
+                SELECT
+                    sign, account_id, created_at::date, model_id, provider, source, agent_type, credits_deducted_cents,
+                    input_tokens, cached_input_tokens, output_tokens, tool_call_count
+                FROM usage_sums.late
+                -- the ledger of sums that are made again may have rows without an event
+                WHERE $1 > '-infinity' AND created_at < $1
+            ),
 
-                fed AS (
-                    INSERT INTO public.usage_sums_window AS total
-                    SELECT fresh.account_id, kept.edge, sum(fresh.credits), sum(fresh.events)
-                    FROM fresh
-                    INNER JOIN unnest(old.edges) AS kept (edge) ON kept.edge <= fresh.day::timestamptz
-                    WHERE kept.edge = ANY(wanted_edges)
-                    GROUP BY fresh.account_id, kept.edge
-                    ORDER BY kept.edge, fresh.account_id
-                    ON CONFLICT (account_id, edge) DO UPDATE
-                    SET credits_deducted_cents = total.credits_deducted_cents + excluded.credits_deducted_cents,
-                        event_count = total.event_count + excluded.event_count
-                )
+            noted AS (
+                DELETE FROM usage_sums.ledger
+            ),
 
-                INSERT INTO public.usage_sums AS total (account_id, day, credits_deducted_cents, event_count)
-                SELECT fresh.account_id, fresh.day, fresh.credits, fresh.events
-                FROM fresh
-                ORDER BY fresh.day, fresh.account_id
+            spend AS MATERIALIZED (
+                SELECT
+                    account_id,
+                    day,
+                    coalesce(sum(credits_deducted_cents) FILTER (WHERE sign > 0), 0)
+                        - coalesce(sum(credits_deducted_cents) FILTER (WHERE sign < 0), 0) AS credits_deducted_cents,
+                    sum(sign) AS event_count
+                FROM event
+                GROUP BY account_id, day
+            ),
+
+            days AS (
+                INSERT INTO usage_sums.days AS total (account_id, day, credits_deducted_cents, event_count)
+                SELECT account_id, day, credits_deducted_cents, event_count
+                FROM spend
+                ORDER BY day, account_id
                 ON CONFLICT (account_id, day) DO UPDATE
                 SET credits_deducted_cents = total.credits_deducted_cents + excluded.credits_deducted_cents,
-                    event_count = total.event_count + excluded.event_count;
-            END IF;
+                    event_count = total.event_count + excluded.event_count
+            ),
 
-            -- Make the windows that are new today, or all of them after a repair.
-            INSERT INTO public.usage_sums_window
-            SELECT usage_sums.account_id, wanted.edge, sum(credits_deducted_cents), sum(event_count)
-            FROM unnest(wanted_edges) AS wanted (edge)
-            INNER JOIN public.usage_sums ON usage_sums.day >= wanted.edge::date
-            WHERE wanted.edge <> ALL(old.edges)
-            GROUP BY usage_sums.account_id, wanted.edge
-            ORDER BY wanted.edge, usage_sums.account_id;
-            EXIT;
-        EXCEPTION
-            WHEN lock_not_available OR deadlock_detected THEN
-                -- The error has released the locks on the accounts, so transactions that wait for one can continue.
-                IF attempt = 10 THEN
-                    RAISE;
-                END IF;
-                PERFORM pg_sleep(0.5);
-            WHEN numeric_value_out_of_range THEN
-                DELETE FROM public.usage_sums;
-                DELETE FROM public.usage_sums_window;
-                summed_from := '-infinity';
-                watermark := '-infinity';
-                wanted_edges := '{}';
-                held_back_by := 'a sum exceeds bigint: all sums were deleted';
-                RAISE WARNING '%', held_back_by;
-                EXIT;
-        END;
-    END LOOP;
+            change AS MATERIALIZED (
+                SELECT
+                    kept.window_id,
+                    spend.account_id,
+                    sum(spend.credits_deducted_cents) AS credits_deducted_cents,
+                    sum(spend.event_count) AS event_count
+                FROM spend
+                INNER JOIN usage_sums.windows AS kept
+                    ON kept.since <= spend.day::timestamptz AND kept.until > spend.day::timestamptz
+                GROUP BY kept.window_id, spend.account_id
+            ),
 
-    UPDATE public.usage_sums_watermark
-    SET instant = CASE WHEN is_distributed THEN summed_from ELSE watermark END, summed = watermark, edges = wanted_edges;
-    RETURN NEXT;
+            windows AS (
+                UPDATE usage_sums.windows AS kept
+                SET account_count = kept.account_count + counted.difference
+                FROM (
+                    SELECT
+                        change.window_id,
+                        sum(
+                            (coalesce(before.event_count, 0) + change.event_count > 0)::integer
+                            - (before.account_id IS NOT NULL)::integer
+                        ) AS difference
+                    FROM change
+                    LEFT JOIN usage_sums.accounts AS before USING (window_id, account_id)
+                    GROUP BY change.window_id
+                ) AS counted
+                WHERE counted.window_id = kept.window_id AND counted.difference <> 0
+            ),
+
+            accounts AS (
+                INSERT INTO usage_sums.accounts AS total
+                    (window_id, account_id, credits_deducted_cents, event_count)
+                SELECT window_id, account_id, credits_deducted_cents, event_count
+                FROM change
+                ORDER BY window_id, account_id
+                ON CONFLICT (window_id, account_id) DO UPDATE
+                SET credits_deducted_cents = total.credits_deducted_cents + excluded.credits_deducted_cents,
+                    event_count = total.event_count + excluded.event_count
+            ),
+
+            replaced AS (
+                DELETE FROM usage_sums.keys
+                WHERE day = ANY(ARRAY(SELECT DISTINCT spend.day FROM spend))
+                RETURNING usage_sums.keys.*
+            ),
+
+            keys AS (
+                INSERT INTO usage_sums.keys
+                SELECT
+                    day, model_id, provider, source, agent_type, sum(credits_deducted_cents), sum(event_count),
+                    sum(input_tokens), sum(cached_input_tokens), sum(output_tokens), sum(tool_call_count)
+                FROM (
+                    SELECT
+                        day, model_id, provider, source, agent_type, credits_deducted_cents, event_count,
+                        input_tokens, cached_input_tokens, output_tokens, tool_call_count
+                    FROM replaced
+                    UNION ALL
+                    SELECT
+                        day, model_id, provider, source, agent_type,
+                        sign * coalesce(sum(credits_deducted_cents), 0),
+                        sign * count(*),
+                        sign * coalesce(sum(input_tokens), 0),
+                        sign * coalesce(sum(cached_input_tokens), 0),
+                        sign * coalesce(sum(output_tokens), 0),
+                        sign * coalesce(sum(tool_call_count), 0)
+                    FROM event
+                    GROUP BY sign, day, model_id, provider, source, agent_type
+                ) AS part
+                GROUP BY day, model_id, provider, source, agent_type
+                HAVING sum(event_count) > 0
+            )
+
+            SELECT ARRAY(SELECT DISTINCT account_id FROM event WHERE sign < 0)
+        $statement$, (usage_sums.columns())[11])
+        INTO reduced
+        USING old.instant, watermark;
+
+        -- Nobody else writes the tables below, so these statements need no common snapshot.
+        DELETE FROM usage_sums.days WHERE account_id = ANY(reduced) AND event_count = 0;
+        DELETE FROM usage_sums.accounts
+        WHERE window_id IN (SELECT kept.window_id FROM usage_sums.windows AS kept)
+            AND account_id = ANY(reduced)
+            AND event_count = 0;
+
+        -- Exchange the windows that are kept: once a day.
+        WITH wanted AS (
+            SELECT '-infinity'::timestamptz AS since, 'infinity'::timestamptz AS until
+            UNION
+            SELECT edge.since, 'infinity'
+            FROM generate_series(today - 1, today + 1, interval '1 day') AS near (day)
+            CROSS JOIN LATERAL (
+                VALUES (near.day), (near.day - interval '6 days'), (near.day - interval '29 days'), (date_trunc('month', near.day))
+            ) AS edge (since)
+            UNION
+            SELECT month.since, month.since + interval '1 month'
+            FROM generate_series(this_month - interval '12 months', this_month - interval '1 month', interval '1 month')
+                AS month (since)
+            UNION
+            SELECT edge.since, edge.until
+            FROM generate_series(today, today + 1, interval '1 day') AS near (day)
+            CROSS JOIN LATERAL (
+                VALUES
+                    (near.day - interval '1 day', near.day),
+                    (near.day - interval '13 days', near.day - interval '7 days'),
+                    (near.day - interval '59 days', near.day - interval '30 days')
+            ) AS edge (since, until)
+        ),
+
+        unwanted AS (
+            DELETE FROM usage_sums.windows AS kept
+            WHERE NOT EXISTS (SELECT FROM wanted WHERE wanted.since = kept.since AND wanted.until = kept.until)
+            RETURNING kept.window_id
+        ),
+
+        emptied AS (
+            DELETE FROM usage_sums.accounts WHERE window_id IN (SELECT unwanted.window_id FROM unwanted)
+        )
+
+        INSERT INTO usage_sums.windows (since, until)
+        SELECT wanted.since, wanted.until
+        FROM wanted
+        WHERE NOT EXISTS (
+            SELECT FROM usage_sums.windows AS kept WHERE kept.since = wanted.since AND kept.until = wanted.until
+        );
+
+        INSERT INTO usage_sums.accounts (window_id, account_id, credits_deducted_cents, event_count)
+        SELECT kept.window_id, days.account_id, sum(days.credits_deducted_cents), sum(days.event_count)
+        FROM usage_sums.windows AS kept
+        INNER JOIN usage_sums.days AS days ON days.day >= kept.since::date AND days.day < kept.until::date
+        WHERE kept.account_count IS NULL
+        GROUP BY kept.window_id, days.account_id
+        ORDER BY kept.window_id, days.account_id;
+
+        UPDATE usage_sums.windows AS kept
+        SET account_count = (
+            SELECT count(*) FROM usage_sums.accounts AS account WHERE account.window_id = kept.window_id
+        )
+        WHERE kept.account_count IS NULL;
+    EXCEPTION WHEN numeric_value_out_of_range THEN
+        -- The sums are not used. The next refresh tries again.
+        held_back_by := 'a sum of an account exceeds bigint, or a number of events integer';
+        watermark := '-infinity';
+    END;
+
+    UPDATE usage_sums.watermark AS mark
+    SET instant = watermark,
+        planned = greatest(watermark, CASE WHEN is_unknown THEN old.planned ELSE oldest_start - interval '10 minutes' END),
+        token = current_token;
+    -- A subtransaction of the caller has an id of its own.
+    UPDATE usage_sums.watermark SET written_by = xmin;
+    IF made_again IS NOT NULL AND watermark > '-infinity' THEN
+        ANALYZE usage_sums.days, usage_sums.accounts, usage_sums.keys, usage_sums.windows;
+    END IF;
 END
 $$;
 
-SELECT
-    replace(
-        pg_get_functiondef('public.usage_sums_refresh(date, interval)'::regprocedure),
-        'usage_events.credits_column',
-        format('usage_events.%I', :'credits_column')
+-- Stop if the sums could not be used.
+SELECT format('DO %L', format('BEGIN RAISE USING MESSAGE = %L; END', 'stopped: ' || usage_sums.obstacle()))
+WHERE usage_sums.obstacle() IS NOT NULL
+\gexec
+
+CREATE OR REPLACE TRIGGER usage_sums_clock
+BEFORE INSERT OR UPDATE OR DELETE ON public.usage_events
+FOR EACH STATEMENT EXECUTE FUNCTION usage_sums.note_clock();
+
+CREATE OR REPLACE TRIGGER usage_sums_insert
+AFTER INSERT ON public.usage_events
+FOR EACH ROW WHEN (new.created_at < now() - interval '5 minutes')
+EXECUTE FUNCTION usage_sums.note_change();
+
+CREATE OR REPLACE TRIGGER usage_sums_update
+AFTER UPDATE ON public.usage_events
+FOR EACH ROW WHEN (least(old.created_at, new.created_at) < now() - interval '5 minutes')
+EXECUTE FUNCTION usage_sums.note_change();
+
+CREATE OR REPLACE TRIGGER usage_sums_delete
+AFTER DELETE ON public.usage_events
+FOR EACH ROW WHEN (old.created_at < now() - interval '5 minutes')
+EXECUTE FUNCTION usage_sums.note_change();
+
+-- also for changes that arrive with session_replication_role = replica
+ALTER TABLE public.usage_events ENABLE ALWAYS TRIGGER usage_sums_clock;
+ALTER TABLE public.usage_events ENABLE ALWAYS TRIGGER usage_sums_insert;
+ALTER TABLE public.usage_events ENABLE ALWAYS TRIGGER usage_sums_update;
+ALTER TABLE public.usage_events ENABLE ALWAYS TRIGGER usage_sums_delete;
+
+-- All of it belongs to the owner of usage_events, with whose rights the triggers run, also if a superuser runs this script.
+SELECT format('ALTER %s OWNER TO %s', object.name, events.relowner::regrole)
+FROM (
+    SELECT
+        format('TABLE %s', oid::regclass) AS name,
+        relowner AS owner
+    FROM pg_catalog.pg_class
+    WHERE relnamespace = 'usage_sums'::regnamespace AND relkind IN ('r', 'v')
+    UNION ALL
+    SELECT
+        format('FUNCTION %s', oid::regprocedure) AS name,
+        proowner AS owner
+    FROM pg_catalog.pg_proc
+    WHERE pronamespace = 'usage_sums'::regnamespace
+) AS object
+INNER JOIN pg_catalog.pg_class AS events ON events.oid = 'public.usage_events'::regclass
+WHERE object.owner <> events.relowner
+\gexec
+-- Default privileges may have given rights to others.
+SELECT DISTINCT
+    format(
+        'REVOKE ALL ON %s FROM %s CASCADE',
+        object.name,
+        CASE entry.grantee WHEN 0 THEN 'PUBLIC' ELSE entry.grantee::regrole::text END
     )
+FROM (
+    SELECT
+        'SCHEMA usage_sums' AS name,
+        nspowner AS owner,
+        nspacl AS acl
+    FROM pg_catalog.pg_namespace
+    WHERE nspname = 'usage_sums'
+    UNION ALL
+    SELECT
+        format('TABLE %s', oid::regclass) AS name,
+        relowner AS owner,
+        relacl AS acl
+    FROM pg_catalog.pg_class
+    WHERE relnamespace = 'usage_sums'::regnamespace AND relkind IN ('r', 'v')
+    UNION ALL
+    SELECT
+        format('FUNCTION %s', oid::regprocedure) AS name,
+        proowner AS owner,
+        coalesce(proacl, acldefault('f', proowner)) AS acl
+    FROM pg_catalog.pg_proc
+    WHERE pronamespace = 'usage_sums'::regnamespace
+) AS object
+CROSS JOIN LATERAL aclexplode(object.acl) AS entry
+WHERE entry.grantee <> object.owner
 \gexec
-
--- If another role created the function after the check above, CREATE OR REPLACE left it to that role.
-SELECT format('ALTER FUNCTION public.usage_sums_refresh(date, interval) OWNER TO %s', relowner::regrole)
-FROM pg_catalog.pg_class
-WHERE oid = 'public.usage_sums'::regclass
-\gexec
-
-REVOKE EXECUTE ON FUNCTION public.usage_sums_refresh(date, interval) FROM public;
 
 -- reader_role.sql grants the same when it is run after this script.
 SELECT to_regrole('credits_reader') IS NOT NULL AS has_reader
 \gset
 \if :has_reader
-GRANT SELECT (account_id, day, credits_deducted_cents, event_count) ON public.usage_sums TO credits_reader;
-GRANT SELECT (account_id, edge, credits_deducted_cents, event_count) ON public.usage_sums_window TO credits_reader;
-GRANT SELECT (instant, edges) ON public.usage_sums_watermark TO credits_reader;
-DROP POLICY IF EXISTS credits_reader ON public.usage_sums;
-CREATE POLICY credits_reader ON public.usage_sums FOR SELECT TO credits_reader USING (true);
-DROP POLICY IF EXISTS credits_reader ON public.usage_sums_window;
-CREATE POLICY credits_reader ON public.usage_sums_window FOR SELECT TO credits_reader USING (true);
-DROP POLICY IF EXISTS credits_reader ON public.usage_sums_watermark;
-CREATE POLICY credits_reader ON public.usage_sums_watermark FOR SELECT TO credits_reader USING (true);
+GRANT USAGE ON SCHEMA usage_sums TO credits_reader;
+GRANT SELECT (account_id, day, credits_deducted_cents, event_count) ON usage_sums.days TO credits_reader;
+GRANT SELECT (window_id, account_id, credits_deducted_cents, event_count) ON usage_sums.accounts TO credits_reader;
+GRANT SELECT (
+    day, model_id, provider, source, agent_type, credits_deducted_cents, event_count, input_tokens, cached_input_tokens,
+    output_tokens, tool_call_count
+) ON usage_sums.keys TO credits_reader;
+GRANT SELECT (
+    sign, account_id, created_at, model_id, provider, source, agent_type, credits_deducted_cents, input_tokens,
+    cached_input_tokens, output_tokens, tool_call_count
+) ON usage_sums.late TO credits_reader;
+GRANT EXECUTE ON FUNCTION usage_sums.cover(timestamptz, timestamptz, text), usage_sums.unusable()
+TO credits_reader;
+DROP POLICY IF EXISTS credits_reader ON usage_sums.days;
+CREATE POLICY credits_reader ON usage_sums.days FOR SELECT TO credits_reader USING (true);
+DROP POLICY IF EXISTS credits_reader ON usage_sums.accounts;
+CREATE POLICY credits_reader ON usage_sums.accounts FOR SELECT TO credits_reader USING (true);
+DROP POLICY IF EXISTS credits_reader ON usage_sums.keys;
+CREATE POLICY credits_reader ON usage_sums.keys FOR SELECT TO credits_reader USING (true);
 \endif
 
 COMMIT;

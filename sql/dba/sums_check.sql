@@ -1,23 +1,15 @@
--- sums_check: list the days whose sums differ from their events.
+-- sums_check: list the sums that differ from their events, as a proof that none does.
 --
--- Columns: day, account_count (accounts that differ on that day), credits_deducted_cents and event_count (from their
---   events), summed_credits_deducted_cents and summed_event_count (from their rows in usage_sums)
--- Order:   day
--- No rows mean that the sums are right. A row without a day counts the rows of usage_sums_window that differ from the
--- sum of their days.
+-- Columns: sums (the table), day, difference_count (rows that differ), credits_deducted_cents and event_count (what they
+--   should be together), summed_credits_deducted_cents and summed_event_count (what they are)
+-- Order:   sums, day
+-- No rows mean that the sums are right. The ledger counts as part of the sums. The rows of usage_sums.accounts have no day:
+-- they are compared with the days of their window, and their number with account_count.
+-- While usage_sums.unusable() gives a reason, the sums are not used, and this list says nothing.
 --
--- To repair the sums, run sums_refresh.sql with since=DAY, where DAY is the earliest day listed. If there is only a row
--- without a day, use any day before the watermark. The repair makes all windows again.
---
--- It is read-only and reads all events before the watermark. With -v since=2026-11-01 it reads those from that UTC day on
--- and does not check the windows. With yesterday as "since" it reads two days, and can run after each refresh.
--- Run it as the owner of the tables:
+-- It is read-only and reads all events before the watermark. Run it as the owner of the tables:
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f sums_check.sql
 \set ON_ERROR_STOP on
-\if :{?since}
-\else
-\set since -infinity
-\endif
 
 -- Names without a schema are those of PostgreSQL, also where other roles may create objects in schema public.
 SET search_path = pg_catalog, pg_temp;
@@ -26,17 +18,15 @@ SET statement_timeout = 0;
 -- Raise an error if row-level security would hide rows.
 SET row_security = off;
 
--- The tables must belong to the owner of usage_events, to a superuser or to this role. A view of another role could run
--- its code with the rights of this one.
+-- The schema of the sums must belong to the owner of usage_events, to a superuser or to this role.
+-- Code of another role would run with the rights of this one.
 \set SHOW_CONTEXT never
 SELECT format('DO %L', format('BEGIN RAISE USING MESSAGE = %L; END', finding))
-FROM pg_catalog.pg_class AS relation
+FROM pg_catalog.pg_namespace AS schema
 INNER JOIN pg_catalog.pg_class AS events ON events.oid = 'public.usage_events'::regclass
-INNER JOIN pg_catalog.pg_roles AS owner ON owner.oid = relation.relowner
-CROSS JOIN LATERAL format('stopped: %s belongs to %s', relation.oid::regclass, owner.rolname) AS finding
-WHERE relation.oid IN (
-        'public.usage_sums'::regclass, 'public.usage_sums_watermark'::regclass, 'public.usage_sums_window'::regclass
-    )
+INNER JOIN pg_catalog.pg_roles AS owner ON owner.oid = schema.nspowner
+CROSS JOIN LATERAL format('stopped: schema usage_sums belongs to %s', owner.rolname) AS finding
+WHERE schema.nspname = 'usage_sums'
     AND owner.oid <> events.relowner
     AND owner.rolname <> current_user
     AND NOT owner.rolsuper
@@ -48,74 +38,148 @@ FROM pg_catalog.pg_attribute
 WHERE attrelid = 'public.usage_events'::regclass AND attname IN ('credits_deducted_cents', 'credits_deducted')
 \gset
 
-WITH counted AS (
+WITH event AS (
     SELECT
         account_id,
-        (created_at AT TIME ZONE 'UTC')::date AS day,
-        coalesce(sum(:"credits_column"), 0) AS credits_deducted_cents,
-        count(*) AS event_count
+        created_at::date AS day,
+        model_id,
+        provider,
+        source,
+        agent_type,
+        :"credits_column" AS credits_deducted_cents
     FROM public.usage_events
-    WHERE created_at >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC'
-        AND created_at < (SELECT max(summed) FROM public.usage_sums_watermark)
-    GROUP BY account_id, (created_at AT TIME ZONE 'UTC')::date
+    WHERE created_at < (SELECT max(instant) FROM usage_sums.watermark)
 ),
 
-summed AS (
+late AS (
     SELECT
+        sign,
         account_id,
+        created_at::date AS day,
+        model_id,
+        provider,
+        source,
+        agent_type,
+        credits_deducted_cents
+    FROM usage_sums.late
+    WHERE created_at < (SELECT max(instant) FROM usage_sums.watermark)
+),
+
+-- Each row of the sums, and with the opposite sign what it should be. What is left of a group is a difference.
+entry AS (
+    SELECT
+        'usage_sums.days' AS sums,
         day,
+        account_id::text AS key,
+        -1 AS sign,
+        credits_deducted_cents::numeric AS credits_deducted_cents,
+        event_count::bigint AS event_count
+    FROM usage_sums.days
+    UNION ALL
+    SELECT
+        'usage_sums.days' AS sums,
+        day,
+        account_id::text AS key,
+        -1 AS sign,
+        sign * coalesce(credits_deducted_cents, 0)::numeric AS credits_deducted_cents,
+        sign::bigint AS event_count
+    FROM late
+    UNION ALL
+    SELECT
+        'usage_sums.days' AS sums,
+        day,
+        account_id::text AS key,
+        1 AS sign,
+        coalesce(credits_deducted_cents, 0)::numeric AS credits_deducted_cents,
+        1 AS event_count
+    FROM event
+    UNION ALL
+    SELECT
+        'usage_sums.keys' AS sums,
+        day,
+        jsonb_build_array(model_id, provider, source, agent_type)::text AS key,
+        -1 AS sign,
         credits_deducted_cents,
         event_count
-    FROM public.usage_sums
-    WHERE day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
+    FROM usage_sums.keys
+    UNION ALL
+    SELECT
+        'usage_sums.keys' AS sums,
+        day,
+        jsonb_build_array(model_id, provider, source, agent_type)::text AS key,
+        -1 AS sign,
+        sign * coalesce(credits_deducted_cents, 0)::numeric AS credits_deducted_cents,
+        sign::bigint AS event_count
+    FROM late
+    UNION ALL
+    SELECT
+        'usage_sums.keys' AS sums,
+        day,
+        jsonb_build_array(model_id, provider, source, agent_type)::text AS key,
+        1 AS sign,
+        coalesce(credits_deducted_cents, 0)::numeric AS credits_deducted_cents,
+        1 AS event_count
+    FROM event
+    UNION ALL
+    SELECT
+        'usage_sums.accounts' AS sums,
+        NULL AS day,
+        concat(window_id, ' ', account_id) AS key,
+        -1 AS sign,
+        credits_deducted_cents::numeric AS credits_deducted_cents,
+        event_count::bigint AS event_count
+    FROM usage_sums.accounts
+    UNION ALL
+    SELECT
+        'usage_sums.accounts' AS sums,
+        NULL AS day,
+        concat(kept.window_id, ' ', days.account_id) AS key,
+        1 AS sign,
+        days.credits_deducted_cents::numeric AS credits_deducted_cents,
+        days.event_count::bigint AS event_count
+    FROM usage_sums.windows AS kept
+    INNER JOIN usage_sums.days AS days ON days.day >= kept.since::date AND days.day < kept.until::date
+    UNION ALL
+    SELECT
+        'usage_sums.windows' AS sums,
+        NULL AS day,
+        window_id::text AS key,
+        -1 AS sign,
+        0 AS credits_deducted_cents,
+        account_count AS event_count
+    FROM usage_sums.windows
+    UNION ALL
+    SELECT
+        'usage_sums.windows' AS sums,
+        NULL AS day,
+        window_id::text AS key,
+        1 AS sign,
+        0 AS credits_deducted_cents,
+        1 AS event_count
+    FROM usage_sums.accounts
 ),
 
--- what usage_sums_window should contain
-total AS (
+compared AS (
     SELECT
-        usage_sums.account_id,
-        kept.edge,
-        sum(usage_sums.credits_deducted_cents) AS credits_deducted_cents,
-        sum(usage_sums.event_count) AS event_count
-    FROM (SELECT unnest(edges) AS edge FROM public.usage_sums_watermark) AS kept
-    INNER JOIN public.usage_sums ON usage_sums.day >= (kept.edge AT TIME ZONE 'UTC')::date
-    WHERE :'since'::timestamptz = '-infinity'
-    GROUP BY usage_sums.account_id, kept.edge
-),
-
-made AS (
-    SELECT
-        account_id,
-        edge,
-        credits_deducted_cents,
-        event_count
-    FROM public.usage_sums_window
-    WHERE :'since'::timestamptz = '-infinity'
+        sums,
+        day,
+        coalesce(sum(credits_deducted_cents) FILTER (WHERE sign > 0), 0) AS credits_deducted_cents,
+        coalesce(sum(event_count) FILTER (WHERE sign > 0), 0) AS event_count,
+        coalesce(sum(credits_deducted_cents) FILTER (WHERE sign < 0), 0) AS summed_credits_deducted_cents,
+        coalesce(sum(event_count) FILTER (WHERE sign < 0), 0) AS summed_event_count
+    FROM entry
+    GROUP BY sums, day, key
 )
 
 SELECT
-    coalesce(counted.day, summed.day) AS day,
-    count(*) AS account_count,
-    coalesce(sum(counted.credits_deducted_cents), 0) AS credits_deducted_cents,
-    coalesce(sum(counted.event_count), 0) AS event_count,
-    coalesce(sum(summed.credits_deducted_cents), 0) AS summed_credits_deducted_cents,
-    coalesce(sum(summed.event_count), 0) AS summed_event_count
-FROM counted
-FULL JOIN summed ON summed.account_id = counted.account_id AND summed.day = counted.day
-WHERE (counted.credits_deducted_cents, counted.event_count)
-    IS DISTINCT FROM (summed.credits_deducted_cents, summed.event_count)
-GROUP BY coalesce(counted.day, summed.day)
-UNION ALL
-SELECT
-    NULL AS day,
-    count(*) AS account_count,
-    coalesce(sum(total.credits_deducted_cents), 0) AS credits_deducted_cents,
-    coalesce(sum(total.event_count), 0) AS event_count,
-    coalesce(sum(made.credits_deducted_cents), 0) AS summed_credits_deducted_cents,
-    coalesce(sum(made.event_count), 0) AS summed_event_count
-FROM total
-FULL JOIN made ON made.account_id = total.account_id AND made.edge = total.edge
-WHERE (total.credits_deducted_cents, total.event_count)
-    IS DISTINCT FROM (made.credits_deducted_cents, made.event_count)
-HAVING count(*) > 0
-ORDER BY day ASC;
+    sums,
+    day,
+    count(*) AS difference_count,
+    sum(credits_deducted_cents) AS credits_deducted_cents,
+    sum(event_count) AS event_count,
+    sum(summed_credits_deducted_cents) AS summed_credits_deducted_cents,
+    sum(summed_event_count) AS summed_event_count
+FROM compared
+WHERE (credits_deducted_cents, event_count) <> (summed_credits_deducted_cents, summed_event_count)
+GROUP BY sums, day
+ORDER BY sums ASC, day ASC;

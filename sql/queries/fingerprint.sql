@@ -16,10 +16,13 @@ WITH relation AS MATERIALIZED (
         xmin,
         relhassubclass
     FROM pg_catalog.pg_class
-    WHERE relnamespace = to_regnamespace('public')
+    WHERE relnamespace IN (to_regnamespace('public'), to_regnamespace('usage_sums'))
         AND relname IN (
+            -- public
             'account_api_keys', 'account_emails', 'account_organization_ids', 'accounts', 'credit_grants',
-            'usage_events', 'usage_sums', 'usage_sums_watermark', 'usage_sums_window'
+            'usage_events',
+            -- usage_sums, which has accounts too
+            'days', 'keys', 'late', 'ledger', 'watermark', 'windows'
         )
 )
 
@@ -45,6 +48,12 @@ SELECT
             FROM pg_catalog.pg_inherits
             WHERE (SELECT bool_or(relation.relhassubclass) FROM relation)
         ),
+        -- functions of the sums: replaced, granted or revoked
+        ARRAY(
+            SELECT xmin
+            FROM pg_catalog.pg_proc
+            WHERE proname IN ('cover', 'unusable') AND pronamespace = to_regnamespace('usage_sums')
+        ),
         -- memberships of this role and of the roles that it is a member of, the rights in the schema, and whether
         -- policies apply to this role
         ARRAY(
@@ -56,6 +65,11 @@ SELECT
             SELECT xmin
             FROM pg_catalog.pg_namespace
             WHERE nspname = 'public'
+        ),
+        (
+            SELECT xmin
+            FROM pg_catalog.pg_namespace
+            WHERE nspname = 'usage_sums'
         ),
         (SELECT bool_or(row_security_active(relation.oid)) FROM relation)
     ) AS fingerprint,

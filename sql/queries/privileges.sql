@@ -2,7 +2,7 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- privileges: for each table that the queries read, whether it exists and this role can read its columns and rows.
 --
 -- Parameters
---   :spend_source    text  events, or sums to include the tables of the sums
+--   :spend_source    text  events; sums or auto to include the tables of the sums
 --   :credits_column  text  credits_deducted_cents, or credits_deducted where that is its name
 -- Columns: table_name, is_present, can_read, can_see_rows, wrong_types
 -- Order:   table_name
@@ -16,8 +16,8 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- the catalogs.
 -- wrong_types lists, with their types, numbers that are neither integer nor bigint, times that are not timestamptz,
 -- references to accounts that are not uuid, texts that are not text or varchar, and columns that are absent; null if
--- there are none. The types of other columns are not checked. It also says if the sums are of another column of
--- usage_events than credits_column: sums.sql stores its name as a comment.
+-- there are none. The types of other columns are not checked. can_read of a table of the sums also says whether this role
+-- may execute usage_sums.cover() and usage_sums.unusable(). usage_sums.late is a view of a table of the sums.
 WITH needed (table_name, columns) AS (
     VALUES
     ('account_api_keys', ARRAY['account', 'key_hash', 'expires_at']),
@@ -35,9 +35,22 @@ WITH needed (table_name, columns) AS (
             'output_tokens', 'tool_call_count', 'created_at', :'credits_column'::text
         ]
     ),
-    ('usage_sums', ARRAY['account_id', 'day', 'credits_deducted_cents', 'event_count']),
-    ('usage_sums_watermark', ARRAY['edges', 'instant']),
-    ('usage_sums_window', ARRAY['account_id', 'edge', 'credits_deducted_cents', 'event_count'])
+    ('usage_sums.days', ARRAY['account_id', 'day', 'credits_deducted_cents', 'event_count']),
+    ('usage_sums.accounts', ARRAY['window_id', 'account_id', 'credits_deducted_cents', 'event_count']),
+    (
+        'usage_sums.keys',
+        ARRAY[
+            'day', 'model_id', 'provider', 'source', 'agent_type', 'credits_deducted_cents', 'event_count',
+            'input_tokens', 'cached_input_tokens', 'output_tokens', 'tool_call_count'
+        ]
+    ),
+    (
+        'usage_sums.late',
+        ARRAY[
+            'sign', 'account_id', 'created_at', 'model_id', 'provider', 'source', 'agent_type',
+            'credits_deducted_cents', 'input_tokens', 'cached_input_tokens', 'output_tokens', 'tool_call_count'
+        ]
+    )
 )
 
 SELECT
@@ -50,6 +63,13 @@ SELECT
             WHERE pg_attribute.attrelid = relation.oid
                 AND pg_attribute.attname = ANY(needed.columns)
                 AND has_column_privilege(relation.oid, pg_attribute.attnum, 'SELECT')
+        ) AND (
+            schema.nspname = 'public'
+            OR (
+                SELECT count(*) FILTER (WHERE has_function_privilege(oid, 'EXECUTE')) = 2
+                FROM pg_catalog.pg_proc
+                WHERE pronamespace = schema.oid AND proname IN ('cover', 'unusable')
+            )
         ),
         false
     ) AS can_read,
@@ -85,11 +105,7 @@ SELECT
                 concat(
                     wanted.name,
                     ' ',
-                    coalesce(format_type(pg_attribute.atttypid, pg_attribute.atttypmod), 'absent'),
-                    ' of usage_events.' || CASE
-                        WHEN needed.table_name = 'usage_sums' AND wanted.name = 'credits_deducted_cents'
-                            THEN coalesce(described.comment, wanted.name)
-                    END
+                    coalesce(format_type(pg_attribute.atttypid, pg_attribute.atttypmod), 'absent')
                 ),
                 ', '
                 ORDER BY wanted.name ASC
@@ -97,14 +113,11 @@ SELECT
         FROM unnest(needed.columns) AS wanted (name)
         LEFT JOIN pg_catalog.pg_attribute
             ON pg_attribute.attrelid = relation.oid AND pg_attribute.attname = wanted.name
-        CROSS JOIN LATERAL col_description(relation.oid, pg_attribute.attnum) AS described (comment)
         WHERE relation.oid IS NOT NULL
             AND CASE
                 WHEN pg_attribute.attname IS NULL THEN true
-                WHEN needed.table_name = 'usage_sums'
-                    AND wanted.name = 'credits_deducted_cents'
-                    AND coalesce(described.comment, wanted.name) <> :'credits_column'::text
-                    THEN true
+                -- sums.sql has made them
+                WHEN schema.nspname = 'usage_sums' THEN false
                 WHEN pg_attribute.attname IN ('created_at', 'updated_at', 'expires_at')
                     THEN pg_attribute.atttypid <> 'timestamptz'::regtype
                 WHEN pg_attribute.attname IN ('account', 'account_id', 'organization_id', 'granted_by')
@@ -117,8 +130,11 @@ SELECT
             END
     ) AS wrong_types
 FROM needed
-LEFT JOIN pg_catalog.pg_namespace AS schema ON schema.nspname = 'public'
+LEFT JOIN pg_catalog.pg_namespace AS schema
+    ON schema.nspname = CASE WHEN starts_with(needed.table_name, 'usage_sums.') THEN 'usage_sums' ELSE 'public' END
 LEFT JOIN pg_catalog.pg_class AS relation
-    ON relation.relname = needed.table_name AND relation.relnamespace = schema.oid AND relation.relkind IN ('r', 'p')
-WHERE :'spend_source'::text = 'sums' OR NOT starts_with(needed.table_name, 'usage_sums')
+    ON relation.relname = replace(needed.table_name, 'usage_sums.', '')
+        AND relation.relnamespace = schema.oid
+        AND (relation.relkind IN ('r', 'p') OR (relation.relkind = 'v' AND needed.table_name = 'usage_sums.late'))
+WHERE :'spend_source'::text IN ('sums', 'auto') OR NOT starts_with(needed.table_name, 'usage_sums.')
 ORDER BY needed.table_name ASC;

@@ -150,7 +150,7 @@ def test_a_request_id_is_kept_if_valid_and_else_replaced(client: FlaskClient, gi
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
 def test_health_needs_no_key(client: FlaskClient, tables: Tables, path: str) -> None:
     checks = {"database": "ok", "privileges": "ok", "policies": "ok"}
-    body = {"status": "success"} | ({"checks": checks} if path.endswith("ready") else {})
+    body = {"status": "success"} | ({"checks": checks, "spend_source": "events"} if path.endswith("ready") else {})
     response = client.get(path)
     assert (response.status_code, response.get_json()) == (200, body)
 

@@ -1,4 +1,4 @@
-"""sql/dba/citus.sql runs with stand-ins for the functions of Citus; the queries contain no form that Citus refuses.
+"""sql/dba/citus.sql runs with a stand-in for a function of Citus; the queries contain no form that Citus refuses.
 
 Citus is not available here. sql/README.md lists the forms that its documentation and source allow.
 """
@@ -8,20 +8,18 @@ from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
-from psycopg2.errors import ForeignKeyViolation
+from psycopg2.errors import ForeignKeyViolation, RaiseException
 
-from conftest import ADMIN, CREDITS_COLUMN, SQL, Tables, create_database
-from service.database.snapshot import IDENTIFIERS
-from service.queries import load_queries
+from conftest import ADMIN, SQL, Tables, create_database
 from tools.demo.postgres import EmbeddedPostgresError, PostgresServer
 
 NAME = "spread"
 SCRIPT = SQL / "dba" / "citus.sql"
-DISTRIBUTED = ("account_emails", "accounts", "usage_sums", "usage_sums_window", "usage_events")
-# The statements without comments. ``privileges`` reads only catalogs.
+DISTRIBUTED = ("account_emails", "accounts", "usage_events")
+# The statements without comments. ``privileges`` reads only catalogs. On Citus no query of the sums is run.
 QUERIES = {
-    str(path.relative_to(SQL / "queries")): re.sub(r"--[^\n]*", "", path.read_text())
-    for path in sorted((SQL / "queries").rglob("*.sql"))
+    path.name: re.sub(r"--[^\n]*", "", path.read_text())
+    for path in sorted((SQL / "queries").glob("*.sql"))
     if path.stem != "privileges"
 }
 REFUSED = r"\b(?:RECURSIVE|OVER|GROUPING SETS|CUBE|ROLLUP|TABLESAMPLE|FOR UPDATE|FOR SHARE|INTERSECT|EXCEPT)\b"
@@ -41,10 +39,9 @@ def test_a_query_contains_no_form_that_citus_refuses_or_runs_on_one_node(name: s
 
 @pytest.fixture
 def spread(server: PostgresServer) -> Iterator[Tables]:
-    """A database with stand-ins for the functions of Citus, which refuse what Citus refuses and record their calls."""
+    """A database with a stand-in for a function of Citus, which refuses what Citus refuses and records its calls."""
     create_database(server, NAME)
-    for script in ("sums.sql", "indexes.sql"):
-        server.psql("-f", SQL / "dba" / script, database=NAME)
+    server.psql("-f", SQL / "dba" / "indexes.sql", database=NAME)
     tables = Tables(server.url(NAME))
     tables.execute("""
         SET allow_system_table_mods = on;
@@ -65,15 +62,12 @@ def spread(server: PostgresServer) -> Iterator[Tables]:
                 SELECT FROM pg_constraint
                 WHERE contype = 'f' AND (conrelid = relation
                     AND confrelid NOT IN (SELECT logicalrelid FROM pg_catalog.pg_dist_partition)
-                    OR confrelid = relation AND conrelid::regclass::text !~ '^public.(usage_|account_emails)')
+                    OR confrelid = relation AND conrelid::regclass::text !~ '^public.(usage_events|account_emails)')
             ) THEN
                 RAISE EXCEPTION 'cannot create foreign key constraint';
             END IF;
             INSERT INTO pg_catalog.pg_dist_partition (logicalrelid, partkey) VALUES (relation, key);
         END $$;
-
-        CREATE FUNCTION pg_catalog.create_reference_table(relation regclass) RETURNS void LANGUAGE sql
-        AS 'INSERT INTO pg_catalog.pg_dist_partition (logicalrelid) VALUES (relation)';
     """)
     yield tables
     tables.connection.close()
@@ -91,9 +85,6 @@ def test_citus_sql_distributes_accounts_first_and_changes_the_keys(server: Postg
             ("accounts", "id"),
             ("account_emails", "account_id"),
             ("usage_events", "account_id"),
-            ("usage_sums", "account_id"),
-            ("usage_sums_window", "account_id"),
-            ("usage_sums_watermark", None),
         ]
     assert spread.execute(
         "SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint "
@@ -106,45 +97,26 @@ def test_citus_sql_distributes_accounts_first_and_changes_the_keys(server: Postg
         ("accounts", "PRIMARY KEY (id)"),
         ("usage_events", "FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE"),
         ("usage_events", "PRIMARY KEY (account_id, id)"),
-        ("usage_sums", "FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE"),
-        ("usage_sums", "PRIMARY KEY (account_id, day)"),
-        ("usage_sums_window", "FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE"),
-        ("usage_sums_window", "PRIMARY KEY (account_id, edge)"),
     ]
     with pytest.raises(ForeignKeyViolation):
         spread.event(UUID(int=1), 1, "2026-11-22 00:00:00+00")
 
 
-def test_with_citus_the_watermark_is_a_midnight_and_published_one_refresh_late(spread: Tables) -> None:
-    spread.seed_admin()
-    for day in (20, 21, 22, 23):
-        spread.event(ADMIN, day, f"2026-11-{day} 00:00:00+00")
-    spread.fix_now("2026-11-22 10:15:00+00")
-    # the first refresh is from before the tables were distributed
-    spread.execute("ALTER TABLE pg_catalog.pg_dist_partition RENAME TO hidden; SELECT public.usage_sums_refresh()")
+def test_with_citus_there_are_no_sums(server: PostgresServer, spread: Tables) -> None:
+    sums = SQL / "dba" / "sums.sql"
+    with pytest.raises(EmbeddedPostgresError, match="stopped: Citus is installed"):
+        server.psql("-f", sums, database=NAME)
+    assert spread.execute("SELECT to_regclass('usage_sums.days')") == [(None,)]
+    # sums from before Citus was installed
+    spread.execute("ALTER TABLE pg_catalog.pg_dist_partition RENAME TO hidden")
+    server.psql("-f", sums, database=NAME)
     spread.execute("ALTER TABLE pg_catalog.hidden RENAME TO pg_dist_partition")
-    for today, published, summed in ((22, 22, 22), (23, 22, 23), (23, 23, 23)):
-        spread.fix_now(f"2026-11-{today} 10:15:00+00")
-        spread.execute("SELECT public.usage_sums_refresh()")
-        assert spread.execute("SELECT instant::text, summed::text, edges FROM public.usage_sums_watermark") == [
-            (f"2026-11-{published} 00:00:00+00", f"2026-11-{summed} 00:00:00+00", [])
-        ]
-        assert spread.execute("SELECT * FROM public.usage_sums_window") == []
-        for since in ("-infinity", "2026-11-21 00:00:00+00"):
-            window = {
-                "since": since,
-                "until": "infinity",
-                "limit": 1,
-                "offset": 0,
-                "account_id": "",
-                "last_day": "2026-11-23",
-                "credits_column": IDENTIFIERS[CREDITS_COLUMN],
-            }
-            for name in ("credits_rollup", "credits_rollup_count", "credits_days"):
-                expected, found = (
-                    spread.execute(load_queries(source)[name].text, window) for source in ("events", "sums")
-                )
-                assert found == expected
+    with pytest.raises(RaiseException, match="the sums cannot be used: Citus is installed"):
+        spread.execute("SELECT usage_sums.refresh()")
+    with pytest.raises(EmbeddedPostgresError, match="stopped: Citus supports no sums"):
+        server.psql("-f", SCRIPT, database=NAME)
+    server.psql("-v", "sums_only=1", "-f", SQL / "dba" / "remove.sql", database=NAME)
+    server.psql("-f", SCRIPT, database=NAME)
 
 
 def test_citus_sql_changes_nothing_if_an_address_has_no_account(server: PostgresServer, spread: Tables) -> None:

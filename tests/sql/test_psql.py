@@ -33,12 +33,12 @@ from conftest import (
     key_hash,
 )
 from model import PERIODS, TEXTS, contents, law
-from service.config import SPEND_SOURCES, Settings
+from service.config import Settings
 from service.database.pool import Database
 from service.database.snapshot import Snapshot
 from service.errors import BadParameters
 from service.periods import window_of
-from service.queries import QUERY_FOLDER, QUERY_NAMES, load_queries, query_path
+from service.queries import QUERY_FOLDER, QUERY_NAMES, SOURCES, load_queries, query_path
 from service.schemas.requests import BREAKDOWN_KEYS
 from tools.demo.postgres import PostgresServer
 from tools.psql import NothingToRun, command_of
@@ -116,7 +116,7 @@ def records(name: str, parameters: Mapping[str, object], snapshot: Snapshot) -> 
 # Shrinking would take minutes.
 @hypothesis_settings(law, max_examples=8, phases=[Phase.generate])
 @given(data=st.data())
-@pytest.mark.parametrize("source", SPEND_SOURCES)
+@pytest.mark.parametrize("source", SOURCES)
 def test_psql_and_the_service_read_the_same_rows(
     server: PostgresServer, summed: Tables, source: str, data: st.DataObject
 ) -> None:
@@ -124,7 +124,8 @@ def test_psql_and_the_service_read_the_same_rows(
     content = data.draw(contents(2**55, orphans=False))
     content.store(summed)
     summed.key("without an account", None)
-    summed.execute("SELECT public.usage_sums_refresh(since => '-infinity')")
+    for _ in range(2):
+        summed.execute("SELECT usage_sums.refresh()")
     # accounts with events are drawn more often
     spenders = [str(event["account_id"]) for event in content.events]
     ids = st.sampled_from([*spenders, *(str(id_) for id_, _ in content.accounts), str(ADMIN)])
@@ -208,7 +209,7 @@ def test_make_psql_prints_the_rows_of_the_request_with_these_arguments(
         ),
         pytest.param({"Q": None}, f"Q must name a query file: {', '.join(QUERY_NAMES)}", id="no query"),
         pytest.param({"Q": "../dba/indexes"}, "Q must name a query file", id="another file"),
-        pytest.param({"SPEND_SOURCE": "monthly"}, "SPEND_SOURCE must be one of events, sums", id="unknown source"),
+        pytest.param({"SPEND_SOURCE": "monthly"}, "SPEND_SOURCE must be one of auto", id="unknown source"),
         pytest.param({"PERIOD": "yearly"}, "period must be one of", id="unknown period"),
         pytest.param({"LIMIT": "501"}, "limit must be an", id="limit too large"),
         pytest.param({"Q": "credits_events"}, "account_id is required", id="no account"),
@@ -253,8 +254,15 @@ def test_make_psql_shows_its_command_and_fails_as_psql_does(
         ("credits_rollup", "events", "sql/queries/credits_rollup.sql"),
         ("credits_rollup", "sums", "sql/queries/sums/credits_rollup.sql"),
         ("caller", "sums", "sql/queries/caller.sql"),
+        ("credits_rollup", "", "sql/queries/credits_rollup.sql"),
     ],
 )
 def test_spend_source_selects_the_file(reader_url: str, name: str, source: str, file: str) -> None:
     command, _ = command_of({"Q": name, "SPEND_SOURCE": source, "DATABASE_URL": reader_url, "KEY_HASH": "x"}, [])
     assert command[-1].endswith(f"/{file}")
+
+
+def test_by_default_the_sums_are_read_where_the_role_can(server: PostgresServer, summed: Tables) -> None:
+    url = server.url(NAME, user="credits_reader", password=READER_PASSWORD)
+    command, _ = command_of({"Q": "credits_rollup", "DATABASE_URL": url}, [])
+    assert command[-1].endswith("/sql/queries/sums/credits_rollup.sql")

@@ -31,10 +31,17 @@ CHOSEN = {"by": "model", "credits_column": CREDITS_COLUMN}
 NEEDED = (SQL / "queries" / "privileges.sql").read_text().replace("'credits_column'", f"'{CREDITS_COLUMN}'")
 READ = {
     table: sorted(re.findall(r"'(\w+)'", columns))
-    for table, columns in re.findall(r"'(\w+)',\s+ARRAY\[(.*?)\]", NEEDED, re.DOTALL)
+    for table, columns in sorted(re.findall(r"'([\w.]+)',\s+ARRAY\[(.*?)\]", NEEDED, re.DOTALL))
 }
+# A view has no policy.
+TABLES = [table for table in READ if table != "usage_sums.late"]
 COLUMN_RIGHTS = [("column", table, column, "SELECT", False) for table, columns in READ.items() for column in columns]
-POLICIES = [("policy", table, "credits_reader", "PERMISSIVE", "{credits_reader}", "SELECT", "true") for table in READ]
+POLICIES = [("policy", table, "credits_reader", "PERMISSIVE", "{credits_reader}", "SELECT", "true") for table in TABLES]
+
+
+def qualified(table: str) -> str:
+    return table if "." in table else f"public.{table}"
+
 
 REFILL = (
     "CREATE FUNCTION public.refill() RETURNS void LANGUAGE sql SECURITY DEFINER "
@@ -94,7 +101,10 @@ def rights(database: Tables) -> list[tuple[object, ...]]:
             f"AND deptype IN ('a', 'o') AND objsubid = 0 AND dbid IN (0, {HERE}) ORDER BY 2"
         ),
         *database.execute(
-            "SELECT 'policy', tablename, policyname, permissive, roles::text, cmd, qual FROM pg_policies ORDER BY 2, 3"
+            "SELECT 'policy', polrelid::regclass::text, polname, "
+            "CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END, "
+            "ARRAY(SELECT unnest(polroles)::regrole)::text, CASE polcmd WHEN 'r' THEN 'SELECT' ELSE polcmd::text END, "
+            "pg_get_expr(polqual, polrelid) FROM pg_policy ORDER BY 2, 3"
         ),
     ]
 
@@ -115,7 +125,10 @@ def test_the_role_has_exactly_these_rights_and_limits(database: Tables) -> None:
             "tcp_user_timeout=6s",
         ]),
         *COLUMN_RIGHTS,
+        ("object", "function usage_sums.cover(timestamp with time zone,timestamp with time zone,text)"),
+        ("object", "function usage_sums.unusable()"),
         ("object", "schema public"),
+        ("object", "schema usage_sums"),
         *POLICIES,
     ]  # fmt: skip
 
@@ -134,7 +147,7 @@ def test_the_script_restores_all_rights_and_limits(server: PostgresServer, repai
     for statement in (
         "GRANT SELECT, INSERT ON public.accounts, public.credits_usage TO credits_reader",
         "GRANT SELECT (name), UPDATE (name) ON public.account_api_keys TO credits_reader",
-        "GRANT SELECT (day) ON public.usage_sums TO credits_reader WITH GRANT OPTION",
+        "GRANT SELECT (day) ON usage_sums.days TO credits_reader WITH GRANT OPTION",
         "GRANT ALL ON SCHEMA clock TO credits_reader",
         f"GRANT CREATE, TEMPORARY ON DATABASE {NAME} TO credits_reader",
         "GRANT EXECUTE ON FUNCTION pg_read_file(text) TO credits_reader",
@@ -358,7 +371,7 @@ def test_a_query_needs_each_column_and_privileges_reports_each(
     assert (refused(reader), insufficient(repaired)) == ([], [])
     for table, columns in READ.items():
         for column in columns:
-            revoked = f"SELECT ({column}) ON public.{table}"
+            revoked = f"SELECT ({column}) ON {qualified(table)}"
             repaired.execute(f"REVOKE {revoked} FROM credits_reader")
             assert refused(reader) != [], (table, column)
             assert insufficient(repaired) == [(table, False, True)], column
@@ -366,8 +379,8 @@ def test_a_query_needs_each_column_and_privileges_reports_each(
 
 
 def test_privileges_reports_each_missing_policy(database: Tables) -> None:
-    for table in READ:
-        assert insufficient(database, f"DROP POLICY credits_reader ON public.{table}") == [(table, True, False)]
+    for table in TABLES:
+        assert insufficient(database, f"DROP POLICY credits_reader ON {qualified(table)}") == [(table, True, False)]
 
 
 @pytest.mark.parametrize(

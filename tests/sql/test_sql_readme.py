@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 
 from conftest import READER_PASSWORD, SQL, create_database
 from service.queries import FILES, QUERY_NAMES
-from tools.demo.postgres import PostgresServer
+from tools.demo.postgres import EmbeddedPostgresError, PostgresServer
 
 ROOT = SQL.parent
 README = (SQL / "README.md").read_text()
+STATEMENTS = [textwrap.dedent(text) for text in re.findall(r"^ *```sql\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)]
 EXAMPLES = re.findall(r"```console\n\$ (?P<command>(?:.*\\\n)*.*)\n(?P<output>(?:.*\n)*?)```", README)
 NAME = "examples"
 
@@ -25,12 +27,12 @@ def examples(server: PostgresServer) -> Iterator[dict[str, str]]:
     create_database(server, NAME)
     server.psql("-f", ROOT / "tests" / "data" / "examples.sql", database=NAME)
     server.psql("-f", SQL / "dba" / "sums.sql", database=NAME)
-    # the credits of an event change after its day was summed
-    change = "UPDATE public.usage_events SET credits_deducted_cents = {} WHERE id = 'evt-2'"
     server.psql(
-        *("-c", change.format(100), "-c", "INSERT INTO clock.fixed VALUES ('2026-11-19 00:10:00+00')"),
+        *("-c", "INSERT INTO clock.fixed VALUES ('2026-11-19 00:10:00+00')"),
         *("-f", SQL / "dba" / "sums_refresh.sql"),
-        *("-c", change.format(120), "-c", "DELETE FROM clock.fixed"),
+        *("-c", "DELETE FROM clock.fixed"),
+        # somebody changes a sum
+        *("-c", "UPDATE usage_sums.keys SET credits_deducted_cents = 100 WHERE day = '2026-11-16'"),
         database=NAME,
     )
     path = f"{server.binaries}:{os.environ['PATH']}"
@@ -79,6 +81,23 @@ def test_every_file_is_listed() -> None:
     """A query with its contents: parameters, columns and order are in the header of the file alone."""
     for name in QUERY_NAMES:
         assert len(re.findall(rf"^\| `{name}` \| [^|]+ \|$", README, re.MULTILINE)) == 1, name
-    (sums,) = re.findall(r"^`sums/` contains.*", README, re.MULTILINE)
+    (sums,) = re.findall(r"^`sums/` contains (.*?)\.", README, re.MULTILINE | re.DOTALL)
     assert not [file for file in FILES if file.startswith("sums/") and f"`{Path(file).stem}`" not in sums]
     assert not [script.name for script in (SQL / "dba").glob("*.sql") if f"| `{script.name}` |" not in README]
+
+
+@pytest.mark.usefixtures("examples")
+def test_the_triggers_are_switched_off_and_on_with_the_statements_of_the_readme(server: PostgresServer) -> None:
+    off, on = [text for text in STATEMENTS if text.startswith("ALTER TABLE public.usage_events")]
+    (forget,) = [text for text in STATEMENTS if text.startswith("UPDATE")]
+    unusable = ("-A", "-t", "-c", "SELECT usage_sums.unusable()")
+    refresh = ("-f", SQL / "dba" / "sums_refresh.sql")
+    told = "a trigger is absent, or not ENABLE ALWAYS"
+    assert server.psql("-c", off, *unusable, database=NAME).startswith(told)
+    with pytest.raises(EmbeddedPostgresError):
+        server.psql(*refresh, database=NAME)
+    server.psql("-c", on, *refresh, database=NAME)
+    assert server.psql(*unusable, database=NAME) == "\n"
+    assert server.psql("-c", forget, *unusable, database=NAME) != "\n"
+    server.psql(*refresh, database=NAME)
+    assert server.psql(*unusable, database=NAME) == "\n"

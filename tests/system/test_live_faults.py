@@ -182,7 +182,8 @@ def test_the_service_starts_without_its_database_and_answers_once_that_is_up(
         assert "OperationalError while connecting: Connection refused" in service.err()
         fragile.start()
         assert is_whole(service.get())
-        assert asked("/health/ready") == (200, {"status": "success", "checks": dict.fromkeys(failed, "ok")})
+        ready = {"status": "success", "checks": dict.fromkeys(failed, "ok"), "spend_source": "events"}
+        assert asked("/health/ready") == (200, ready)
 
 
 def test_after_one_lost_connection_all_idle_ones_are_dropped_and_the_request_is_answered(

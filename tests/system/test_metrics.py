@@ -41,8 +41,8 @@ def test_the_metrics_of_two_workers_are_added_up_and_survive_a_kill(
         assert samples['check{check="policies"}'] == 1
         assert samples[f'build_info{{version="{VERSION}"}}'] == 1
         assert f"admin-credits {VERSION}\n" in service.err()
-        # test_sums.py reads the metric of the sums.
-        names = {name.partition("{")[0] for name in samples} | {"summed_until_seconds"}
+        # test_sums.py reads the metrics of the sums.
+        names = {name.partition("{")[0] for name in samples} | {"summed_until_seconds", "sums_usable"}
         assert names >= set(re.findall(r"admin_credits_(\w+)", ALERTS))
         assert samples[f'request_seconds_bucket{{endpoint="{ENDPOINT}",le="+Inf",status="200"}}'] == 10
         spent = samples[f'request_seconds_sum{{endpoint="{ENDPOINT}",status="200"}}']

@@ -157,12 +157,11 @@ def mixed(server: PostgresServer, minutes: float) -> None:
             "BEGIN; CREATE TEMPORARY TABLE kept ON COMMIT DROP AS SELECT * FROM public.usage_events;"
             " TRUNCATE public.usage_events; INSERT INTO public.usage_events SELECT * FROM kept; COMMIT"
         ),
-        lambda: run("SELECT public.usage_sums_refresh()"),
-        lambda: run("SELECT public.usage_sums_refresh('-infinity')"),
+        lambda: run("SELECT usage_sums.refresh()"),
         lambda: None,
     ]
     server.psql("-f", SQL / "dba" / "sums.sql", database="mixed")
-    options = {"WEB_CONCURRENCY": 2, "API_KEY_SECRET": DEMO_SECRET, "SPEND_SOURCE": "sums"}
+    options = {"WEB_CONCURRENCY": 2, "API_KEY_SECRET": DEMO_SECRET, "SPEND_SOURCE": "auto"}
     with (
         tempfile.TemporaryDirectory() as temporary,
         socket.create_server(("127.0.0.1", 0), backlog=1_024) as listener,

@@ -12,59 +12,57 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- psql -X -q -v ON_ERROR_STOP=1 -v account_id= -v since=2026-11-01 -v until=infinity -v last_day=2026-11-22 \
 --   -v credits_column=credits_deducted_cents -f sums/credits_days.sql
 --
--- Events before the watermark are read from the sums that sql/dba/sums.sql defines, later ones from usage_events.
-WITH edge AS (
-    -- Read the sums of the days before "day", and the events from "instant" on before "stop". The sums contain all events
-    -- before the watermark. If the window ends later, the events between the two are added; if it ends up to a day earlier, they
-    -- are subtracted. If it ends still earlier, read the days before the one in which it ends, and the events of that day.
+-- usage_sums.cover(), which sql/dba/sums.sql defines, says what of the window the sums cover.
+WITH cover AS (
     SELECT
-        CASE
-            WHEN summed.is_near THEN ((summed.watermark - interval '1 microsecond') AT TIME ZONE 'UTC')::date + 1
-            ELSE (:'until'::timestamptz AT TIME ZONE 'UTC')::date
-        END AS day,
-        greatest(
-            :'since'::timestamptz,
-            CASE
-                WHEN summed.is_near THEN least(:'until'::timestamptz, summed.watermark)
-                ELSE (:'until'::timestamptz AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC'
-            END
-        ) AS instant,
-        CASE
-            WHEN summed.is_near THEN greatest(:'until'::timestamptz, summed.watermark)
-            ELSE :'until'::timestamptz
-        END AS stop,
-        CASE WHEN summed.is_near AND :'until'::timestamptz < summed.watermark THEN -1 ELSE 1 END AS sign
-    FROM (
-        -- without a row, and for a window that does not start at a UTC midnight, nothing is read from the sums
-        SELECT
-            coalesce(max(instant), '-infinity') AS watermark,
-            :'until'::timestamptz > coalesce(max(instant), '-infinity') - interval '1 day' AS is_near
-        FROM public.usage_sums_watermark
-        WHERE (:'since'::timestamptz AT TIME ZONE 'UTC')::date = :'since'::timestamptz AT TIME ZONE 'UTC'
-    ) AS summed
+        day_until,
+        stop,
+        rest_from,
+        rest_until,
+        rest_sign
+    FROM usage_sums.cover(:'since'::timestamptz, :'until'::timestamptz, 'days'::text)
 ),
 
 part AS (
     SELECT
         day,
-        sum(credits_deducted_cents) AS credits_deducted_cents,
-        sum(event_count) AS event_count
-    FROM public.usage_sums
-    WHERE day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
-        AND day < (SELECT edge.day FROM edge)
+        credits_deducted_cents::numeric AS credits_deducted_cents,
+        event_count
+    FROM usage_sums.keys
+    WHERE :'account_id'::text = ''
+        AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
+        AND day < (SELECT cover.day_until FROM cover)
         AND isfinite(day)
+    UNION ALL
+    SELECT
+        day,
+        credits_deducted_cents::numeric AS credits_deducted_cents,
+        event_count
+    FROM usage_sums.days
+    WHERE account_id = nullif(:'account_id'::text, '')::uuid
+        AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
+        AND day < (SELECT cover.day_until FROM cover)
+        AND isfinite(day)
+    UNION ALL
+    SELECT
+        (created_at AT TIME ZONE 'UTC')::date AS day,
+        sign * coalesce(credits_deducted_cents, 0)::numeric AS credits_deducted_cents,
+        sign AS event_count
+    FROM usage_sums.late
+    WHERE (SELECT cover.stop > :'since'::timestamptz FROM cover)
+        AND created_at >= :'since'::timestamptz
+        AND created_at < (SELECT cover.stop FROM cover)
+        AND isfinite(created_at)
         AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
-    GROUP BY day
     UNION ALL
     SELECT
         -- independent of the session's TimeZone
         (created_at AT TIME ZONE 'UTC')::date AS day,
-        coalesce(sum(:"credits_column"), 0) AS credits_deducted_cents,
-        -- Citus refuses a subquery outside of the aggregate.
-        sum((SELECT edge.sign FROM edge)) AS event_count
+        coalesce(sum(:"credits_column"), 0) * (SELECT cover.rest_sign FROM cover) AS credits_deducted_cents,
+        count(*) * (SELECT cover.rest_sign FROM cover) AS event_count
     FROM public.usage_events
-    WHERE created_at >= (SELECT edge.instant FROM edge)
-        AND created_at < (SELECT edge.stop FROM edge)
+    WHERE created_at >= (SELECT cover.rest_from FROM cover)
+        AND created_at < (SELECT cover.rest_until FROM cover)
         -- an event dated -infinity lies on no day
         AND isfinite(created_at)
         AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
@@ -74,10 +72,7 @@ part AS (
 spend AS (
     SELECT
         day,
-        -- Events with a negative count are subtracted.
-        sum(credits_deducted_cents) FILTER (WHERE event_count > 0)
-        - coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count < 0), 0)
-            AS total_credits_deducted_cents,
+        sum(credits_deducted_cents) AS total_credits_deducted_cents,
         sum(event_count)::bigint AS event_count
     FROM part
     GROUP BY day

@@ -10,50 +10,37 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- psql -X -q -v ON_ERROR_STOP=1 -v account_id=3c90c3cc-0d44-4b50-8888-8dd25736052a -v since=2026-11-01 -v until=infinity \
 --   -f sums/credits_events_count.sql
 --
--- Events before the watermark are read from the sums that sql/dba/sums.sql defines, later ones from usage_events.
-WITH edge AS (
-    -- Read the sums of the days before "day", and the events from "instant" on before "stop". The sums contain all events
-    -- before the watermark. If the window ends later, the events between the two are added; if it ends up to a day earlier, they
-    -- are subtracted. If it ends still earlier, read the days before the one in which it ends, and the events of that day.
+-- usage_sums.cover(), which sql/dba/sums.sql defines, says what of the window the sums cover.
+WITH cover AS (
     SELECT
-        CASE
-            WHEN summed.is_near THEN ((summed.watermark - interval '1 microsecond') AT TIME ZONE 'UTC')::date + 1
-            ELSE (:'until'::timestamptz AT TIME ZONE 'UTC')::date
-        END AS day,
-        greatest(
-            :'since'::timestamptz,
-            CASE
-                WHEN summed.is_near THEN least(:'until'::timestamptz, summed.watermark)
-                ELSE (:'until'::timestamptz AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC'
-            END
-        ) AS instant,
-        CASE
-            WHEN summed.is_near THEN greatest(:'until'::timestamptz, summed.watermark)
-            ELSE :'until'::timestamptz
-        END AS stop,
-        CASE WHEN summed.is_near AND :'until'::timestamptz < summed.watermark THEN -1 ELSE 1 END AS sign
-    FROM (
-        -- without a row, and for a window that does not start at a UTC midnight, nothing is read from the sums
-        SELECT
-            coalesce(max(instant), '-infinity') AS watermark,
-            :'until'::timestamptz > coalesce(max(instant), '-infinity') - interval '1 day' AS is_near
-        FROM public.usage_sums_watermark
-        WHERE (:'since'::timestamptz AT TIME ZONE 'UTC')::date = :'since'::timestamptz AT TIME ZONE 'UTC'
-    ) AS summed
+        day_until,
+        stop,
+        rest_from,
+        rest_until,
+        rest_sign
+    FROM usage_sums.cover(:'since'::timestamptz, :'until'::timestamptz, 'days'::text)
 )
 
-SELECT (days.event_count + late.event_count)::bigint AS total_count
+SELECT (days.event_count + late.event_count + rest.event_count)::bigint AS total_count
 FROM (
     SELECT coalesce(sum(event_count), 0) AS event_count
-    FROM public.usage_sums
+    FROM usage_sums.days
     WHERE account_id = :'account_id'::uuid
         AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
-        AND day < (SELECT edge.day FROM edge)
+        AND day < (SELECT cover.day_until FROM cover)
 ) AS days
 CROSS JOIN (
-    SELECT coalesce(sum((SELECT edge.sign FROM edge)), 0) AS event_count
+    SELECT coalesce(sum(sign), 0) AS event_count
+    FROM usage_sums.late
+    WHERE (SELECT cover.stop > :'since'::timestamptz FROM cover)
+        AND account_id = :'account_id'::uuid
+        AND created_at >= :'since'::timestamptz
+        AND created_at < (SELECT cover.stop FROM cover)
+) AS late
+CROSS JOIN (
+    SELECT count(*) * (SELECT cover.rest_sign FROM cover) AS event_count
     FROM public.usage_events
     WHERE account_id = :'account_id'::uuid
-        AND created_at >= (SELECT edge.instant FROM edge)
-        AND created_at < (SELECT edge.stop FROM edge)
-) AS late;
+        AND created_at >= (SELECT cover.rest_from FROM cover)
+        AND created_at < (SELECT cover.rest_until FROM cover)
+) AS rest;

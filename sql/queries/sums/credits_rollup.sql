@@ -12,78 +12,67 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- psql -X -q -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0 \
 --   -v credits_column=credits_deducted_cents -f sums/credits_rollup.sql
 --
--- Events before the watermark are read from the sums that sql/dba/sums.sql defines, later ones from usage_events.
-WITH edge AS (
-    -- Read the sums of the days before "day", and the events from "instant" on before "stop". The sums contain all events
-    -- before the watermark. If the window ends later, the events between the two are added; if it ends up to a day earlier, they
-    -- are subtracted. If it ends still earlier, read the days before the one in which it ends, and the events of that day.
-    -- A window that begins at an edge is read from usage_sums_window instead of the days.
+-- usage_sums.cover(), which sql/dba/sums.sql defines, says what of the window the sums cover.
+WITH cover AS (
     SELECT
-        summed.is_near AND summed.has_edge AS has_window,
-        CASE
-            WHEN summed.is_near THEN ((summed.watermark - interval '1 microsecond') AT TIME ZONE 'UTC')::date + 1
-            ELSE (:'until'::timestamptz AT TIME ZONE 'UTC')::date
-        END AS day,
-        greatest(
-            :'since'::timestamptz,
-            CASE
-                WHEN summed.is_near THEN least(:'until'::timestamptz, summed.watermark)
-                ELSE (:'until'::timestamptz AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC'
-            END
-        ) AS instant,
-        CASE
-            WHEN summed.is_near THEN greatest(:'until'::timestamptz, summed.watermark)
-            ELSE :'until'::timestamptz
-        END AS stop,
-        CASE WHEN summed.is_near AND :'until'::timestamptz < summed.watermark THEN -1 ELSE 1 END AS sign
-    FROM (
-        -- without a row, and for a window that does not start at a UTC midnight, nothing is read from the sums
-        SELECT
-            coalesce(max(instant), '-infinity') AS watermark,
-            coalesce(bool_or(:'since'::timestamptz = ANY(edges)), false) AS has_edge,
-            :'until'::timestamptz > coalesce(max(instant), '-infinity') - interval '1 day' AS is_near
-        FROM public.usage_sums_watermark
-        WHERE (:'since'::timestamptz AT TIME ZONE 'UTC')::date = :'since'::timestamptz AT TIME ZONE 'UTC'
-    ) AS summed
+        window_id,
+        day_until,
+        stop,
+        rest_from,
+        rest_until,
+        rest_sign
+    FROM usage_sums.cover(:'since'::timestamptz, :'until'::timestamptz, 'windows'::text)
 ),
 
--- Accounts with an event between the watermark and the end of the window: their sums are corrected.
+-- Accounts whose kept sums have to be corrected.
 moved AS (
     SELECT account_id
     FROM public.usage_events
-    WHERE (SELECT edge.has_window FROM edge)
-        AND created_at >= (SELECT edge.instant FROM edge)
-        AND created_at < (SELECT edge.stop FROM edge)
-    GROUP BY account_id
+    WHERE (SELECT cover.window_id IS NOT NULL FROM cover)
+        AND created_at >= (SELECT cover.rest_from FROM cover)
+        AND created_at < (SELECT cover.rest_until FROM cover)
+    UNION
+    SELECT account_id
+    FROM usage_sums.late
+    WHERE (SELECT cover.window_id IS NOT NULL FROM cover)
+        AND created_at >= :'since'::timestamptz
+        AND created_at < (SELECT cover.stop FROM cover)
 ),
 
--- Their sums, or those of all accounts if usage_sums_window is not read, and the events.
+-- Their kept sums, or the days of all accounts if no window is kept; late changes; and the other events.
 part AS (
     SELECT
         account_id,
         credits_deducted_cents,
-        event_count
-    FROM public.usage_sums_window
-    WHERE (SELECT edge.has_window FROM edge)
-        AND edge = :'since'::timestamptz
+        event_count::bigint AS event_count
+    FROM usage_sums.accounts
+    WHERE window_id = (SELECT cover.window_id FROM cover)
         AND account_id = ANY(ARRAY(SELECT moved.account_id FROM moved))
     UNION ALL
     SELECT
         account_id,
         credits_deducted_cents,
-        event_count
-    FROM public.usage_sums
-    WHERE (SELECT NOT edge.has_window FROM edge)
-        AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
-        AND day < (SELECT edge.day FROM edge)
+        event_count::bigint AS event_count
+    FROM usage_sums.days
+    WHERE day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
+        AND day < (SELECT cover.day_until FROM cover)
+    UNION ALL
+    SELECT
+        account_id,
+        coalesce(credits_deducted_cents, 0) AS credits_deducted_cents,
+        sign::bigint AS event_count
+    FROM usage_sums.late
+    WHERE (SELECT cover.stop > :'since'::timestamptz FROM cover)
+        AND created_at >= :'since'::timestamptz
+        AND created_at < (SELECT cover.stop FROM cover)
     UNION ALL
     SELECT
         account_id,
         coalesce(:"credits_column", 0)::bigint AS credits_deducted_cents,
-        (SELECT edge.sign FROM edge)::bigint AS event_count
+        (SELECT cover.rest_sign FROM cover)::bigint AS event_count
     FROM public.usage_events
-    WHERE created_at >= (SELECT edge.instant FROM edge)
-        AND created_at < (SELECT edge.stop FROM edge)
+    WHERE created_at >= (SELECT cover.rest_from FROM cover)
+        AND created_at < (SELECT cover.rest_until FROM cover)
 ),
 
 -- The top rows of these accounts and of the others are enough for a page.
@@ -92,7 +81,7 @@ spend AS (
         SELECT
             account_id,
             -- Events with a negative count are subtracted.
-            sum(credits_deducted_cents) FILTER (WHERE event_count > 0)
+            coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count > 0), 0)
             - coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count < 0), 0)
                 AS total_credits_deducted_cents,
             sum(event_count)::bigint AS event_count
@@ -108,9 +97,8 @@ spend AS (
             account_id,
             credits_deducted_cents AS total_credits_deducted_cents,
             event_count
-        FROM public.usage_sums_window
-        WHERE (SELECT edge.has_window FROM edge)
-            AND edge = :'since'::timestamptz
+        FROM usage_sums.accounts
+        WHERE window_id = (SELECT cover.window_id FROM cover)
             -- With unnest(ARRAY(...)) the planner hashes the list, however long it expects "moved" to be.
             AND account_id NOT IN (SELECT unnest(ARRAY(SELECT moved.account_id FROM moved)))
         ORDER BY credits_deducted_cents DESC, account_id ASC

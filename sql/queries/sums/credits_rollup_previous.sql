@@ -11,45 +11,64 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- psql -X -q -v ON_ERROR_STOP=1 -v account_ids={3c90c3cc-0d44-4b50-8888-8dd25736052a} -v previous_since=2026-10-01 \
 --   -v previous_until=2026-11-01 -v credits_column=credits_deducted_cents -f sums/credits_rollup_previous.sql
 --
--- Whole days before the watermark are read from the sums that sql/dba/sums.sql defines, the rest from usage_events.
-WITH edge AS (
+-- usage_sums.cover(), which sql/dba/sums.sql defines, says what of the window the sums cover.
+WITH cover AS (
     SELECT
-        greatest(
-            :'previous_since'::timestamptz,
-            -- the last UTC midnight of the window that is not after the watermark
-            (
-                least(coalesce(max(instant), '-infinity'), :'previous_until'::timestamptz) AT TIME ZONE 'UTC'
-            )::date::timestamp AT TIME ZONE 'UTC'
-        ) AS instant
-    FROM public.usage_sums_watermark
-    -- for a window that does not start at a UTC midnight, nothing is read from the sums
-    WHERE (:'previous_since'::timestamptz AT TIME ZONE 'UTC')::date = :'previous_since'::timestamptz AT TIME ZONE 'UTC'
+        window_id,
+        day_until,
+        stop,
+        rest_from,
+        rest_until,
+        rest_sign
+    FROM usage_sums.cover(:'previous_since'::timestamptz, :'previous_until'::timestamptz, 'windows'::text)
 ),
 
 part AS (
     SELECT
         account_id,
         credits_deducted_cents,
-        event_count
-    FROM public.usage_sums
-    WHERE account_id = ANY(:'account_ids'::uuid[])
-        AND day >= (:'previous_since'::timestamptz AT TIME ZONE 'UTC')::date
-        AND day < (SELECT (edge.instant AT TIME ZONE 'UTC')::date FROM edge)
+        event_count::bigint AS event_count
+    FROM usage_sums.accounts
+    WHERE window_id = (SELECT cover.window_id FROM cover)
+        AND account_id = ANY(:'account_ids'::uuid[])
+    UNION ALL
+    SELECT
+        account_id,
+        credits_deducted_cents,
+        event_count::bigint AS event_count
+    FROM usage_sums.days
+    WHERE day >= (:'previous_since'::timestamptz AT TIME ZONE 'UTC')::date
+        AND day < (SELECT cover.day_until FROM cover)
+        AND account_id = ANY(:'account_ids'::uuid[])
+    UNION ALL
+    SELECT
+        account_id,
+        coalesce(credits_deducted_cents, 0) AS credits_deducted_cents,
+        sign::bigint AS event_count
+    FROM usage_sums.late
+    WHERE (SELECT cover.stop > :'previous_since'::timestamptz FROM cover)
+        AND created_at >= :'previous_since'::timestamptz
+        AND created_at < (SELECT cover.stop FROM cover)
+        AND account_id = ANY(:'account_ids'::uuid[])
     UNION ALL
     SELECT
         account_id,
         coalesce(:"credits_column", 0)::bigint AS credits_deducted_cents,
-        1::bigint AS event_count
+        (SELECT cover.rest_sign FROM cover)::bigint AS event_count
     FROM public.usage_events
-    WHERE account_id = ANY(:'account_ids'::uuid[])
-        AND created_at >= (SELECT edge.instant FROM edge)
-        AND created_at < :'previous_until'::timestamptz
+    WHERE created_at >= (SELECT cover.rest_from FROM cover)
+        AND created_at < (SELECT cover.rest_until FROM cover)
+        AND account_id = ANY(:'account_ids'::uuid[])
 )
 
 SELECT
     account_id,
-    sum(credits_deducted_cents) AS previous_credits_deducted_cents,
+    -- Events with a negative count are subtracted.
+    coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count > 0), 0)
+    - coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count < 0), 0)
+        AS previous_credits_deducted_cents,
     sum(event_count)::bigint AS previous_event_count
 FROM part
 GROUP BY account_id
+HAVING sum(event_count) > 0
 ORDER BY account_id ASC;

@@ -1,0 +1,137 @@
+SET LOCAL search_path = pg_catalog, pg_temp\;
+-- credits_rollup_search: credits_rollup of the accounts that a text finds.
+--
+-- Parameters
+--   :search          text         part of the name or of any address, in either case; or the id
+--   :since           timestamptz  start of the window, inclusive; -infinity for no cutoff
+--   :until           timestamptz  end of the window, exclusive; infinity for no upper bound
+--   :limit           bigint       rows on this page; 9223372036854775807 for all
+--   :offset          bigint       rows before this page
+--   :credits_column  identifier   credits_deducted_cents, or credits_deducted where that is its name
+-- Columns: account_id, account_name, account_email, total_credits_deducted_cents, event_count
+-- Order:   most credits first; account_id settles ties, so pages never overlap
+-- psql -X -q -v ON_ERROR_STOP=1 -v search=nova -v since=2026-11-01 -v until=infinity -v limit=20 -v offset=0 \
+--   -v credits_column=credits_deducted_cents -f sums/credits_rollup_search.sql
+--
+-- usage_sums.cover(), which sql/dba/sums.sql defines, says what of the window the sums cover.
+WITH found AS (
+    -- lower() on both sides and LIKE, so that an index of pg_trgm can serve it: see sql/dba/indexes.sql. No backslash,
+    -- whose meaning is a setting.
+    SELECT id AS account_id
+    FROM public.accounts
+    WHERE lower(name COLLATE "default")
+        LIKE '%' || replace(replace(replace(lower(:'search'::text), '!', '!!'), '%', '!%'), '_', '!_') || '%' ESCAPE '!'
+        OR id = CASE
+            WHEN :'search'::text ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN :'search'::text::uuid
+        END
+    UNION
+    SELECT account_id
+    FROM public.account_emails
+    WHERE lower(email COLLATE "default")
+        LIKE '%' || replace(replace(replace(lower(:'search'::text), '!', '!!'), '%', '!%'), '_', '!_') || '%' ESCAPE '!'
+),
+
+cover AS (
+    SELECT
+        window_id,
+        day_until,
+        stop,
+        rest_from,
+        rest_until,
+        rest_sign
+    FROM usage_sums.cover(:'since'::timestamptz, :'until'::timestamptz, 'windows'::text)
+),
+
+part AS (
+    SELECT
+        account_id,
+        credits_deducted_cents,
+        event_count::bigint AS event_count
+    FROM usage_sums.accounts
+    WHERE window_id = (SELECT cover.window_id FROM cover)
+        AND account_id IN (SELECT found.account_id FROM found)
+    UNION ALL
+    SELECT
+        account_id,
+        credits_deducted_cents,
+        event_count::bigint AS event_count
+    FROM usage_sums.days
+    WHERE day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
+        AND day < (SELECT cover.day_until FROM cover)
+        AND account_id IN (SELECT found.account_id FROM found)
+    UNION ALL
+    SELECT
+        account_id,
+        coalesce(credits_deducted_cents, 0) AS credits_deducted_cents,
+        sign::bigint AS event_count
+    FROM usage_sums.late
+    WHERE (SELECT cover.stop > :'since'::timestamptz FROM cover)
+        AND created_at >= :'since'::timestamptz
+        AND created_at < (SELECT cover.stop FROM cover)
+        AND account_id IN (SELECT found.account_id FROM found)
+    UNION ALL
+    SELECT
+        account_id,
+        coalesce(:"credits_column", 0)::bigint AS credits_deducted_cents,
+        (SELECT cover.rest_sign FROM cover)::bigint AS event_count
+    FROM public.usage_events
+    WHERE created_at >= (SELECT cover.rest_from FROM cover)
+        AND created_at < (SELECT cover.rest_until FROM cover)
+        AND account_id IN (SELECT found.account_id FROM found)
+),
+
+spend AS (
+    SELECT
+        account_id,
+        -- Events with a negative count are subtracted.
+        coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count > 0), 0)
+        - coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count < 0), 0)
+            AS total_credits_deducted_cents,
+        sum(event_count)::bigint AS event_count
+    FROM part
+    GROUP BY account_id
+    HAVING sum(event_count) > 0
+),
+
+page AS (
+    SELECT
+        account_id,
+        total_credits_deducted_cents,
+        event_count
+    FROM spend
+    ORDER BY total_credits_deducted_cents DESC, account_id ASC
+    LIMIT :'limit'::bigint OFFSET :'offset'::bigint
+),
+
+-- Look up only the accounts of the page. With = ANY(ARRAY(...)) the planner uses the indexes even if it expects many.
+-- Without a limit, read both tables once instead.
+identity AS MATERIALIZED (
+    SELECT
+        accounts.id AS account_id,
+        accounts.name AS account_name,
+        address.email AS account_email
+    FROM public.accounts
+    LEFT JOIN (
+        SELECT DISTINCT ON (account_emails.account_id)
+            account_emails.account_id,
+            account_emails.email
+        FROM public.account_emails
+        WHERE account_emails.email IS NOT NULL
+            AND (
+                :'limit'::bigint = 9223372036854775807
+                OR account_emails.account_id = ANY(ARRAY(SELECT page.account_id FROM page))
+            )
+        ORDER BY account_emails.account_id ASC, account_emails.updated_at DESC, account_emails.email COLLATE "C" ASC
+    ) AS address ON address.account_id = accounts.id
+    WHERE :'limit'::bigint = 9223372036854775807 OR accounts.id = ANY(ARRAY(SELECT page.account_id FROM page))
+)
+
+SELECT
+    page.account_id,
+    identity.account_name,
+    identity.account_email,
+    page.total_credits_deducted_cents,
+    page.event_count
+FROM page
+LEFT JOIN identity ON identity.account_id = page.account_id
+ORDER BY page.total_credits_deducted_cents DESC, page.account_id ASC;

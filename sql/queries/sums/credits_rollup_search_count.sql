@@ -1,0 +1,81 @@
+SET LOCAL search_path = pg_catalog, pg_temp\;
+-- credits_rollup_search_count: number of accounts that a text finds and that have an event in a window.
+--
+-- Parameters
+--   :search  text         part of the name or of any address, in either case; or the id
+--   :since   timestamptz  start of the window, inclusive; -infinity for no cutoff
+--   :until   timestamptz  end of the window, exclusive; infinity for no upper bound
+-- Columns: total_count
+-- Order:   one row
+-- psql -X -q -v ON_ERROR_STOP=1 -v search=nova -v since=2026-11-01 -v until=infinity -f sums/credits_rollup_search_count.sql
+--
+-- usage_sums.cover(), which sql/dba/sums.sql defines, says what of the window the sums cover.
+WITH found AS (
+    -- lower() on both sides and LIKE, so that an index of pg_trgm can serve it: see sql/dba/indexes.sql. No backslash,
+    -- whose meaning is a setting.
+    SELECT id AS account_id
+    FROM public.accounts
+    WHERE lower(name COLLATE "default")
+        LIKE '%' || replace(replace(replace(lower(:'search'::text), '!', '!!'), '%', '!%'), '_', '!_') || '%' ESCAPE '!'
+        OR id = CASE
+            WHEN :'search'::text ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN :'search'::text::uuid
+        END
+    UNION
+    SELECT account_id
+    FROM public.account_emails
+    WHERE lower(email COLLATE "default")
+        LIKE '%' || replace(replace(replace(lower(:'search'::text), '!', '!!'), '%', '!%'), '_', '!_') || '%' ESCAPE '!'
+),
+
+cover AS (
+    SELECT
+        window_id,
+        day_until,
+        stop,
+        rest_from,
+        rest_until,
+        rest_sign
+    FROM usage_sums.cover(:'since'::timestamptz, :'until'::timestamptz, 'windows'::text)
+),
+
+part AS (
+    SELECT
+        account_id,
+        event_count::bigint AS event_count
+    FROM usage_sums.accounts
+    WHERE window_id = (SELECT cover.window_id FROM cover)
+        AND account_id IN (SELECT found.account_id FROM found)
+    UNION ALL
+    SELECT
+        account_id,
+        event_count::bigint AS event_count
+    FROM usage_sums.days
+    WHERE day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
+        AND day < (SELECT cover.day_until FROM cover)
+        AND account_id IN (SELECT found.account_id FROM found)
+    UNION ALL
+    SELECT
+        account_id,
+        sign::bigint AS event_count
+    FROM usage_sums.late
+    WHERE (SELECT cover.stop > :'since'::timestamptz FROM cover)
+        AND created_at >= :'since'::timestamptz
+        AND created_at < (SELECT cover.stop FROM cover)
+        AND account_id IN (SELECT found.account_id FROM found)
+    UNION ALL
+    SELECT
+        account_id,
+        (SELECT cover.rest_sign FROM cover)::bigint AS event_count
+    FROM public.usage_events
+    WHERE created_at >= (SELECT cover.rest_from FROM cover)
+        AND created_at < (SELECT cover.rest_until FROM cover)
+        AND account_id IN (SELECT found.account_id FROM found)
+)
+
+SELECT count(*) AS total_count
+FROM (
+    SELECT account_id
+    FROM part
+    GROUP BY account_id
+    HAVING sum(event_count) > 0
+) AS spenders;
