@@ -759,7 +759,9 @@ BEGIN
                 VALUES
                     (near.day - interval '1 day', near.day),
                     (near.day - interval '13 days', near.day - interval '7 days'),
-                    (near.day - interval '59 days', near.day - interval '30 days')
+                    (near.day - interval '13 days', near.day - interval '6 days'),
+                    (near.day - interval '59 days', near.day - interval '30 days'),
+                    (near.day - interval '59 days', near.day - interval '29 days')
             ) AS edge (since, until)
         ),
 

@@ -83,8 +83,9 @@ def serve(database: Database, **settings: Any) -> Gunicorn:
     return Gunicorn(database.url, "--keep-alive", "3600", **settings)
 
 
-def api(resource: str, period: str, **arguments: object) -> str:
-    return f"/api/admins/credits/{resource}?{urlencode({'period': period, **arguments})}"
+def api(resource: str, period: str | None = None, **arguments: object) -> str:
+    given = arguments if period is None else {"period": period, **arguments}
+    return f"/api/admins/credits/{resource}?{urlencode(given)}"
 
 
 def latency(_: PostgresServer, database: Database) -> None:
@@ -142,67 +143,116 @@ def rates(server: PostgresServer, database: Database) -> None:
         row(label, *(figure(median(measured[label, count])) for count in CLIENTS))
 
 
-def sums(server: PostgresServer, database: Database) -> None:
-    """Time the rollup with both values of SPEND_SOURCE, and the first refresh of the sums."""
-    server.psql("-f", SQL / "dba" / "sums.sql", database="bench")
-    with closing(Psql(server.url("bench"))) as owner:
-        first = owner.time("\\i sql/dba/sums_refresh.sql")
-    server.psql("-c", "VACUUM ANALYZE", database="bench")
-    say(
-        "## Events or sums",
-        "A first page of 100 accounts with `SPEND_SOURCE=events` and with `SPEND_SOURCE=sums`, in turn: medians in "
-        "milliseconds, in parentheses the 95th percentile. The first run of `sql/dba/sums_refresh.sql`, over "
-        f"{DAYS - 1} days, took {figure(first)} ms.",
-    )
-    table("period", "endpoint, events", "endpoint, sums", "times faster", "psql, events", "psql, sums")
-    summed = Database(database.url, "sums")
-    with serve(database) as plain, serve(summed, SPEND_SOURCE="sums") as fast, closing(Psql(summed.url)) as psql:
-        clients = (Client(plain), Client(fast))
-        for period in PERIODS:
-            path = api("rollup", period, limit=100)
-            http = [partial(client.time, path) for client in clients]
-            sql = [partial(psql.time, source.sql(path)) for source in (database, summed)]
-            samples = compare(*http, *sql)
-            faster = f"{median(samples[0]) / median(samples[1]):.2f}"
-            row(period, *map(cell, samples[:2]), faster, *map(cell, samples[2:]))
+def lists_at(now: datetime) -> dict[str, str]:
+    """Return the lists to time, by label, in windows that end now or ended before."""
+    month = {"since": f"{now:%Y-%m-01}"}
+    closed = {"since": f"{now.replace(day=1) - timedelta(days=1):%Y-%m-01}", "as_of": month["since"]}
+    other = {"since": f"{now - timedelta(days=45):%F}", "as_of": f"{now - timedelta(days=7):%F}"}
+    paths = {}
+    for period in PERIODS:
+        paths |= {f"rollup {period}, page {page}": api("rollup", period, page=page) for page in (1, 50)}
+    paths |= {"rollup this month": api("rollup", **month), "rollup last month": api("rollup", **closed)}
+    for period in PERIODS[:3]:
+        paths[f"rollup {period}, compared"] = api("rollup", period, compare="previous")
+    for label, q in {"few": "account 7777", "many": "account 7", "all": "account"}.items():
+        paths[f"rollup monthly, search that finds {label}"] = api("rollup", "monthly", q=q)
+    for period in PERIODS[:3]:
+        paths[f"changes {period}"] = api("changes", period)
+    for period in ("monthly", "all"):
+        paths[f"breakdown {period} by model"] = api("breakdown", period, by="model")
+        paths[f"days {period}"] = api("days", period)
+    paths["breakdown monthly by model, compared"] = api("breakdown", "monthly", by="model", compare="previous")
+    paths["rollup of 38 other days"] = api("rollup", **other)
+    paths["breakdown monthly by model, largest account"] = api("breakdown", "monthly", by="model", account_id=ACCOUNT)
+    return paths
 
 
-def pages(server: PostgresServer, database: Database) -> None:
-    """Time pages of every period at the clock of the database, five minutes after a refresh of the sums."""
+def lists(server: PostgresServer, database: Database) -> None:
+    """Time every list at the clock of the database, five minutes after a refresh of the sums."""
     now = datetime.fromisoformat(server.psql("-At", "-c", "SELECT instant FROM clock.fixed", database="bench").strip())
     server.psql("-f", SQL / "dba" / "sums.sql", database="bench")
-    for minutes in (6, 5):
-        set_clock(server, "bench", now - timedelta(minutes=minutes))
-        with closing(Psql(server.url("bench"))) as owner:
-            refreshed = owner.time("\\i sql/dba/sums_refresh.sql")
+    times = {}
+    with closing(Psql(server.url("bench"))) as owner:
+        for label, ago in {
+            "all": timedelta(days=1),
+            "day": timedelta(minutes=6),
+            "minute": timedelta(minutes=5),
+        }.items():
+            set_clock(server, "bench", now - ago)
+            times[label] = owner.time("\\i sql/dba/sums_refresh.sql")
     set_clock(server, "bench", now)
     server.psql("-c", "VACUUM ANALYZE", database="bench")
-    size = "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' AND relname ~ '^usage_{}'"
-    sums_size, events_size = (
-        int(server.psql("-At", "-c", size.format(name), database="bench")) / 1e6 for name in ("sums", "events$")
+    sizes = (
+        "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relnamespace = 'usage_sums'::regnamespace"
+        " AND relkind = 'r' UNION ALL SELECT pg_total_relation_size('public.usage_events')"
     )
+    sums, events = (int(size) / 1e6 for size in server.psql("-At", "-c", sizes, database="bench").split())
     say(
-        f"## Pages at {now:%H:%M} UTC",
-        "Pages of 100 accounts with their count, five minutes after a refresh: medians in milliseconds, in parentheses "
-        f"the 95th percentile. *Pinned*: `as_of` is twenty minutes ago. The refresh of one minute took "
-        f"{figure(refreshed)} ms. The sums take {figure(sums_size)} MB, the events {figure(events_size)} MB.",
+        f"## Lists at {now:%H:%M} UTC",
+        "Pages of 100 rows with their count, five minutes after a refresh: medians in milliseconds, in parentheses the "
+        f"95th percentile. *Pinned*: `as_of` is twenty minutes ago. The first refresh took {figure(times['all'])} ms, "
+        f"one of a new day with all events of that day {figure(times['day'])} ms, one of a minute "
+        f"{figure(times['minute'])} ms. The sums take {figure(sums)} MB, the events {figure(events)} MB.",
     )
-    table("request", "endpoint, sums", "psql, sums", "endpoint, events")
+    table("request", "endpoint, sums", "pinned", "psql, sums", "endpoint, events")
     summed = Database(database.url, "sums")
-    with serve(database) as plain, serve(summed, SPEND_SOURCE="sums") as fast, closing(Psql(summed.url)) as psql:
+    pin = {"as_of": f"{now - timedelta(minutes=20):%FT%TZ}"}
+    with (
+        serve(database, SPEND_SOURCE="events") as plain,
+        serve(summed, SPEND_SOURCE="sums") as fast,
+        closing(Psql(summed.url)) as psql,
+    ):
         slow, quick = Client(plain), Client(fast)
-        pins: dict[str, dict[str, str]] = {"": {}, ", pinned": {"as_of": f"{now - timedelta(minutes=20):%FT%TZ}"}}
-        for period, (label, pin) in product(PERIODS, pins.items()):
-            paths = {f"rollup {period}, page {page}": api("rollup", period, page=page, **pin) for page in (1, 50)}
-            if period == "monthly":
-                paths["days monthly"] = api("days", "monthly", **pin)
-            for name, path in paths.items():
-                # Apart, because there would be too few rounds for a percentile beside answers that take seconds.
-                times = compare(partial(quick.time, path), partial(psql.time, summed.sql(path)))
-                row(name + label, *map(cell, times + compare(partial(slow.time, path))))
+        for label, path in lists_at(now).items():
+            pinned = path if "as_of" in path else f"{path}&{urlencode(pin)}"
+            ways = (partial(quick.time, path), partial(quick.time, pinned), partial(psql.time, summed.sql(path)))
+            # Apart, because there would be too few rounds for a percentile beside answers that take seconds.
+            row(label, *map(cell, compare(*ways) + compare(partial(slow.time, path))))
 
 
-SECTIONS: dict[str, Callable[[PostgresServer, Database], None]] = {"latency": latency, "load": rates, "sums": sums}
+def owner_side(server: PostgresServer, _: Database) -> None:
+    """Time statements of the owner of usage_events with the triggers of the sums and without them, in turn."""
+    server.psql("-c", "CREATE DATABASE owned")
+    for script in (*sorted((SQL / "schema").glob("*.sql")), SQL / "dba" / "indexes.sql", SQL / "dba" / "sums.sql"):
+        server.psql("-f", script, database="owned")
+    account = f"'{ACCOUNT}', 1"
+    insert = "INSERT INTO public.usage_events (account_id, credits_deducted_cents, created_at) "
+    loop = (
+        f"DO $$ BEGIN FOR i IN 1..10000 LOOP {insert} VALUES ({account}, now() - interval '{{}}'); END LOOP; END $$;\n"
+    )
+    million = f"{insert} SELECT {account}, now() - interval '1 day' FROM generate_series(1, {{}} * 1000000);\n"
+    restored = f"INSERT INTO public.accounts VALUES ('{ACCOUNT}');\n"
+    switch = "ALTER TABLE public.usage_events {};\n"
+    triggers = ("clock", "insert", "update", "delete")
+    states = {
+        "on": switch.format(", ".join(f"ENABLE ALWAYS TRIGGER usage_sums_{name}" for name in triggers)),
+        "off": switch.format("DISABLE TRIGGER USER"),
+    }
+    # label, statements before, statement, and microseconds or seconds of it
+    statements = {
+        "an insertion of now, µs": (restored, loop.format("0"), 10),
+        "an insertion dated yesterday, µs": (restored, loop.format("1 day"), 10),
+        "deletion of an account with a million events, s": (
+            restored + million.format(1), f"DELETE FROM public.accounts WHERE id = '{ACCOUNT}';\n", 1000
+        ),
+        "an UPDATE of two million events, s": (
+            restored + million.format(2), "UPDATE public.usage_events SET credits_deducted_cents = 2;\n", 1000
+        ),
+    }  # fmt: skip
+    say("## The owner of the events", "Medians, the triggers of the sums on and off in turn; synchronous_commit off.")
+    table("", "on", "off")
+    with closing(Psql(server.url("owned"))) as owner:
+        owner.time("SET synchronous_commit = off;\n")
+        for label, (before, statement, unit) in statements.items():
+            samples: dict[str, list[float]] = {state: [] for state in states}
+            for state in list(states) * PASSES:
+                owner.time("TRUNCATE public.accounts CASCADE; TRUNCATE usage_sums.ledger;\n")
+                owner.time(states["off"] + before + states[state])
+                samples[state].append(owner.time(statement) / unit)
+            row(label, *(figure(median(samples[state])) for state in states))
+
+
+SECTIONS: dict[str, Callable[[PostgresServer, Database], None]] = {"latency": latency, "load": rates}
 
 
 def main() -> None:
@@ -211,11 +261,13 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--accounts", type=int, default=20_000)
     parser.add_argument("--only", action="append", choices=SECTIONS, help="may be repeated")
-    parser.add_argument("--clock", help="UTC time, such as 23:59: a month of 100 million events a year, and only pages")
+    parser.add_argument(
+        "--clock", help="UTC time, such as 23:59: two months of 100 million events a year, and all lists"
+    )
     arguments = parser.parse_args()
     days, now, sections, name = DAYS, None, arguments.only or SECTIONS, f"bench-{arguments.events}-events"
     if arguments.clock:
-        days, sections, arguments.events = 31, ["pages"], 100_000_000 * 31 // 365
+        days, sections, arguments.events = 62, ["lists", "owner"], 100_000_000 * 62 // 365
         now = datetime.fromisoformat(f"{datetime.now(UTC):%F}T{arguments.clock}Z")
         # not in the future: the watermark is never later than the start of the refresh by the clock of the server
         now -= timedelta(days=now > datetime.now(UTC))
@@ -232,7 +284,7 @@ def main() -> None:
             f"Data: events spread evenly over the {days} days before now. The k-th account has a share of about 1 / k.",
         )
         for section in sections:
-            {**SECTIONS, "pages": pages}[section](server, database)
+            {**SECTIONS, "lists": lists, "owner": owner_side}[section](server, database)
     output = ROOT / "docs" / f"{name}.md"
     output.write_text("\n".join(report).lstrip() + "\n")
     progress(f"wrote {output}")

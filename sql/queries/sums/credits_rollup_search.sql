@@ -24,7 +24,7 @@ WITH found AS (
         OR id = CASE
             WHEN :'search'::text ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN :'search'::text::uuid
         END
-    UNION
+    UNION ALL
     SELECT account_id
     FROM public.account_emails
     WHERE lower(email COLLATE "default")
@@ -42,6 +42,23 @@ cover AS (
     FROM usage_sums.cover(:'since'::timestamptz, :'until'::timestamptz, 'windows'::text)
 ),
 
+-- Accounts whose kept sums have to be corrected.
+moved AS (
+    SELECT account_id
+    FROM public.usage_events
+    WHERE (SELECT cover.window_id IS NOT NULL FROM cover)
+        AND created_at >= (SELECT cover.rest_from FROM cover)
+        AND created_at < (SELECT cover.rest_until FROM cover)
+    UNION
+    SELECT account_id
+    FROM usage_sums.late
+    WHERE (SELECT cover.window_id IS NOT NULL FROM cover)
+        AND created_at >= :'since'::timestamptz
+        AND created_at < (SELECT cover.stop FROM cover)
+),
+
+-- Of those that are found, their kept sums, or the days if no window is kept; late changes; and the other events. With
+-- IS TRUE the planner hashes the list, however few accounts it expects.
 part AS (
     SELECT
         account_id,
@@ -49,7 +66,8 @@ part AS (
         event_count::bigint AS event_count
     FROM usage_sums.accounts
     WHERE window_id = (SELECT cover.window_id FROM cover)
-        AND account_id IN (SELECT found.account_id FROM found)
+        AND account_id = ANY(ARRAY(SELECT moved.account_id FROM moved))
+        AND (account_id IN (SELECT found.account_id FROM found)) IS TRUE
     UNION ALL
     SELECT
         account_id,
@@ -68,29 +86,60 @@ part AS (
     WHERE (SELECT cover.stop > :'since'::timestamptz FROM cover)
         AND created_at >= :'since'::timestamptz
         AND created_at < (SELECT cover.stop FROM cover)
-        AND account_id IN (SELECT found.account_id FROM found)
+        AND (account_id IN (SELECT found.account_id FROM found)) IS TRUE
     UNION ALL
     SELECT
         account_id,
         coalesce(:"credits_column", 0)::bigint AS credits_deducted_cents,
         (SELECT cover.rest_sign FROM cover)::bigint AS event_count
     FROM public.usage_events
-    WHERE created_at >= (SELECT cover.rest_from FROM cover)
+    -- few events: read them in the order of time
+    WHERE (SELECT cover.rest_until < cover.rest_from + interval '2 days' FROM cover)
+        AND created_at >= (SELECT cover.rest_from FROM cover)
+        AND created_at < (SELECT cover.rest_until FROM cover)
+        AND (account_id IN (SELECT found.account_id FROM found)) IS TRUE
+    UNION ALL
+    SELECT
+        account_id,
+        coalesce(:"credits_column", 0)::bigint AS credits_deducted_cents,
+        (SELECT cover.rest_sign FROM cover)::bigint AS event_count
+    FROM public.usage_events
+    WHERE (SELECT cover.rest_until >= cover.rest_from + interval '2 days' FROM cover)
+        AND created_at >= (SELECT cover.rest_from FROM cover)
         AND created_at < (SELECT cover.rest_until FROM cover)
         AND account_id IN (SELECT found.account_id FROM found)
 ),
 
+-- The top rows of these accounts and of the others are enough for a page.
 spend AS (
-    SELECT
-        account_id,
-        -- Events with a negative count are subtracted.
-        coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count > 0), 0)
-        - coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count < 0), 0)
-            AS total_credits_deducted_cents,
-        sum(event_count)::bigint AS event_count
-    FROM part
-    GROUP BY account_id
-    HAVING sum(event_count) > 0
+    (
+        SELECT
+            account_id,
+            -- Events with a negative count are subtracted.
+            coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count > 0), 0)
+            - coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count < 0), 0)
+                AS total_credits_deducted_cents,
+            sum(event_count)::bigint AS event_count
+        FROM part
+        GROUP BY account_id
+        HAVING sum(event_count) > 0
+        ORDER BY total_credits_deducted_cents DESC, account_id ASC
+        LIMIT least(:'limit'::bigint::numeric + :'offset'::bigint, 9223372036854775807)::bigint
+    )
+    UNION ALL
+    (
+        SELECT
+            account_id,
+            credits_deducted_cents AS total_credits_deducted_cents,
+            event_count
+        FROM usage_sums.accounts
+        WHERE window_id = (SELECT cover.window_id FROM cover)
+            -- With unnest(ARRAY(...)) the planner hashes the list, however long it expects "moved" to be.
+            AND account_id NOT IN (SELECT unnest(ARRAY(SELECT moved.account_id FROM moved)))
+            AND (account_id IN (SELECT found.account_id FROM found)) IS TRUE
+        ORDER BY credits_deducted_cents DESC, account_id ASC
+        LIMIT least(:'limit'::bigint::numeric + :'offset'::bigint, 9223372036854775807)::bigint
+    )
 ),
 
 page AS (

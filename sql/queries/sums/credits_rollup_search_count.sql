@@ -20,7 +20,7 @@ WITH found AS (
         OR id = CASE
             WHEN :'search'::text ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN :'search'::text::uuid
         END
-    UNION
+    UNION ALL
     SELECT account_id
     FROM public.account_emails
     WHERE lower(email COLLATE "default")
@@ -38,13 +38,14 @@ cover AS (
     FROM usage_sums.cover(:'since'::timestamptz, :'until'::timestamptz, 'windows'::text)
 ),
 
+-- With IS TRUE the planner hashes the list, however few accounts it expects.
 part AS (
     SELECT
         account_id,
         event_count::bigint AS event_count
     FROM usage_sums.accounts
     WHERE window_id = (SELECT cover.window_id FROM cover)
-        AND account_id IN (SELECT found.account_id FROM found)
+        AND (account_id IN (SELECT found.account_id FROM found)) IS TRUE
     UNION ALL
     SELECT
         account_id,
@@ -61,13 +62,24 @@ part AS (
     WHERE (SELECT cover.stop > :'since'::timestamptz FROM cover)
         AND created_at >= :'since'::timestamptz
         AND created_at < (SELECT cover.stop FROM cover)
-        AND account_id IN (SELECT found.account_id FROM found)
+        AND (account_id IN (SELECT found.account_id FROM found)) IS TRUE
     UNION ALL
     SELECT
         account_id,
         (SELECT cover.rest_sign FROM cover)::bigint AS event_count
     FROM public.usage_events
-    WHERE created_at >= (SELECT cover.rest_from FROM cover)
+    -- few events: read them in the order of time
+    WHERE (SELECT cover.rest_until < cover.rest_from + interval '2 days' FROM cover)
+        AND created_at >= (SELECT cover.rest_from FROM cover)
+        AND created_at < (SELECT cover.rest_until FROM cover)
+        AND (account_id IN (SELECT found.account_id FROM found)) IS TRUE
+    UNION ALL
+    SELECT
+        account_id,
+        (SELECT cover.rest_sign FROM cover)::bigint AS event_count
+    FROM public.usage_events
+    WHERE (SELECT cover.rest_until >= cover.rest_from + interval '2 days' FROM cover)
+        AND created_at >= (SELECT cover.rest_from FROM cover)
         AND created_at < (SELECT cover.rest_until FROM cover)
         AND account_id IN (SELECT found.account_id FROM found)
 )
