@@ -148,9 +148,8 @@ def lists_at(now: datetime) -> dict[str, str]:
     month = {"since": f"{now:%Y-%m-01}"}
     closed = {"since": f"{now.replace(day=1) - timedelta(days=1):%Y-%m-01}", "as_of": month["since"]}
     other = {"since": f"{now - timedelta(days=45):%F}", "as_of": f"{now - timedelta(days=7):%F}"}
-    paths = {}
-    for period in PERIODS:
-        paths |= {f"rollup {period}, page {page}": api("rollup", period, page=page) for page in (1, 50)}
+    pages = product(PERIODS, (1, 50))
+    paths = {f"rollup {period}, page {page}": api("rollup", period, page=page) for period, page in pages}
     paths |= {"rollup this month": api("rollup", **month), "rollup last month": api("rollup", **closed)}
     for period in PERIODS[:3]:
         paths[f"rollup {period}, compared"] = api("rollup", period, compare="previous")
@@ -215,17 +214,14 @@ def owner_side(server: PostgresServer, _: Database) -> None:
     server.psql("-c", "CREATE DATABASE owned")
     for script in (*sorted((SQL / "schema").glob("*.sql")), SQL / "dba" / "indexes.sql", SQL / "dba" / "sums.sql"):
         server.psql("-f", script, database="owned")
-    account = f"'{ACCOUNT}', 1"
-    insert = "INSERT INTO public.usage_events (account_id, credits_deducted_cents, created_at) "
-    loop = (
-        f"DO $$ BEGIN FOR i IN 1..10000 LOOP {insert} VALUES ({account}, now() - interval '{{}}'); END LOOP; END $$;\n"
-    )
-    million = f"{insert} SELECT {account}, now() - interval '1 day' FROM generate_series(1, {{}} * 1000000);\n"
+    who, insert = f"'{ACCOUNT}'", "INSERT INTO public.usage_events (account_id, created_at)"
+    loop = f"DO $$ BEGIN FOR i IN 1..10000 LOOP {insert} VALUES ({who}, now() - interval '{{}}'); END LOOP; END $$\n;\n"
+    million = f"{insert} SELECT {who}, now() - interval '1 day' FROM generate_series(1, {{}} * 1000000);\n"
     restored = f"INSERT INTO public.accounts VALUES ('{ACCOUNT}');\n"
     switch = "ALTER TABLE public.usage_events {};\n"
-    triggers = ("clock", "insert", "update", "delete")
+    always = (f"ENABLE ALWAYS TRIGGER usage_sums_{name}" for name in ("clock", "insert", "update", "delete"))
     states = {
-        "on": switch.format(", ".join(f"ENABLE ALWAYS TRIGGER usage_sums_{name}" for name in triggers)),
+        "on": switch.format(", ".join(always)),
         "off": switch.format("DISABLE TRIGGER USER"),
     }
     # label, statements before, statement, and microseconds or seconds of it
