@@ -289,9 +289,15 @@ def test_a_page_of_events_stops_at_its_last_row(
         pytest.param(6, "false", "created_at BETWEEN %(end)s AND instant", id="after the end of the window"),
         pytest.param(
             72,
+            "day >= %(since)s AND day <= %(end)s::date",
+            "created_at >= %(end)s AND created_at < date_trunc('day', %(end)s, 'UTC') + interval '1 day'",
+            id="days, less the evening of the last",
+        ),
+        pytest.param(
+            84,
             "day >= %(since)s AND day < %(end)s::date",
             "created_at >= date_trunc('day', %(end)s, 'UTC') AND created_at < %(end)s",
-            id="days and the events of the last",
+            id="days and the morning of the last",
         ),
     ],
 )
