@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg2
 from flask.testing import FlaskClient
+from psycopg2.extensions import STATUS_READY
 from psycopg2.extras import RealDictCursor
 
 from conftest import (
@@ -115,8 +116,9 @@ class Ledger(Tables):
 
 def compare_in_a_snapshot(raw: psycopg2.extensions.connection, periods: tuple[str, ...]) -> None:
     """Check in one snapshot that both files of each query return the same rows."""
-    raw.set_session(isolation_level="REPEATABLE READ", readonly=True)
-    with raw, raw.cursor(cursor_factory=RealDictCursor) as cursor:
+    if raw.status == STATUS_READY:
+        raw.set_session(isolation_level="REPEATABLE READ", readonly=True)
+    with raw.cursor(cursor_factory=RealDictCursor) as cursor:
         cursor.execute("SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL TimeZone = 'UTC'; SELECT now()")
         now = cursor.fetchone()["now"]
         for period in periods:
@@ -126,6 +128,7 @@ def compare_in_a_snapshot(raw: psycopg2.extensions.connection, periods: tuple[st
                     cursor.execute(QUERIES[source][name].text, parameters)
                     rows += cursor.fetchall()
                 assert found == expected, (name, parameters)
+    raw.rollback()
 
 
 def questions(period: str, now: datetime) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -229,7 +229,8 @@ AS $$
     SELECT CASE
         WHEN to_regclass('pg_dist_partition') IS NOT NULL THEN 'Citus is installed'
         WHEN events.relkind IS DISTINCT FROM 'r' THEN 'usage_events is partitioned, or not a table'
-        WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = events.oid) THEN 'usage_events has child tables'
+        WHEN EXISTS (SELECT FROM pg_inherits WHERE events.oid IN (inhparent, inhrelid))
+            THEN 'usage_events has child tables, or is one'
         WHEN EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = events.oid)
             THEN 'usage_events is a subscriber of logical replication'
         WHEN events.relpersistence <> 'p' THEN 'usage_events is unlogged'
@@ -245,6 +246,7 @@ AS $$
                 AND relpersistence = 'p'
         ) < 6 THEN 'a table of the sums is absent or unlogged'
         WHEN EXISTS (SELECT FROM pg_publication WHERE puballtables)
+            OR EXISTS (SELECT FROM pg_publication_namespace WHERE pnnspid = to_regnamespace('usage_sums'))
             THEN 'a publication FOR ALL TABLES would publish the sums'
         WHEN EXISTS (
             SELECT
@@ -252,15 +254,30 @@ AS $$
             WHERE attrelid = events.oid
                 AND attname = ANY(usage_sums.columns())
                 AND (attgenerated = 'v' OR attname = 'account_id' AND NOT attnotnull)
-        ) THEN 'a column of usage_events is virtual, or account_id may be null'
+        )
+            OR EXISTS (
+                SELECT FROM pg_constraint WHERE conrelid = events.oid AND contype = 'n' AND NOT convalidated
+            ) THEN 'a column of usage_events is virtual, or account_id may be null'
+        -- to_jsonb() calls casts to JSON, which the owner of a type may create, with the rights of the owner of the events
+        WHEN EXISTS (
+            SELECT
+            FROM pg_attribute
+            INNER JOIN pg_type ON pg_type.oid = pg_attribute.atttypid
+            INNER JOIN pg_roles ON pg_roles.oid = pg_type.typowner
+            WHERE pg_attribute.attrelid = events.oid
+                AND pg_attribute.attnum > 0
+                AND NOT pg_roles.rolsuper
+                AND pg_type.typowner <> events.relowner
+        ) THEN 'a column of usage_events has a type of another role'
     END
     FROM (SELECT to_regclass('public.usage_events') AS oid) AS wanted
     LEFT JOIN pg_class AS events ON events.oid = wanted.oid
 $$;
 
 -- Return a text that changes with all that can change the events or the sums without a trigger: the files of the tables,
--- the columns, the triggers and the functions. Null if there is an obstacle, or a trigger is
--- absent or not ENABLE ALWAYS.
+-- and the catalog rows of schemas, tables, columns, triggers and functions. A change that is undone gives them a new xmin
+-- too. Null if there is an obstacle, or a trigger is absent or not ENABLE ALWAYS. A snapshot does not cover the files of
+-- tables, so both are named: of the snapshot, and of now.
 CREATE OR REPLACE FUNCTION usage_sums.token() RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -268,13 +285,20 @@ AS $$
     SELECT concat_ws(
         ' ',
         ARRAY(
-            SELECT concat_ws('/', relname, oid, relfilenode)
+            SELECT concat_ws('/', oid, xmin)
+            FROM pg_namespace
+            WHERE nspname IN ('public', 'usage_sums')
+            ORDER BY nspname
+        ),
+        ARRAY(
+            SELECT concat_ws('/', relname, oid, xmin, relfilenode, pg_relation_filenode(oid))
             FROM pg_class
-            WHERE oid = 'public.usage_events'::regclass OR (relnamespace = 'usage_sums'::regnamespace AND relkind IN ('r', 'v'))
+            WHERE oid = 'public.usage_events'::regclass
+                OR (relnamespace = 'usage_sums'::regnamespace AND relkind IN ('r', 'v'))
             ORDER BY relname
         ),
         ARRAY(
-            SELECT concat_ws('/', attname, attnum, atttypid)
+            SELECT concat_ws('/', attname, attnum, atttypid, xmin)
             FROM pg_attribute
             WHERE attrelid = 'public.usage_events'::regclass AND attname = ANY(usage_sums.columns())
             ORDER BY attnum
@@ -483,6 +507,7 @@ AS $$
     WHERE event ?& '{account_id, created_at, model_id, provider, source, agent_type, input_tokens,
             cached_input_tokens, output_tokens, tool_call_count}'
         AND event ?| '{credits_deducted_cents, credits_deducted}'
+        AND event ->> 'account_id' IS NOT NULL
 $$;
 
 -- Write an old event that was inserted, changed or deleted to the ledger. The columns are read from JSON, so that no
@@ -490,6 +515,8 @@ $$;
 CREATE OR REPLACE FUNCTION usage_sums.note_change() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- JSON has instants with the offset of the session, which may be larger than an input may have.
+SET TimeZone = 'UTC'
 AS $$
 DECLARE
     removed jsonb;
@@ -565,6 +592,8 @@ BEGIN
     SELECT instant, planned INTO STRICT old FROM usage_sums.watermark FOR UPDATE;
     made_again := usage_sums.unusable();
 
+    -- An earlier statement of this transaction may have read pg_stat_activity.
+    PERFORM pg_stat_clear_snapshot();
     -- Read pg_stat_activity before pg_prepared_xacts, so that a transaction that is being prepared is in one of them. A
     -- transaction that is in neither has ended, and the statements below see it, or it begins later and compares its now()
     -- with the plan. If a message consists of several transactions, each starts when the message arrived: between two of
@@ -820,6 +849,13 @@ SELECT format('DO %L', format('BEGIN RAISE USING MESSAGE = %L; END', 'stopped: '
 WHERE usage_sums.obstacle() IS NOT NULL
 \gexec
 
+-- A table that had the name of usage_events before must not write the ledger of this one.
+SELECT format('DROP TRIGGER %I ON %s', tgname, tgrelid::regclass)
+FROM pg_catalog.pg_trigger
+WHERE tgfoid IN ('usage_sums.note_clock'::regproc, 'usage_sums.note_change'::regproc)
+    AND tgrelid <> 'public.usage_events'::regclass
+\gexec
+
 CREATE OR REPLACE TRIGGER usage_sums_clock
 BEFORE INSERT OR UPDATE OR DELETE ON public.usage_events
 FOR EACH STATEMENT EXECUTE FUNCTION usage_sums.note_clock();
@@ -859,6 +895,12 @@ FROM (
         proowner AS owner
     FROM pg_catalog.pg_proc
     WHERE pronamespace = 'usage_sums'::regnamespace
+    UNION ALL
+    SELECT
+        'SCHEMA usage_sums' AS name,
+        nspowner AS owner
+    FROM pg_catalog.pg_namespace
+    WHERE nspname = 'usage_sums'
 ) AS object
 INNER JOIN pg_catalog.pg_class AS events ON events.oid = 'public.usage_events'::regclass
 WHERE object.owner <> events.relowner

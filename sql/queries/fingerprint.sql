@@ -52,7 +52,8 @@ SELECT
         ARRAY(
             SELECT xmin
             FROM pg_catalog.pg_proc
-            WHERE proname IN ('cover', 'unusable') AND pronamespace = to_regnamespace('usage_sums')
+            WHERE proname IN ('columns', 'cover', 'obstacle', 'token', 'unusable')
+                AND pronamespace = to_regnamespace('usage_sums')
         ),
         -- memberships of this role and of the roles that it is a member of, the rights in the schema, and whether
         -- policies apply to this role

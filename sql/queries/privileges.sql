@@ -17,7 +17,7 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- wrong_types lists, with their types, numbers that are neither integer nor bigint, times that are not timestamptz,
 -- references to accounts that are not uuid, texts that are not text or varchar, and columns that are absent; null if
 -- there are none. The types of other columns are not checked. can_read of a table of the sums also says whether this role
--- may execute usage_sums.cover() and usage_sums.unusable(). usage_sums.late is a view of a table of the sums.
+-- may execute usage_sums.cover() and usage_sums.unusable(), and whether all exists that these read. usage_sums.late is a view of a table of the sums.
 WITH needed (table_name, columns) AS (
     VALUES
     ('account_api_keys', ARRAY['account', 'key_hash', 'expires_at']),
@@ -66,9 +66,16 @@ SELECT
         ) AND (
             schema.nspname = 'public'
             OR (
-                SELECT count(*) FILTER (WHERE has_function_privilege(oid, 'EXECUTE')) = 2
+                SELECT count(*) = 5
                 FROM pg_catalog.pg_proc
-                WHERE pronamespace = schema.oid AND proname IN ('cover', 'unusable')
+                WHERE pronamespace = schema.oid AND (
+                        (proname IN ('cover', 'unusable') AND has_function_privilege(oid, 'EXECUTE'))
+                        OR proname IN ('columns', 'obstacle', 'token')
+                    )
+            ) AND (
+                SELECT count(*) = 3
+                FROM pg_catalog.pg_class AS other
+                WHERE other.relnamespace = schema.oid AND other.relname IN ('ledger', 'watermark', 'windows')
             )
         ),
         false

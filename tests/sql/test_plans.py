@@ -325,7 +325,10 @@ def test_a_page_from_the_sums_looks_each_account_up_once_however_many_events_are
         # as with two thousand million events; the same as more accounts
         cursor.execute(
             "UPDATE pg_catalog.pg_class SET reltuples = reltuples * 20000 WHERE oid = 'public.usage_events'::regclass;"
-            "SET LOCAL work_mem = '64kB'; SET LOCAL hash_mem_multiplier = 1"
+            "SET LOCAL work_mem = '64kB'; SET LOCAL hash_mem_multiplier = 1;"
+            # the sums stay usable
+            "UPDATE usage_sums.watermark SET token = usage_sums.token();"
+            "UPDATE usage_sums.watermark SET written_by = xmin"
         )
         cursor.execute(
             "SELECT count(DISTINCT account_id) FROM public.usage_events"

@@ -64,10 +64,10 @@ part AS (
         AND created_at < (SELECT cover.stop FROM cover)
     UNION ALL
     SELECT
-        model_id,
-        provider,
-        source,
-        agent_type,
+        model_id COLLATE "C" AS model_id,
+        provider COLLATE "C" AS provider,
+        source COLLATE "C" AS source,
+        agent_type COLLATE "C" AS agent_type,
         (SELECT cover.rest_sign FROM cover) * coalesce(sum(:"credits_column"), 0)::numeric AS credits_deducted_cents,
         (SELECT cover.rest_sign FROM cover) * count(*) AS event_count,
         (SELECT cover.rest_sign FROM cover) * coalesce(sum(input_tokens), 0)::numeric AS input_tokens,
@@ -78,7 +78,7 @@ part AS (
     WHERE created_at >= (SELECT cover.rest_from FROM cover)
         AND created_at < (SELECT cover.rest_until FROM cover)
         AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
-    GROUP BY model_id, provider, source, agent_type
+    GROUP BY model_id COLLATE "C", provider COLLATE "C", source COLLATE "C", agent_type COLLATE "C"
 ),
 
 spend AS (

@@ -50,16 +50,16 @@ part AS (
         AND created_at < (SELECT cover.stop FROM cover)
     UNION ALL
     SELECT
-        model_id,
-        provider,
-        source,
-        agent_type,
+        model_id COLLATE "C" AS model_id,
+        provider COLLATE "C" AS provider,
+        source COLLATE "C" AS source,
+        agent_type COLLATE "C" AS agent_type,
         (SELECT cover.rest_sign FROM cover) * count(*) AS event_count
     FROM public.usage_events
     WHERE created_at >= (SELECT cover.rest_from FROM cover)
         AND created_at < (SELECT cover.rest_until FROM cover)
         AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
-    GROUP BY model_id, provider, source, agent_type
+    GROUP BY model_id COLLATE "C", provider COLLATE "C", source COLLATE "C", agent_type COLLATE "C"
 ),
 
 spend AS (
