@@ -186,6 +186,14 @@ def newest_first(rows: Rows, asked: Window, account_id: UUID | None) -> Rows:
     return sorted(mine, key=lambda row: (row["created_at"], row["id"]), reverse=True)
 
 
+def event_rows(content: Content, asked: Window, account_id: UUID | None, sort: str) -> Rows:
+    """Return all events of an account, newest first or most credits first."""
+    events = newest_first(content.events, asked, account_id)
+    if sort == "credits":
+        events.sort(key=lambda event: -event["credits_deducted_cents"])
+    return [{name: value for name, value in spelled(event).items() if name != "account_id"} for event in events]
+
+
 def spelled(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row as it stands in JSON: UUIDs as text, times in UTC with six fractional digits."""
     return {
@@ -199,14 +207,19 @@ def spelled(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def rows(
-    content: Content, asked: Window, resource: str, by: str = "", account_id: UUID | None = None, compare: str = ""
+    content: Content,
+    asked: Window,
+    resource: str,
+    by: str = "",
+    account_id: UUID | None = None,
+    compare: str = "",
+    sort: str = "created_at",
 ) -> Rows:
     """Return all rows of a list, in order."""
     if resource == "days":
         return day_rows(content, asked, account_id)
     if resource == "events":
-        events = map(spelled, newest_first(content.events, asked, account_id))
-        return [{name: value for name, value in event.items() if name != "account_id"} for event in events]
+        return event_rows(content, asked, account_id, sort)
     return sum_rows(content, asked, resource, by, account_id, bool(compare))
 
 

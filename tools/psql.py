@@ -100,7 +100,7 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
 def parameters_of(query: Query, environ: Mapping[str, str], now: datetime, credits_column: str) -> dict[str, str]:
     """Return a value for each parameter of a query: the environment variable of its name in capitals, or the service's.
 
-    PERIOD, SINCE, AS_OF, LIMIT, PAGE, ACCOUNT_ID, BY and SEARCH (q) have the defaults and bounds of the request
+    PERIOD, SINCE, AS_OF, LIMIT, PAGE, ACCOUNT_ID, BY, SORT and SEARCH (q) have the defaults and bounds of the request
     parameters.
     """
     schema = {"uuid": EventsArguments(), "text": DaysArguments()}.get(

@@ -17,6 +17,7 @@ MAX_LIMIT = 500
 MAX_PAGE = 18_446_744_073_709_551
 
 BREAKDOWN_KEYS = ("model", "provider", "source", "agent_type")
+EVENT_ORDERS = ("created_at", "credits")
 
 HYPHENATED_UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 # The metadata of an account id in the reference.
@@ -200,6 +201,15 @@ class EventsArguments(PageArguments):
         required=True,
         error_messages={"required": "is required"},
         metadata={"description": "The account.", **ACCOUNT_ID},
+    )
+    sort = fields.String(
+        load_default="created_at",
+        validate=OneOf(EVENT_ORDERS, error="must be one of " + ", ".join(EVENT_ORDERS)),
+        metadata={
+            "description": "created_at: newest first; credits: most credits first, then newest. Ids by code point, the "
+            "greatest first, settle ties.",
+            "example": "credits",
+        },
     )
 
 

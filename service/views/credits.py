@@ -57,7 +57,7 @@ def changes(snapshot: Snapshot, question: Question) -> List:
 
 @blueprint.list("/events", EventsArguments(), EventsEnvelope())
 def events(snapshot: Snapshot, question: Question) -> List:
-    """List the usage events of one account in a window, newest first, and its 500 newest grants."""
+    """List the usage events of one account in a window, newest or most credits first, and its 500 newest grants."""
     found = page_of(snapshot, question, "credits_events", "credits_events_count")
     if question.only_rows:
         return found

@@ -5,14 +5,17 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 --   :account_id      uuid         the account
 --   :since           timestamptz  start of the window, inclusive; -infinity for no cutoff
 --   :until           timestamptz  end of the window, exclusive; infinity for no upper bound
+--   :sort            text         created_at, or credits for most credits first
 --   :limit           bigint       rows on this page; 9223372036854775807 for all
 --   :offset          bigint       rows before this page
 --   :credits_column  identifier   credits_deducted_cents, or credits_deducted where that is its name
 -- Columns: id, created_at, source, agent_type, provider, model_id, input_tokens, cached_input_tokens, output_tokens,
 --   tool_call_count, credits_deducted_cents
--- Order:   newest first; id by code point settles ties, so pages never overlap
+-- Order:   with credits most credits first, then as with created_at: newest first; id by code point settles ties, so
+--   pages never overlap
 -- psql -X -q -v ON_ERROR_STOP=1 -v account_id=3c90c3cc-0d44-4b50-8888-8dd25736052a -v since=2026-11-01 \
---   -v until=infinity -v limit=20 -v offset=0 -v credits_column=credits_deducted_cents -f credits_events.sql
+--   -v until=infinity -v sort=created_at -v limit=20 -v offset=0 -v credits_column=credits_deducted_cents \
+--   -f credits_events.sql
 SELECT
     id,
     created_at,
@@ -29,5 +32,14 @@ FROM public.usage_events
 WHERE account_id = :'account_id'::uuid
     AND created_at >= :'since'::timestamptz
     AND created_at < :'until'::timestamptz
-ORDER BY created_at DESC, id COLLATE "C" DESC
+ORDER BY
+    -- With created_at a constant when it is planned, so an index gives the order.
+    CASE :'sort'::text
+        WHEN 'created_at' THEN NULL
+        WHEN 'credits' THEN coalesce(:"credits_column", 0)
+        -- fails, with the value in the message
+        ELSE (:'sort'::text || ' is not created_at or credits')::integer
+    END DESC,
+    created_at DESC,
+    id COLLATE "C" DESC
 LIMIT :'limit'::bigint OFFSET :'offset'::bigint;

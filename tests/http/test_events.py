@@ -76,6 +76,34 @@ def test_the_whole_answer(admin: FlaskClient, spender: Tables) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("sort", "ids"),
+    [
+        pytest.param(None, ["newest", "b-tie", "B-tie"], id="newest first"),
+        pytest.param("created_at", ["newest", "b-tie", "B-tie"], id="the default"),
+        # Of equal credits the newest comes first, then the greater id by code point.
+        pytest.param("credits", ["newest", "b-tie", "b-late", "b-early", "B-early", "B-tie"], id="most credits first"),
+    ],
+)
+def test_events_are_sorted_by_time_or_by_credits(
+    admin: FlaskClient, spender: Tables, sort: str | None, ids: list[str]
+) -> None:
+    if sort == "credits":
+        spender.event(NOVA, 4, "2026-11-21 00:00:00+00", id="B-early")
+        spender.event(NOVA, 4, "2026-11-21 00:00:00+00", id="b-early")
+        spender.event(NOVA, 4, "2026-11-21 00:00:00.000001+00", id="b-late")
+    query = {"account_id": str(NOVA), "limit": 2} | ({"sort": sort} if sort else {})
+    pages = [admin.get(EVENTS, query_string=query | {"page": page}) for page in (1, 2, 3)]
+    assert [event["id"] for page in pages for event in page.get_json()["events"]] == ids
+    # It is not echoed, and the next page has it.
+    assert list(pages[0].get_json()) == [
+        "status", "account_id", "period", "page", "limit", "total_count", "account", "events", "grants",
+    ]  # fmt: skip
+    assert (f"sort={sort}" in pages[0].headers["Link"]) is (sort is not None)
+    exported = admin.get(EVENTS, query_string=query | {"limit": 500}, headers={"Accept": "text/csv"})
+    assert [line.split(",")[0] for line in exported.text.splitlines()] == ["id", *ids]
+
+
 def test_the_500_newest_grants_are_listed_and_none_is_counted(admin: FlaskClient, spender: Tables) -> None:
     spender.execute(
         "INSERT INTO public.credit_grants (account_id, granted_by, reason, remaining_credits, created_at) "

@@ -18,6 +18,7 @@ AS_OF, SINCE = {"as_of": INSTANT.format(1970)}, {"since": INSTANT.format(1900)}
 ENDS = {"since": "must be before the end of the window"}
 ID = {"account_id": "must be a UUID in its hyphenated form"}
 NO_KEY = {"by": "must be one of model, provider, source, agent_type"}
+NO_ORDER = {"sort": "must be one of created_at, credits"}
 SEARCH = {"q": "must be 1 to 200 characters"}
 REQUIRED, TWICE, UNKNOWN = "is required", "is given more than once", "is not a parameter of this endpoint"
 
@@ -94,6 +95,9 @@ REQUIRED, TWICE, UNKNOWN = "is required", "is given more than once", "is not a p
         pytest.param("days?account_id=3c90c3cc-0d44-4b50-88888-dd25736052a", ID, id="hyphens elsewhere"),
         pytest.param("days?account_id=3c90c3cc-0d44-4b50-8888-8dd25736052g", ID, id="no hexadecimal digit"),
         pytest.param(f"days?account_id={ACCOUNT}%0A", ID, id="id and newline"),
+        pytest.param(f"events?account_id={ACCOUNT}&sort=", NO_ORDER, id="no order"),
+        pytest.param(f"events?account_id={ACCOUNT}&sort=Credits", NO_ORDER, id="order in capitals"),
+        pytest.param("rollup?sort=credits", {"sort": UNKNOWN}, id="the rollup has one order"),
         # All parameters of each endpoint, and one that it does not have.
         pytest.param(
             "rollup?zzz=1&q=&page=x&limit=0&period=never&compare=&as_of=x&since=x&account_id=x",
@@ -114,8 +118,8 @@ REQUIRED, TWICE, UNKNOWN = "is required", "is given more than once", "is not a p
             id="changes",
         ),
         pytest.param(
-            "events?page=x&limit=0&period=never&as_of=x&since=x&account_id=x&compare=previous",
-            {**ID, **AS_OF, "compare": UNKNOWN, **LIMIT, **PAGE, **PERIOD, **SINCE},
+            "events?page=x&limit=0&period=never&as_of=x&since=x&account_id=x&compare=previous&sort=id",
+            {**ID, **AS_OF, "compare": UNKNOWN, **LIMIT, **PAGE, **PERIOD, **SINCE, **NO_ORDER},
             id="events",
         ),
         pytest.param(

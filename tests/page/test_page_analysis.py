@@ -406,6 +406,10 @@ def test_a_receipt_pasted_into_psql_gives_the_numbers_on_the_screen(
     expect(page.get_by_role("table", name="Credits by model")).to_be_visible()
     (models,) = pasted(lists)
     assert [row[:2] for row in models] == [["large", "300"], ["small", "200"], ["", "1"]]
+    page.goto(f"/#period=weekly&account={NOVA}")
+    expect(page.get_by_role("table", name="Events")).to_be_visible()
+    events = pasted(lists)[0]
+    assert [row[-1] for row in events] == ["1", "300", "200"]
     page.goto("/#period=weekly&q=O'Neil")
     expect(page.get_by_text("No account")).to_be_visible()
     assert pasted(lists)[0] == []

@@ -46,6 +46,7 @@ ARGUMENTS = {
     "previous_since": "-infinity",
     "previous_until": "infinity",
     "by": "model",
+    "sort": "created_at",
     "search": "nova",
     "last_day": "2026-11-19",
     "limit": 10,

@@ -67,6 +67,7 @@ def questions(content: Content, asked: Window, *, compared: bool) -> Iterator[tu
         yield "breakdown", {"by": "model", "account_id": account_id, **compare}
         yield "days", {"account_id": account_id}
         yield "events", {"account_id": account_id}
+        yield "events", {"account_id": account_id, "sort": "credits"}
 
 
 def in_csv(rows: list[dict[str, Any]]) -> list[dict[str, str]]:

@@ -277,10 +277,21 @@ def test_a_page_of_events_stops_at_its_last_row(
     year: Tables, transaction: connection, account: UUID, period: str, limit: int, offset: int
 ) -> None:
     events, _, _, _ = counts(year, period, account)
-    found = plan(transaction, "credits_events", **window(period), account_id=str(account), limit=limit, offset=offset)
+    asked = {**window(period), "account_id": str(account), "sort": "created_at"}
+    found = plan(transaction, "credits_events", **asked, limit=limit, offset=offset)
     assert found.answered == max(0, min(limit, events - offset))
     # the incremental sort also reads the first row of the next instant
     assert found.rows <= Counter(usage_events=min(events, offset + limit + 1))
+
+
+@ACCOUNT
+def test_a_page_of_events_by_credits_reads_only_the_events_of_the_account_in_the_window(
+    year: Tables, transaction: connection, account: UUID
+) -> None:
+    events, _, _, _ = counts(year, "monthly", account)
+    asked = {**window("monthly"), "account_id": str(account), "sort": "credits"}
+    found = plan(transaction, "credits_events", **asked, limit=100, offset=0)
+    assert (found.answered, found.rows) == (min(100, events), Counter(usage_events=events))
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from service.database.snapshot import Snapshot
 from service.errors import BadParameters
 from service.periods import window_of
 from service.queries import QUERY_FOLDER, QUERY_NAMES, SOURCES, load_queries, query_path
-from service.schemas.requests import BREAKDOWN_KEYS
+from service.schemas.requests import BREAKDOWN_KEYS, EVENT_ORDERS
 from tools.demo.postgres import PostgresServer
 from tools.psql import NothingToRun, command_of
 
@@ -137,6 +137,7 @@ def test_psql_and_the_service_read_the_same_rows(
     values = {
         "search": data.draw(TEXTS | ids),
         "by": data.draw(st.sampled_from(BREAKDOWN_KEYS)),
+        "sort": data.draw(st.sampled_from(EVENT_ORDERS)),
         "account_ids": f"{{{','.join(data.draw(st.lists(ids)))}}}",
         "account_id": data.draw(ids),
         "limit": data.draw(st.sampled_from([1, 2, 3, 500, ALL_ROWS])),
@@ -213,6 +214,9 @@ def test_make_psql_prints_the_rows_of_the_request_with_these_arguments(
         pytest.param({"PERIOD": "yearly"}, "period must be one of", id="unknown period"),
         pytest.param({"LIMIT": "501"}, "limit must be an", id="limit too large"),
         pytest.param({"Q": "credits_events"}, "account_id is required", id="no account"),
+        pytest.param(
+            {"Q": "credits_events", "ACCOUNT_ID": str(ADMIN), "SORT": "id"}, "sort must be one of", id="unknown order"
+        ),
         pytest.param({"Q": "caller"}, "caller needs KEY_HASH", id="no key hash"),
     ],
 )
@@ -223,6 +227,20 @@ def test_what_cannot_be_run_is_refused_without_showing_the_password(
     with pytest.raises((NothingToRun, BadParameters), match=message) as refusal:
         command_of({name: value for name, value in given_.items() if value is not None}, [])
     assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "variable"),
+    [
+        pytest.param({"Q": "credits_events"}, "sort=created_at", id="events"),
+        pytest.param({"Q": "credits_events", "SORT": "credits"}, "sort=credits", id="events by credits"),
+    ],
+)
+def test_make_psql_sets_what_is_not_given_to_its_default(
+    reader_url: str, variables: dict[str, str], variable: str
+) -> None:
+    command, _ = command_of({"DATABASE_URL": reader_url, "ACCOUNT_ID": str(ADMIN), **variables}, [])
+    assert variable in command
 
 
 @pytest.mark.parametrize(

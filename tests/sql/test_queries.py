@@ -146,15 +146,29 @@ def test_queries_look_accounts_up_with_the_same_sql(names: tuple[str, ...], star
     assert len({queries[name].text.split(start)[1].partition("\n)")[0] for name in names}) == 1
 
 
-@pytest.mark.parametrize("name", [name for name, query in load_queries().items() if "by" in query.parameters])
-def test_a_misspelt_key_of_the_breakdown_is_an_error(tables: Tables, name: str) -> None:
-    tables.event(ADMIN, 1, "2026-11-22 00:00:00+00")
+MISSPELT = [
+    ("by", "modell is not model, provider, source or agent_type"),
+    ("sort", "modell is not created_at or credits"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "message"),
+    [
+        (name, parameter, message)
+        for parameter, message in MISSPELT
+        for name, query in load_queries().items()
+        if parameter in query.parameters
+    ],
+)
+def test_a_misspelt_name_of_a_case_is_an_error(tables: Tables, name: str, parameter: str, message: str) -> None:
+    """Also where there is no row."""
     edges = dict.fromkeys(("since", "previous_since"), "-infinity") | dict.fromkeys(
         ("until", "previous_until"), "infinity"
     )
-    given = {**edges, "account_id": "", "limit": 10, "offset": 0, "credits_column": IDENTIFIERS[CREDITS_COLUMN]}
-    with pytest.raises(InvalidTextRepresentation, match="modell is not model, provider, source or agent_type"):
-        tables.execute(load_queries()[name].text, {**given, "by": "modell"})
+    given = {**edges, "account_id": str(ADMIN), "credits_column": IDENTIFIERS[CREDITS_COLUMN]}
+    with pytest.raises(InvalidTextRepresentation, match=message):
+        tables.execute(load_queries()[name].text, {**given, "limit": 10, "offset": 0, parameter: "modell"})
 
 
 def test_the_fingerprint_covers_every_table_that_a_query_reads() -> None:

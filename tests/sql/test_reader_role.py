@@ -27,7 +27,7 @@ VALUES = {
     "identifier": IDENTIFIERS[CREDITS_COLUMN],
 }
 # The values of parameters that do not take every value of their type.
-CHOSEN = {"by": "model", "credits_column": CREDITS_COLUMN}
+CHOSEN = {"by": "model", "sort": "created_at", "credits_column": CREDITS_COLUMN}
 NEEDED = (SQL / "queries" / "privileges.sql").read_text().replace("'credits_column'", f"'{CREDITS_COLUMN}'")
 READ = {
     table: sorted(re.findall(r"'(\w+)'", columns))

@@ -16,6 +16,7 @@ from service.queries import Query, load_queries
 from tools.demo.postgres import PostgresServer
 
 ALL = {"since": "-infinity", "until": "infinity"}
+NEWEST = {"sort": "created_at", "limit": 1, "offset": 0}
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_the_instant_of_a_request_is_not_before_an_event_that_it_reads(database:
     def work(snapshot: Snapshot) -> tuple[datetime, list[Any]]:
         tables.execute("INSERT INTO public.usage_events (account_id) VALUES (%s)", (NOVA,))
         (caller,) = snapshot.records("caller", key_hash=key_hash(ADMIN_KEY), organization_id=str(NOVA))
-        return caller["now"], snapshot.records("credits_events", account_id=str(NOVA), **ALL, limit=1, offset=0)
+        return caller["now"], snapshot.records("credits_events", account_id=str(NOVA), **ALL, **NEWEST)
 
     now, (event,) = in_snapshot(database, work)
     assert event["created_at"] < now
