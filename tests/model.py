@@ -147,10 +147,23 @@ def primary_address(content: Content, account: UUID) -> str | None:
     return min((email for updated, email in addresses if updated == newest), default=None)
 
 
-def sum_rows(content: Content, asked: Window, resource: str, by: str, account_id: UUID | None, compare: bool) -> Rows:
+def found(content: Content, q: str) -> set[UUID]:
+    """Return the accounts that ``q`` finds by name, address or id; letters beyond ASCII are not modelled."""
+    text = q.lower()
+    named = {id_ for id_, name in content.accounts if text in (name or "").lower()}
+    named |= {id_ for id_, email, _ in content.emails if id_ and text in (email or "").lower()}
+    return named | {id_ for id_, _ in content.accounts if len(q) >= 8 and str(id_).startswith(text)}
+
+
+def sum_rows(
+    content: Content, asked: Window, resource: str, by: str, account_id: UUID | None, compare: bool, q: str
+) -> Rows:
     """Return all rows of the rollup, the changes or the breakdown, in order."""
     column = {"model": "model_id"}.get(by, by) if resource == "breakdown" else "account_id"
     events = of(content.events, account_id)
+    if q:
+        accounts = found(content, q)
+        events = [event for event in events if event["account_id"] in accounts]
     spent = grouped(between(events, asked.since, asked.until), itemgetter(column))
     before = grouped(between(events, *asked.previous), itemgetter(column)) if asked.previous else {}
     keys = {*spent, *before} if resource == "changes" else {*spent}
@@ -214,13 +227,14 @@ def rows(
     account_id: UUID | None = None,
     compare: str = "",
     sort: str = "created_at",
+    q: str = "",
 ) -> Rows:
     """Return all rows of a list, in order."""
     if resource == "days":
         return day_rows(content, asked, account_id)
     if resource == "events":
         return event_rows(content, asked, account_id, sort)
-    return sum_rows(content, asked, resource, by, account_id, bool(compare))
+    return sum_rows(content, asked, resource, by, account_id, bool(compare), q)
 
 
 def answer(

@@ -42,6 +42,8 @@ NOW = datetime(2024, 11, 20, 10, 15, tzinfo=UTC)
 NEVER = datetime(2, 1, 1, tzinfo=UTC)  # psycopg2 cannot return -infinity
 MARGIN = timedelta(minutes=10)
 KEYS = ("model", "provider", "source", "agent_type")
+# a name; and the beginning of an id
+SEARCHES = ("nova", str(ORBIT)[:8])
 
 
 class Ledger(Tables):
@@ -146,7 +148,6 @@ def questions(period: str, now: datetime) -> Iterator[tuple[str, dict[str, Any]]
         "limit": 2**63 - 1,
         "offset": 0,
         "last_day": now.date(),
-        "search": "nova",
         "credits_column": IDENTIFIERS[CREDITS_COLUMN],
     }
     for name in SUMMED:
@@ -155,7 +156,8 @@ def questions(period: str, now: datetime) -> Iterator[tuple[str, dict[str, Any]]
         accounts = [str(NOVA)] if name == "credits_events_count" else ["", str(NOVA)]
         for account in accounts if "account_id" in QUERIES["sums"][name].parameters else [""]:
             for by in KEYS if "by" in QUERIES["sums"][name].parameters else [""]:
-                yield name, {**given, "account_id": account, "by": by}
+                for search in SEARCHES if "search" in QUERIES["sums"][name].parameters else [""]:
+                    yield name, {**given, "account_id": account, "by": by, "search": search}
 
 
 @contextmanager

@@ -169,7 +169,7 @@ class RollupArguments(ComparedArguments):
         ],
         metadata={
             "description": "Only accounts whose name or any address contains this text, in either case, or whose id "
-            "it is. total_count counts these.",
+            "begins with it, if it is eight or more characters of a hyphenated UUID. total_count counts these.",
             "example": "nova",
         },
     )

@@ -1,4 +1,4 @@
-"""`q` on the rollup: accounts by name, by any address, or by id."""
+"""`q` on the rollup: accounts by name, by any address, or by the beginning of an id."""
 
 import os
 from collections.abc import Iterator
@@ -49,7 +49,18 @@ def named(tables: Tables) -> Tables:
         pytest.param("ångSTRÖM", [4], id="letters beyond ASCII in the other case", marks=FOLDS),
         pytest.param("five.example", [4], id="two addresses of one account"),
         pytest.param("00000000-0000-0000-0000-00000000ABC5", [5], id="id"),
-        pytest.param("00000000-0000-0000-0000-00000000abc", [], id="part of an id"),
+        pytest.param("00000000", [5, 4, 3, 2, 1, 0], id="the first eight characters of ids"),
+        pytest.param("0000000", [], id="the first seven"),
+        pytest.param("00000000-", [5, 4, 3, 2, 1, 0], id="up to a hyphen"),
+        pytest.param("00000000-0000-0000-0000-00000000aBc", [5, 4, 3, 2, 1, 0], id="all but the last character"),
+        pytest.param("00000000-0000-0000-0000-00000000abd", [], id="the beginning of no id"),
+        pytest.param("00000000-0000-0000-0000-00000000abc50", [], id="an id and more"),
+        pytest.param("000000000", [], id="no hyphen after eight digits"),
+        pytest.param("00000000-0000-0000-0000-0000-0000abc", [], id="hyphens elsewhere"),
+        pytest.param("0000-0000-0000-00000000abc5", [], id="the end of an id"),
+        pytest.param("0000000_", [], id="an underscore for a digit"),
+        pytest.param("00000000%", [], id="the beginning of ids and a percent sign"),
+        pytest.param("00000000\n", [], id="the beginning of ids and a newline"),
         pytest.param("{00000000-0000-0000-0000-00000000abc5}", [], id="id in braces"),
         pytest.param("no event", [], id="an account without events"),
         pytest.param("'; DROP TABLE accounts; --", [], id="SQL"),
@@ -67,6 +78,24 @@ def test_accounts_are_found_by_name_address_or_id(admin: FlaskClient, named: Tab
         "total_count": len(found),
         "rows": [whole[NAMES[number]] for number in found],
     }
+
+
+def test_the_beginning_of_an_id_lies_between_its_first_and_its_last_id(admin: FlaskClient, named: Tables) -> None:
+    ids = [
+        f"{beginning}-{rest}"
+        for beginning in ("3c90c3cb", "3c90c3cc", "3c90c3cd")
+        for rest in ("0000-0000-0000-000000000000", "ffff-ffff-ffff-ffffffffffff")
+    ]
+    for id_ in ids:
+        named.account(UUID(id_))
+        named.event(UUID(id_), 1, "2026-11-22 10:00:00+00")
+    body = answered(admin, ROLLUP, q="3C90C3CC", limit=1)
+    assert (body["total_count"], [row["account_id"] for row in body["rows"]]) == (2, ids[2:3])
+    # An id is one of the texts that a name may have.
+    named.account(UUID(int=1), "formerly 3c90c3cc")
+    named.event(UUID(int=1), 2, "2026-11-22 10:00:00+00")
+    body = answered(admin, ROLLUP, q="3c90c3cc")
+    assert [row["account_id"] for row in body["rows"]] == [str(UUID(int=1)), *ids[2:4]]
 
 
 def test_a_page_counts_what_is_found(admin: FlaskClient, named: Tables) -> None:

@@ -48,10 +48,21 @@ def far_zones(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     tables.execute(f"ALTER ROLE credits_reader IN DATABASE {DATABASE} RESET TimeZone")
 
 
+def searches(content: Content) -> Iterator[str]:
+    """Return texts to search for: of the id of an account the first 7 to 36 characters, and a sign that names have."""
+    for event in content.events[:1]:
+        account_id = event["account_id"]
+        beginning = str(account_id)[: 7 + account_id.int % 30]
+        yield beginning.upper() if account_id.int % 2 else beginning
+    yield "%"
+
+
 def questions(content: Content, asked: Window, *, compared: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """Return each list with its arguments beside those of the window and the page."""
     compare = {"compare": "previous"} if compared and asked.previous else {}
     yield "rollup", compare
+    for q in searches(content):
+        yield "rollup", {"q": q, **compare}
     for by in BREAKDOWN_KEYS:
         yield "breakdown", {"by": by, **compare}
     yield "days", {}

@@ -271,6 +271,23 @@ def test_a_search_reads_every_name_and_address_once_and_the_events_that_it_finds
     assert plan(transaction, "credits_rollup_search_count", **search).rows == everything + events
 
 
+@pytest.mark.parametrize("source", SOURCES)
+def test_with_the_indexes_of_pg_trgm_the_beginning_of_an_id_reads_only_these_accounts(
+    transaction: connection, source: str
+) -> None:
+    with transaction.cursor() as cursor:
+        cursor.execute(
+            "CREATE EXTENSION pg_trgm;"
+            "CREATE INDEX ON public.accounts USING gin (pg_catalog.lower(name) gin_trgm_ops);"
+            "CREATE INDEX ON public.account_emails USING gin (pg_catalog.lower(email) gin_trgm_ops);"
+            "INSERT INTO public.accounts (id) VALUES ('3c90c3cc-0d44-4b50-8888-8dd25736052a');"
+            # The tables are so small that reading them would be cheaper.
+            "SET LOCAL enable_seqscan = off"
+        )
+    found = plan(transaction, "credits_rollup_search_count", source=source, search="3c90c3cc", **window("monthly"))
+    assert (found.rows["accounts"], found.rows["account_emails"]) == (1, 0)
+
+
 @ACCOUNT
 @pytest.mark.parametrize(("period", "limit", "offset"), PAGES)
 def test_a_page_of_events_stops_at_its_last_row(

@@ -135,7 +135,7 @@ def test_psql_and_the_service_read_the_same_rows(
         for periods in (list(PERIODS), [period for period, days in PERIODS.items() if days])
     )
     values = {
-        "search": data.draw(TEXTS | ids),
+        "search": data.draw(TEXTS | ids | ids.map(lambda id_: id_[:9].upper())),
         "by": data.draw(st.sampled_from(BREAKDOWN_KEYS)),
         "sort": data.draw(st.sampled_from(EVENT_ORDERS)),
         "account_ids": f"{{{','.join(data.draw(st.lists(ids)))}}}",

@@ -189,7 +189,7 @@ def test_both_sources_return_the_same_rows_for_any_window(
         "limit": data.draw(st.sampled_from([1, 500, 2**63 - 1])),
         "offset": data.draw(st.integers(0, 1)),
         "last_day": TODAY,
-        "search": data.draw(st.sampled_from(["nova", "a", ""])),
+        "search": data.draw(st.sampled_from(["nova", "a", "", str(NOVA), str(ORBIT)[:8], f"{ADMIN}"[:21].upper()])),
         "by": data.draw(st.sampled_from(KEYS)),
         "credits_column": CREDITS_COLUMN,
         "account_id": str(NOVA) if name == "credits_events_count" else data.draw(st.sampled_from(["", str(NOVA)])),

@@ -2,7 +2,8 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_rollup_search: credits_rollup of the accounts that a text finds.
 --
 -- Parameters
---   :search          text         part of the name or of any address, in either case; or the id
+--   :search          text         part of the name or of any address, or eight or more characters that the id begins
+--                                 with; in either case
 --   :since           timestamptz  start of the window, inclusive; -infinity for no cutoff
 --   :until           timestamptz  end of the window, exclusive; infinity for no upper bound
 --   :limit           bigint       rows on this page; 9223372036854775807 for all
@@ -21,9 +22,18 @@ WITH found AS (
     FROM public.accounts
     WHERE lower(name COLLATE "default")
         LIKE '%' || replace(replace(replace(lower(:'search'::text), '!', '!!'), '%', '!%'), '_', '!_') || '%' ESCAPE '!'
-        OR id = CASE
-            WHEN :'search'::text ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN :'search'::text::uuid
-        END
+        -- Ids that begin with the text lie between it filled up with 0 and with f. These are null unless they are UUIDs;
+        -- a text of fewer than eight characters is filled up with x.
+        OR (
+            id >= substring(
+                :'search'::text || substr('xxxxxxxx-0000-0000-0000-000000000000', length(:'search'::text) + 1),
+                '^[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$'
+            )::uuid
+            AND id <= substring(
+                :'search'::text || substr('xxxxxxxx-ffff-ffff-ffff-ffffffffffff', length(:'search'::text) + 1),
+                '^[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$'
+            )::uuid
+        )
     UNION ALL
     SELECT account_id
     FROM public.account_emails
