@@ -40,7 +40,7 @@ class Question:
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
         """The values of the parameters of query files, and other arguments, which psycopg2 ignores."""
-        parameters = {"account_id": "", **self.arguments, **self.window.parameters(), **ALL_ROWS}
+        parameters = {"account_id": "", "only": "", **self.arguments, **self.window.parameters(), **ALL_ROWS}
         if self.is_paged:
             limit = self.arguments["limit"]
             parameters |= {"limit": limit, "offset": (self.arguments["page"] - 1) * limit}

@@ -18,6 +18,14 @@ TOKENS = ("input_tokens", "cached_input_tokens", "output_tokens", "tool_call_cou
 INTEGER_MAX = 2**31 - 1
 MICROSECOND = timedelta(microseconds=1)
 Rows = list[dict[str, Any]]
+# Which changes are listed.
+ONLY: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "": lambda _: True,
+    "started": lambda row: row["previous_event_count"] == 0,
+    "stopped": lambda row: row["event_count"] == 0,
+    "up": lambda row: row["change_credits_deducted_cents"] > 0,
+    "down": lambda row: row["change_credits_deducted_cents"] < 0,
+}
 # Settings of the property tests. Each example empties the tables itself.
 law = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -228,13 +236,15 @@ def rows(
     compare: str = "",
     sort: str = "created_at",
     q: str = "",
+    only: str = "",
 ) -> Rows:
     """Return all rows of a list, in order."""
     if resource == "days":
         return day_rows(content, asked, account_id)
     if resource == "events":
         return event_rows(content, asked, account_id, sort)
-    return sum_rows(content, asked, resource, by, account_id, bool(compare), q)
+    whole = sum_rows(content, asked, resource, by, account_id, bool(compare), q)
+    return [row for row in whole if ONLY[only](row)]
 
 
 def answer(

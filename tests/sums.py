@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from conftest import (
     create_database,
     in_snapshot,
 )
-from model import MICROSECOND, PERIODS
+from model import MICROSECOND, ONLY, PERIODS
 from service import create_app
 from service.config import Settings
 from service.database.snapshot import IDENTIFIERS
@@ -151,13 +152,14 @@ def questions(period: str, now: datetime) -> Iterator[tuple[str, dict[str, Any]]
         "credits_column": IDENTIFIERS[CREDITS_COLUMN],
     }
     for name in SUMMED:
-        if "previous_since" in QUERIES["sums"][name].parameters and not days:
+        parameters = QUERIES["sums"][name].parameters
+        if "previous_since" in parameters and not days:
             continue
-        accounts = [str(NOVA)] if name == "credits_events_count" else ["", str(NOVA)]
-        for account in accounts if "account_id" in QUERIES["sums"][name].parameters else [""]:
-            for by in KEYS if "by" in QUERIES["sums"][name].parameters else [""]:
-                for search in SEARCHES if "search" in QUERIES["sums"][name].parameters else [""]:
-                    yield name, {**given, "account_id": account, "by": by, "search": search}
+        accounts = [str(NOVA)] if parameters.get("account_id") == "uuid" else ["", str(NOVA)]
+        choices = {"account_id": accounts, "by": KEYS, "search": SEARCHES, "only": ONLY}
+        named = [parameter for parameter in choices if parameter in parameters]
+        for chosen in product(*(choices[parameter] for parameter in named)):
+            yield name, {**given, **dict(zip(named, chosen, strict=True))}
 
 
 @contextmanager

@@ -19,7 +19,13 @@ from service.database.trust import source_of
 from service.errors import BadParameters
 from service.queries import CREDITS_COLUMNS, Query, load_queries, query_path
 from service.question import asked
-from service.schemas.requests import BreakdownArguments, DaysArguments, EventsArguments, RollupArguments
+from service.schemas.requests import (
+    BreakdownArguments,
+    ChangesArguments,
+    DaysArguments,
+    EventsArguments,
+    RollupArguments,
+)
 from tools.demo.postgres import EmbeddedPostgresError, find_binaries
 
 SET_SEARCH_PATH = "SET LOCAL search_path = pg_catalog, pg_temp"
@@ -100,14 +106,16 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
 def parameters_of(query: Query, environ: Mapping[str, str], now: datetime, credits_column: str) -> dict[str, str]:
     """Return a value for each parameter of a query: the environment variable of its name in capitals, or the service's.
 
-    PERIOD, SINCE, AS_OF, LIMIT, PAGE, ACCOUNT_ID, BY, SORT and SEARCH (q) have the defaults and bounds of the request
-    parameters.
+    PERIOD, SINCE, AS_OF, LIMIT, PAGE, ACCOUNT_ID, BY, SORT, ONLY and SEARCH (q) have the defaults and bounds of the
+    request parameters.
     """
     schema = {"uuid": EventsArguments(), "text": DaysArguments()}.get(
         query.parameters.get("account_id", ""), RollupArguments()
     )
     if "by" in query.parameters:
         schema = BreakdownArguments()
+    if "only" in query.parameters:
+        schema = ChangesArguments()
     given = {
         field.data_key or name: environ[name.upper()]
         for name, field in schema.fields.items()

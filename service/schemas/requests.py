@@ -18,6 +18,7 @@ MAX_PAGE = 18_446_744_073_709_551
 
 BREAKDOWN_KEYS = ("model", "provider", "source", "agent_type")
 EVENT_ORDERS = ("created_at", "credits")
+CHANGES_KEPT = ("started", "stopped", "up", "down")
 
 HYPHENATED_UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 # The metadata of an account id in the reference.
@@ -192,6 +193,14 @@ class ChangesArguments(PageArguments):
 
     period = _period([name for name, days in PERIOD_DAYS.items() if days])
     always_compares = True
+    only = fields.String(  # type: ignore[assignment]  # marshmallow takes fields away from the class
+        validate=OneOf(CHANGES_KEPT, error="must be one of " + ", ".join(CHANGES_KEPT)),
+        metadata={
+            "description": "Only accounts that started (no event in the previous window), that stopped (none in the "
+            "window), or whose credits went up or down. total_count counts these.",
+            "example": "up",
+        },
+    )
 
 
 class EventsArguments(PageArguments):

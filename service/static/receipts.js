@@ -21,8 +21,8 @@ export function listReceipts({ view, instant, since, sources, items, page }) {
   const values = {
     ...{ since, until: instant, account_id, by, search: q, account_ids },
     ...{ previous_since: previous.since, previous_until: previous.as_of },
-    // The page does not ask in another order.
-    ...{ sort: "created_at", limit: page * BigInt(LIMIT), offset: 0 },
+    // The page does not ask for another order, nor for some of the changes.
+    ...{ sort: "created_at", only: "", limit: page * BigInt(LIMIT), offset: 0 },
   };
   return sources.map((source) => ({ source, values }));
 }

@@ -52,7 +52,9 @@ def breakdown(snapshot: Snapshot, question: Question) -> List:
 @blueprint.list("/changes", ChangesArguments(), ChangesEnvelope())
 def changes(snapshot: Snapshot, question: Question) -> List:
     """List the accounts that spent credits in a window or in the previous one, the largest change first."""
-    return page_of(snapshot, question, "credits_changes", "credits_changes_count")
+    # Without the filter an account is counted without its credits, which is faster.
+    count = "credits_changes_only_count" if "only" in question.arguments else "credits_changes_count"
+    return page_of(snapshot, question, "credits_changes", count)
 
 
 @blueprint.list("/events", EventsArguments(), EventsEnvelope())

@@ -6,6 +6,7 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 --   :until           timestamptz  end of the window, exclusive; infinity for no upper bound
 --   :previous_since  timestamptz  start of the window before, inclusive
 --   :previous_until  timestamptz  end of the window before, exclusive; not after since
+--   :only            text         accounts that started or stopped, or whose credits went up or down; empty for all
 --   :limit           bigint       rows on this page; 9223372036854775807 for all
 --   :offset          bigint       rows before this page
 --   :credits_column  identifier   credits_deducted_cents, or credits_deducted where that is its name
@@ -13,7 +14,7 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 --   previous_credits_deducted_cents, previous_event_count, change_credits_deducted_cents
 -- Order:   largest change first, up or down; account_id settles ties, so pages never overlap
 -- psql -X -q -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v previous_since=2026-10-01 \
---   -v previous_until=2026-11-01 -v limit=20 -v offset=0 -v credits_column=credits_deducted_cents \
+--   -v previous_until=2026-11-01 -v only= -v limit=20 -v offset=0 -v credits_column=credits_deducted_cents \
 --   -f credits_changes.sql
 WITH spend AS (
     SELECT
@@ -41,6 +42,17 @@ page AS (
         previous_event_count,
         total_credits_deducted_cents - previous_credits_deducted_cents AS change_credits_deducted_cents
     FROM spend
+    -- a constant when it is planned, unless only some are asked for
+    WHERE
+        CASE :'only'::text
+            WHEN '' THEN true
+            WHEN 'started' THEN previous_event_count = 0
+            WHEN 'stopped' THEN event_count = 0
+            WHEN 'up' THEN total_credits_deducted_cents > previous_credits_deducted_cents
+            WHEN 'down' THEN total_credits_deducted_cents < previous_credits_deducted_cents
+            -- fails, with the value in the message
+            ELSE (:'only'::text || ' is not started, stopped, up or down')::boolean
+        END
     ORDER BY abs(total_credits_deducted_cents - previous_credits_deducted_cents) DESC, account_id ASC
     LIMIT :'limit'::bigint OFFSET :'offset'::bigint
 ),

@@ -5,10 +5,12 @@ from uuid import UUID
 import pytest
 from flask.testing import FlaskClient
 
-from conftest import NOVA, ORBIT, Tables
+from conftest import NOVA, ORBIT, Tables, answered
 
 CHANGES = "/api/admins/credits/changes"
-LEAVER, STEADY, NEWCOMER, OLD = (UUID(f"{n}{n}{n}{n}{n}{n}{n}{n}-0000-4000-8000-00000000000{n}") for n in (3, 4, 5, 6))
+LEAVER, STEADY, NEWCOMER, OLD, FREE, REFUNDED = (
+    UUID(f"{n}{n}{n}{n}{n}{n}{n}{n}-0000-4000-8000-00000000000{n}") for n in (3, 4, 5, 6, 7, 8)
+)
 
 
 @pytest.fixture
@@ -66,3 +68,33 @@ def test_the_largest_change_comes_first_up_or_down(admin: FlaskClient, accounts:
         "previous_credits_deducted_cents,previous_event_count,change_credits_deducted_cents"
     )
     assert rows == [",".join(map(str, row)) for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("only", "changes"),
+    [
+        pytest.param("started", {NEWCOMER: 7, FREE: 0}, id="started, also without credits"),
+        pytest.param("stopped", {LEAVER: -100, REFUNDED: 5}, id="stopped, also after a refund"),
+        pytest.param("up", {NOVA: 30, NEWCOMER: 7, REFUNDED: 5}, id="up"),
+        pytest.param("down", {LEAVER: -100, ORBIT: -30}, id="down"),
+    ],
+)
+def test_some_changes_are_listed_and_counted(
+    admin: FlaskClient, accounts: Tables, only: str, changes: dict[UUID, int]
+) -> None:
+    accounts.account(FREE)
+    accounts.event(FREE, 0, "2026-11-22 00:00:00+00")
+    accounts.account(REFUNDED)
+    accounts.event(REFUNDED, -5, "2026-11-21 00:00:00+00")
+    listed = []
+    for page in range(1, len(changes) + 1):
+        body = answered(admin, CHANGES, period="daily", only=only, limit=1, page=page)
+        # It is not echoed.
+        assert list(body) == ["status", "period", "page", "limit", "total_count", "rows"]
+        assert body["total_count"] == len(changes)
+        listed += [(row["account_id"], row["change_credits_deducted_cents"]) for row in body["rows"]]
+    assert listed == [(str(account), change) for account, change in changes.items()]
+    beyond = answered(admin, CHANGES, period="daily", only=only, limit=1, page=9)
+    assert (beyond["total_count"], beyond["rows"]) == (len(changes), [])
+    exported = admin.get(CHANGES, query_string=f"period=daily&only={only}", headers={"Accept": "text/csv"})
+    assert [line.split(",")[0] for line in exported.text.splitlines()[1:]] == list(map(str, changes))

@@ -70,6 +70,12 @@ def test_a_query_file_needs_the_key_of_an_admin(client: FlaskClient, tables: Tab
         pytest.param(
             "/api/admins/credits/changes?page=2", "*/*", ["credits_changes", "credits_changes_count"], id="changes"
         ),
+        pytest.param(
+            "/api/admins/credits/changes?page=2&only=up",
+            "*/*",
+            ["credits_changes", "credits_changes_only_count"],
+            id="only some changes",
+        ),
         pytest.param(DAYS, "*/*", ["credits_days"], id="days"),
     ],
 )

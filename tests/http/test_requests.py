@@ -18,6 +18,7 @@ AS_OF, SINCE = {"as_of": INSTANT.format(1970)}, {"since": INSTANT.format(1900)}
 ENDS = {"since": "must be before the end of the window"}
 ID = {"account_id": "must be a UUID in its hyphenated form"}
 NO_KEY = {"by": "must be one of model, provider, source, agent_type"}
+NO_CHANGES = {"only": "must be one of started, stopped, up, down"}
 NO_ORDER = {"sort": "must be one of created_at, credits"}
 SEARCH = {"q": "must be 1 to 200 characters"}
 REQUIRED, TWICE, UNKNOWN = "is required", "is given more than once", "is not a parameter of this endpoint"
@@ -98,6 +99,9 @@ REQUIRED, TWICE, UNKNOWN = "is required", "is given more than once", "is not a p
         pytest.param(f"events?account_id={ACCOUNT}&sort=", NO_ORDER, id="no order"),
         pytest.param(f"events?account_id={ACCOUNT}&sort=Credits", NO_ORDER, id="order in capitals"),
         pytest.param("rollup?sort=credits", {"sort": UNKNOWN}, id="the rollup has one order"),
+        pytest.param("changes?only=", NO_CHANGES, id="only nothing"),
+        pytest.param("changes?only=up,down", NO_CHANGES, id="only two"),
+        pytest.param("rollup?only=up", {"only": UNKNOWN}, id="the rollup has no changes"),
         # All parameters of each endpoint, and one that it does not have.
         pytest.param(
             "rollup?zzz=1&q=&page=x&limit=0&period=never&compare=&as_of=x&since=x&account_id=x",
@@ -112,8 +116,8 @@ REQUIRED, TWICE, UNKNOWN = "is required", "is given more than once", "is not a p
             id="breakdown",
         ),
         pytest.param(
-            "changes?page=x&limit=0&period=all&as_of=x&since=x&compare=previous",
-            {**AS_OF, "compare": UNKNOWN, **LIMIT, **PAGE}
+            "changes?page=x&limit=0&period=all&as_of=x&since=x&compare=previous&only=new",
+            {**AS_OF, "compare": UNKNOWN, **LIMIT, **NO_CHANGES, **PAGE}
             | {"period": "must be one of daily, weekly, monthly", **SINCE},
             id="changes",
         ),

@@ -47,6 +47,7 @@ ARGUMENTS = {
     "previous_until": "infinity",
     "by": "model",
     "sort": "created_at",
+    "only": "",
     "search": "nova",
     "last_day": "2026-11-19",
     "limit": 10,

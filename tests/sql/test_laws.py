@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import CREDITS_COLUMN, DATABASE, Tables, answered
-from model import INTEGER_MAX, MICROSECOND, Content, Window, answer, contents, law, rows, windows
+from model import INTEGER_MAX, MICROSECOND, ONLY, Content, Window, answer, contents, law, rows, windows
 from service.representations.csv import FORMULA
 from service.schemas.requests import BREAKDOWN_KEYS
 
@@ -67,7 +67,8 @@ def questions(content: Content, asked: Window, *, compared: bool) -> Iterator[tu
         yield "breakdown", {"by": by, **compare}
     yield "days", {}
     if asked.previous:
-        yield "changes", {}
+        for only in ONLY:
+            yield "changes", {"only": only} if only else {}
     # Unknown; perhaps with grants; with events, and perhaps of an account that does not exist.
     ids = [
         UUID(int=0),

@@ -13,6 +13,7 @@ from psycopg2.errors import UniqueViolation
 from psycopg2.extensions import connection
 
 from conftest import ADMIN_KEY, CREDITS_COLUMN, ORGANIZATION, SQL, Tables, create_database, key_hash
+from model import ONLY
 from service.database.snapshot import DECLARE, IDENTIFIERS
 from service.periods import PERIOD_DAYS, window_of
 from service.queries import load_queries
@@ -239,8 +240,11 @@ def test_a_comparison_reads_each_event_of_both_windows_at_most_once(
     ((both,),) = year.execute(events, edges)
     ((before,),) = year.execute(f"{events} AND created_at < %(previous_until)s", edges)
     page = {"limit": 100, "offset": 0}
-    found = plan(transaction, "credits_changes", **edges, **page)
-    assert found.rows <= Counter(usage_events=both, accounts=100, account_emails=100 * ADDRESSES)
+    for only in ONLY:
+        found = plan(transaction, "credits_changes", **edges, **page, only=only)
+        assert found.rows <= Counter(usage_events=both, accounts=100, account_emails=100 * ADDRESSES)
+        found = plan(transaction, "credits_changes_only_count", **edges, only=only)
+        assert found.rows == Counter(usage_events=both)
     assert plan(transaction, "credits_changes_count", **edges).rows == Counter(usage_events=both)
     keys = {"by": "model", "account_id": ""}
     assert plan(transaction, "credits_breakdown_compared", **edges, **page, **keys).rows == Counter(usage_events=both)

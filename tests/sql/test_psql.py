@@ -32,7 +32,7 @@ from conftest import (
     in_snapshot,
     key_hash,
 )
-from model import PERIODS, TEXTS, contents, law
+from model import ONLY, PERIODS, TEXTS, contents, law
 from service.config import Settings
 from service.database.pool import Database
 from service.database.snapshot import Snapshot
@@ -137,6 +137,7 @@ def test_psql_and_the_service_read_the_same_rows(
     values = {
         "search": data.draw(TEXTS | ids | ids.map(lambda id_: id_[:9].upper())),
         "by": data.draw(st.sampled_from(BREAKDOWN_KEYS)),
+        "only": data.draw(st.sampled_from(list(ONLY))),
         "sort": data.draw(st.sampled_from(EVENT_ORDERS)),
         "account_ids": f"{{{','.join(data.draw(st.lists(ids)))}}}",
         "account_id": data.draw(ids),
@@ -178,6 +179,7 @@ def test_psql_and_the_service_read_the_same_rows(
         ),
         pytest.param("rollup", "credits_rollup_search", {"q": "ADA"}, id="search"),
         pytest.param("changes", "credits_changes", {"since": "2026-11-20"}, id="changes"),
+        pytest.param("changes", "credits_changes", {"period": "weekly", "only": "up"}, id="changes, only some"),
         pytest.param("days", "credits_days", {"account_id": str(ADMIN)}, id="days of one account"),
     ],
 )
@@ -217,6 +219,8 @@ def test_make_psql_prints_the_rows_of_the_request_with_these_arguments(
         pytest.param(
             {"Q": "credits_events", "ACCOUNT_ID": str(ADMIN), "SORT": "id"}, "sort must be one of", id="unknown order"
         ),
+        pytest.param({"Q": "credits_changes", "ONLY": "new"}, "only must be one of", id="unknown changes"),
+        pytest.param({"Q": "credits_changes", "PERIOD": "all"}, "period must be one of daily", id="nothing before"),
         pytest.param({"Q": "caller"}, "caller needs KEY_HASH", id="no key hash"),
     ],
 )
@@ -232,6 +236,7 @@ def test_what_cannot_be_run_is_refused_without_showing_the_password(
 @pytest.mark.parametrize(
     ("variables", "variable"),
     [
+        pytest.param({"Q": "credits_changes"}, "only=", id="changes"),
         pytest.param({"Q": "credits_events"}, "sort=created_at", id="events"),
         pytest.param({"Q": "credits_events", "SORT": "credits"}, "sort=credits", id="events by credits"),
     ],

@@ -15,6 +15,7 @@ from service.queries import (
     PARAMETER,
     PIN,
     QUERY_NAMES,
+    SOURCES,
     Query,
     QueryFileError,
     load_queries,
@@ -146,9 +147,21 @@ def test_queries_look_accounts_up_with_the_same_sql(names: tuple[str, ...], star
     assert len({queries[name].text.split(start)[1].partition("\n)")[0] for name in names}) == 1
 
 
+@pytest.mark.parametrize("source", SOURCES)
+def test_changes_and_their_count_are_of_the_same_accounts(source: str) -> None:
+    queries = load_queries(source)
+    found = set()
+    for name in ("credits_changes", "credits_changes_only_count"):
+        spend, rest = re.split(r"\n\),?\n\n(?=page AS|SELECT count)", queries[name].text.partition("\nWITH ")[2])
+        (condition,) = re.findall(r"CASE %\(only\)s.*?END", rest, re.DOTALL)
+        found.add((spend, " ".join(condition.split())))
+    assert len(found) == 1
+
+
 MISSPELT = [
     ("by", "modell is not model, provider, source or agent_type"),
     ("sort", "modell is not created_at or credits"),
+    ("only", "modell is not started, stopped, up or down"),
 ]
 
 

@@ -27,7 +27,7 @@ from conftest import (
     answered,
 )
 from live import PATIENCE_S, eventually
-from model import PERIODS, Content, contents, foreign_keys_bypassed, instants_around, law
+from model import ONLY, PERIODS, Content, contents, foreign_keys_bypassed, instants_around, law
 from service import create_app
 from service.config import Settings
 from sums import (
@@ -136,7 +136,8 @@ def test_every_list_is_the_same_from_both_sources_after_any_history(
                 ledger.compare("days", period=period, as_of=pin.isoformat())
                 ledger.compare("breakdown", period=period, as_of=pin.isoformat(), by="model", **cut, **compared)
                 if compared:
-                    ledger.compare("changes", period=period, as_of=pin.isoformat(), **cut)
+                    only = data.draw(st.sampled_from([{}, *({"only": only} for only in ONLY if only)]))
+                    ledger.compare("changes", period=period, as_of=pin.isoformat(), **cut, **only)
     if ledger.unusable() is None:
         assert ledger.script(CHECK) == []
 
@@ -191,6 +192,7 @@ def test_both_sources_return_the_same_rows_for_any_window(
         "last_day": TODAY,
         "search": data.draw(st.sampled_from(["nova", "a", "", str(NOVA), str(ORBIT)[:8], f"{ADMIN}"[:21].upper()])),
         "by": data.draw(st.sampled_from(KEYS)),
+        "only": data.draw(st.sampled_from(list(ONLY))),
         "credits_column": CREDITS_COLUMN,
         "account_id": str(NOVA) if name == "credits_events_count" else data.draw(st.sampled_from(["", str(NOVA)])),
     }
