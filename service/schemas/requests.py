@@ -109,6 +109,22 @@ def _period(names: Collection[str]) -> fields.String:
     )
 
 
+def _search() -> fields.String:
+    return fields.String(
+        data_key="q",
+        validate=[
+            Length(1, 200, error="must be 1 to 200 characters"),
+            # PostgreSQL has no text with it.
+            ContainsNoneOf("\0", error="must not contain NUL"),
+        ],
+        metadata={
+            "description": "Only accounts whose name or any address contains this text, in either case, or whose id "
+            "begins with it, if it is eight or more characters of a hyphenated UUID. total_count counts these.",
+            "example": "nova",
+        },
+    )
+
+
 class WindowArguments(Schema):
     """Parameters of every endpoint. ``period``: UTC calendar days; ``since`` and ``as_of``: the edges of the window."""
 
@@ -161,19 +177,7 @@ class ComparedArguments(PageArguments):
 class RollupArguments(ComparedArguments):
     """Query string of the rollup. ``search`` is ``q`` in a request; ``make psql`` uses Q for the query."""
 
-    search = fields.String(
-        data_key="q",
-        validate=[
-            Length(1, 200, error="must be 1 to 200 characters"),
-            # PostgreSQL has no text with it.
-            ContainsNoneOf("\0", error="must not contain NUL"),
-        ],
-        metadata={
-            "description": "Only accounts whose name or any address contains this text, in either case, or whose id "
-            "begins with it, if it is eight or more characters of a hyphenated UUID. total_count counts these.",
-            "example": "nova",
-        },
-    )
+    search = _search()
 
 
 class BreakdownArguments(ComparedArguments):
@@ -189,10 +193,11 @@ class BreakdownArguments(ComparedArguments):
 
 
 class ChangesArguments(PageArguments):
-    """Query string of the changes, which are always compared with the previous window."""
+    """Query string of the changes, which are always compared with the previous window. ``search`` is ``q``."""
 
     period = _period([name for name, days in PERIOD_DAYS.items() if days])
     always_compares = True
+    search = _search()
     only = fields.String(  # type: ignore[assignment]  # marshmallow takes fields away from the class
         validate=OneOf(CHANGES_KEPT, error="must be one of " + ", ".join(CHANGES_KEPT)),
         metadata={

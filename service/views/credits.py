@@ -52,6 +52,8 @@ def breakdown(snapshot: Snapshot, question: Question) -> List:
 @blueprint.list("/changes", ChangesArguments(), ChangesEnvelope())
 def changes(snapshot: Snapshot, question: Question) -> List:
     """List the accounts that spent credits in a window or in the previous one, the largest change first."""
+    if "search" in question.arguments:
+        return page_of(snapshot, question, "credits_changes_search", "credits_changes_search_count")
     # Without the filter an account is counted without its credits, which is faster.
     count = "credits_changes_only_count" if "only" in question.arguments else "credits_changes_count"
     return page_of(snapshot, question, "credits_changes", count)

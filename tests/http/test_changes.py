@@ -98,3 +98,32 @@ def test_some_changes_are_listed_and_counted(
     assert (beyond["total_count"], beyond["rows"]) == (len(changes), [])
     exported = admin.get(CHANGES, query_string=f"period=daily&only={only}", headers={"Accept": "text/csv"})
     assert [line.split(",")[0] for line in exported.text.splitlines()[1:]] == list(map(str, changes))
+
+
+@pytest.mark.parametrize(
+    ("q", "only", "rows"),
+    [
+        pytest.param("NOVA RE", None, [1], id="name, in either case"),
+        pytest.param("ops@", None, [1], id="address"),
+        pytest.param("22222222", None, [2], id="the beginning of an id"),
+        pytest.param(str(LEAVER), None, [0], id="an account with events in the previous window only"),
+        pytest.param(str(OLD), None, [], id="an account with events in neither"),
+        pytest.param("nova", "up", [1], id="and only some"),
+        pytest.param("nova", "down", [], id="and only others"),
+        pytest.param("%", None, [], id="percent sign"),
+    ],
+)
+def test_changes_are_found_as_in_the_rollup(
+    admin: FlaskClient, accounts: Tables, q: str, only: str | None, rows: list[int]
+) -> None:
+    query = {"period": "daily", "q": q, **({"only": only} if only else {})}
+    body = answered(admin, CHANGES, **query)
+    # Neither is echoed.
+    assert list(body) == ["status", "period", "page", "limit", "total_count", "rows"]
+    assert body["total_count"] == len(rows)
+    assert [tuple("" if value is None else value for value in row.values()) for row in body["rows"]] == [
+        (str(ROWS[row][0]), *ROWS[row][1:]) for row in rows
+    ]
+    assert answered(admin, CHANGES, **query, page=2)["total_count"] == len(rows)
+    exported = admin.get(CHANGES, query_string=query, headers={"Accept": "text/csv"})
+    assert exported.text.splitlines()[1:] == [",".join(map(str, ROWS[row])) for row in rows]

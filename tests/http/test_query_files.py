@@ -76,6 +76,12 @@ def test_a_query_file_needs_the_key_of_an_admin(client: FlaskClient, tables: Tab
             ["credits_changes", "credits_changes_only_count"],
             id="only some changes",
         ),
+        pytest.param(
+            "/api/admins/credits/changes?page=2&only=up&q=x",
+            "*/*",
+            ["credits_changes_search", "credits_changes_search_count"],
+            id="search in changes",
+        ),
         pytest.param(DAYS, "*/*", ["credits_days"], id="days"),
     ],
 )

@@ -116,9 +116,9 @@ REQUIRED, TWICE, UNKNOWN = "is required", "is given more than once", "is not a p
             id="breakdown",
         ),
         pytest.param(
-            "changes?page=x&limit=0&period=all&as_of=x&since=x&compare=previous&only=new",
+            "changes?page=x&limit=0&period=all&as_of=x&since=x&compare=previous&only=new&q=",
             {**AS_OF, "compare": UNKNOWN, **LIMIT, **NO_CHANGES, **PAGE}
-            | {"period": "must be one of daily, weekly, monthly", **SINCE},
+            | {"period": "must be one of daily, weekly, monthly", **SEARCH, **SINCE},
             id="changes",
         ),
         pytest.param(
@@ -155,7 +155,8 @@ def test_a_bad_request_is_a_400_that_names_each_bad_parameter_once_and_sorted(
     ],
 )
 @pytest.mark.parametrize(
-    "path", ["rollup?", "rollup?q=x&", "breakdown?by=model&", "changes?", f"events?account_id={ACCOUNT}&"]
+    "path",
+    ["rollup?", "rollup?q=x&", "breakdown?by=model&", "changes?", "changes?q=x&", f"events?account_id={ACCOUNT}&"],
 )
 def test_good_integers_are_echoed(
     admin: FlaskClient, tables: Tables, path: str, query: str, page: int, limit: int

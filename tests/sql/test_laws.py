@@ -69,6 +69,9 @@ def questions(content: Content, asked: Window, *, compared: bool) -> Iterator[tu
     if asked.previous:
         for only in ONLY:
             yield "changes", {"only": only} if only else {}
+        for q in searches(content):
+            yield "changes", {"q": q}
+            yield "changes", {"q": q, "only": "up"}
     # Unknown; perhaps with grants; with events, and perhaps of an account that does not exist.
     ids = [
         UUID(int=0),

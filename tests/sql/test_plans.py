@@ -275,6 +275,20 @@ def test_a_search_reads_every_name_and_address_once_and_the_events_that_it_finds
     assert plan(transaction, "credits_rollup_search_count", **search).rows == everything + events
 
 
+def test_a_search_in_the_changes_reads_the_events_that_it_finds(year: Tables, transaction: connection) -> None:
+    everything = Counter(accounts=ACCOUNTS + 2, account_emails=ACCOUNTS * ADDRESSES)
+    edges = {**window("monthly"), "account": LIGHT}
+    ((events,),) = year.execute(
+        "SELECT count(*) FROM public.usage_events WHERE account_id = %(account)s AND created_at >= %(previous_since)s",
+        edges,
+    )
+    search = {"search": f"Account {ACCOUNTS}", "only": "", **window("monthly")}
+    page = plan(transaction, "credits_changes_search", **search, limit=100, offset=0)
+    assert page.rows <= everything + Counter(usage_events=events, accounts=1, account_emails=ADDRESSES)
+    count = plan(transaction, "credits_changes_search_count", **search)
+    assert count.rows <= everything + Counter(usage_events=events)
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_with_the_indexes_of_pg_trgm_the_beginning_of_an_id_reads_only_these_accounts(
     transaction: connection, source: str

@@ -180,6 +180,7 @@ def test_psql_and_the_service_read_the_same_rows(
         pytest.param("rollup", "credits_rollup_search", {"q": "ADA"}, id="search"),
         pytest.param("changes", "credits_changes", {"since": "2026-11-20"}, id="changes"),
         pytest.param("changes", "credits_changes", {"period": "weekly", "only": "up"}, id="changes, only some"),
+        pytest.param("changes", "credits_changes_search", {"period": "weekly", "q": "ADA"}, id="changes, search"),
         pytest.param("days", "credits_days", {"account_id": str(ADMIN)}, id="days of one account"),
     ],
 )

@@ -123,6 +123,7 @@ def test_the_names_in_the_service_are_those_of_the_files() -> None:
         ("credits_breakdown", [name for name in BreakdownRow().fields if name not in COMPARED]),
         ("credits_breakdown_compared", BreakdownRow().fields),
         ("credits_changes", ChangesRow().fields),
+        ("credits_changes_search", ChangesRow().fields),
         ("credits_days", Day().fields),
         ("credits_events", Event().fields),
         ("credits_grants", Grant().fields),
@@ -138,8 +139,19 @@ def test_a_query_has_the_columns_of_its_response_schema_in_order(name: str, colu
 @pytest.mark.parametrize(
     ("names", "start"),
     [
-        (("credits_rollup", "credits_rollup_search", "credits_changes"), "identity AS MATERIALIZED ("),
-        (("credits_rollup_search", "credits_rollup_search_count"), "WITH found AS ("),
+        (
+            ("credits_rollup", "credits_rollup_search", "credits_changes", "credits_changes_search"),
+            "identity AS MATERIALIZED (",
+        ),
+        (
+            (
+                "credits_rollup_search",
+                "credits_rollup_search_count",
+                "credits_changes_search",
+                "credits_changes_search_count",
+            ),
+            "WITH found AS (",
+        ),
     ],
 )
 def test_queries_look_accounts_up_with_the_same_sql(names: tuple[str, ...], start: str) -> None:
@@ -148,10 +160,17 @@ def test_queries_look_accounts_up_with_the_same_sql(names: tuple[str, ...], star
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_changes_and_their_count_are_of_the_same_accounts(source: str) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("credits_changes", "credits_changes_only_count"),
+        ("credits_changes_search", "credits_changes_search_count"),
+    ],
+)
+def test_changes_and_their_count_are_of_the_same_accounts(names: tuple[str, str], source: str) -> None:
     queries = load_queries(source)
     found = set()
-    for name in ("credits_changes", "credits_changes_only_count"):
+    for name in names:
         spend, rest = re.split(r"\n\),?\n\n(?=page AS|SELECT count)", queries[name].text.partition("\nWITH ")[2])
         (condition,) = re.findall(r"CASE %\(only\)s.*?END", rest, re.DOTALL)
         found.add((spend, " ".join(condition.split())))
@@ -179,7 +198,7 @@ def test_a_misspelt_name_of_a_case_is_an_error(tables: Tables, name: str, parame
     edges = dict.fromkeys(("since", "previous_since"), "-infinity") | dict.fromkeys(
         ("until", "previous_until"), "infinity"
     )
-    given = {**edges, "account_id": str(ADMIN), "credits_column": IDENTIFIERS[CREDITS_COLUMN]}
+    given = {**edges, "account_id": str(ADMIN), "search": "a", "credits_column": IDENTIFIERS[CREDITS_COLUMN]}
     with pytest.raises(InvalidTextRepresentation, match=message):
         tables.execute(load_queries()[name].text, {**given, "limit": 10, "offset": 0, parameter: "modell"})
 

@@ -137,7 +137,8 @@ def test_every_list_is_the_same_from_both_sources_after_any_history(
                 ledger.compare("breakdown", period=period, as_of=pin.isoformat(), by="model", **cut, **compared)
                 if compared:
                     only = data.draw(st.sampled_from([{}, *({"only": only} for only in ONLY if only)]))
-                    ledger.compare("changes", period=period, as_of=pin.isoformat(), **cut, **only)
+                    search = data.draw(st.sampled_from([{}, *({"q": str(account)[:8]} for account in accounts)]))
+                    ledger.compare("changes", period=period, as_of=pin.isoformat(), **cut, **only, **search)
     if ledger.unusable() is None:
         assert ledger.script(CHECK) == []
 
@@ -210,7 +211,9 @@ def test_both_sources_have_the_same_parameters_and_columns(name: str) -> None:
     assert (found.parameters, found.columns) == (expected.parameters, expected.columns)
 
 
-@pytest.mark.parametrize("name", ["credits_rollup", "credits_rollup_search", "credits_changes", "credits_days"])
+@pytest.mark.parametrize(
+    "name", ["credits_rollup", "credits_rollup_search", "credits_changes", "credits_changes_search", "credits_days"]
+)
 def test_both_sources_have_the_same_sql_after_the_spending(name: str) -> None:
     start = "\ncalendar AS (" if name == "credits_days" else "\npage AS ("
     expected, found = (QUERIES[source][name].text.partition(start)[1:] for source in ("events", "sums"))
