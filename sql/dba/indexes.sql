@@ -88,7 +88,7 @@ ON public.account_organization_ids (account_id, organization_id);
 -- The events of one account and the count of accounts without a cutoff use indexes that the tables already have:
 -- (account_id, created_at) on usage_events and (account_id, created_at DESC) on credit_grants.
 
--- The search of the rollup reads every name and every address: with a million accounts and two million addresses, 0.7 s
+-- A search for accounts reads every name and every address: with a million accounts and two million addresses, 0.7 s
 -- for a text that none contains, on a machine with other work. If that takes too long, add indexes of the extension
 -- pg_trgm. They serve texts of three characters and more, need 124 and 221 MB, and slow every write of a name or an
 -- address; the same search then took 9 ms:

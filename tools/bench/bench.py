@@ -94,10 +94,16 @@ def latency(_: PostgresServer, database: Database) -> None:
     paths["rollup monthly, 100 rows, page 20"] = api("rollup", "monthly", limit=100, page=20)
     paths["days monthly"] = api("days", "monthly")
     paths["drill-down all, 100 rows"] = api("events", "all", account_id=ACCOUNT, limit=100)
+    paths["drill-down all, 100 rows, most credits first"] = api(
+        "events", "all", account_id=ACCOUNT, limit=100, sort="credits"
+    )
     paths["days all, one account"] = api("days", "all", account_id=ACCOUNT)
     paths["rollup monthly, 100 rows, compared"] = api("rollup", "monthly", limit=100, compare="previous")
     paths["rollup monthly, 100 rows, search"] = api("rollup", "monthly", limit=100, q="account 77")
+    paths["rollup monthly, 100 rows, search by id"] = api("rollup", "monthly", limit=100, q=str(ACCOUNT)[:8])
     paths["changes monthly, 100 rows"] = api("changes", "monthly", limit=100)
+    paths["changes monthly, 100 rows, only up"] = api("changes", "monthly", limit=100, only="up")
+    paths["changes monthly, 100 rows, search"] = api("changes", "monthly", limit=100, q="account 77")
     paths["breakdown monthly by model"] = api("breakdown", "monthly", by="model")
     paths["breakdown monthly by model, compared"] = api("breakdown", "monthly", by="model", compare="previous")
     paths["breakdown all by model, one account"] = api("breakdown", "all", by="model", account_id=ACCOUNT)
@@ -157,6 +163,8 @@ def lists_at(now: datetime) -> dict[str, str]:
         paths[f"rollup monthly, search that finds {label}"] = api("rollup", "monthly", q=q)
     for period in PERIODS[:3]:
         paths[f"changes {period}"] = api("changes", period)
+    paths["changes monthly, only up"] = api("changes", "monthly", only="up")
+    paths["changes monthly, search that finds few"] = api("changes", "monthly", q="account 7777")
     for period in ("monthly", "all"):
         paths[f"breakdown {period} by model"] = api("breakdown", period, by="model")
         paths[f"days {period}"] = api("days", period)
