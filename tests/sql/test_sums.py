@@ -164,7 +164,7 @@ def moment(instant: str) -> float:
 ENDS = st.just("infinity") | instants_around(NOW).map(str) | EDGES
 
 
-@hypothesis_settings(law, max_examples=20)
+@hypothesis_settings(law, max_examples=12)
 @given(data=st.data(), since=ENDS | st.just("-infinity"), until=ENDS)
 @pytest.mark.parametrize("name", SUMMED)
 def test_both_sources_return_the_same_rows_for_any_window(
@@ -270,7 +270,7 @@ def test_no_list_is_wrong_while_writers_write_and_refreshes_run(ledger: Ledger) 
         thread.start()
     try:
         with closing(psycopg2.connect(ledger.server.url(ledger.name))) as raw:
-            for number in range(20):
+            for number in range(12):
                 compare_in_a_snapshot(raw, (list(PERIODS)[number % len(PERIODS)],))
         assert ledger.unusable() is None
     finally:
