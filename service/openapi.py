@@ -58,12 +58,16 @@ PREVIOUS = {
     "Previous-Start": "Start of the previous window, inclusive; absent without a comparison.",
     "Previous-End": "End of the previous window, exclusive; absent without a comparison.",
 }
+ACCEPTED = f"""\
+The media type of the answer, {JSON} or {CSV}. In CSV, null is an empty cell, and an empty text is "".
+An apostrophe is put before = + - @ (of either width) and ' at the start of a text or after one of , ; | " tab CR LF,
+and before a tab, CR or LF at the start; remove one at each of these places to get the text."""
 ACCEPT = {
     "in": "header",
     "name": "Accept",
     # no enum: a list of types with qualities is valid too
     "schema": {"type": "string", "default": JSON, "examples": [JSON, CSV]},
-    "description": f"The media type of the answer, {JSON} or {CSV}.",
+    "description": ACCEPTED,
 }
 IF_NONE_MATCH = {
     "in": "header",

@@ -1,13 +1,16 @@
-"""CSV: the rows of a list, written to a temporary file while they are read."""
+"""CSV: the rows of a list, written to a temporary file while they are read.
 
-import csv
+Python's csv module writes null and the empty text alike, and takes twice as long.
+"""
+
 import errno
 import hashlib
 import logging
 import re
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
-from typing import IO
+from typing import IO, Any
 
 from marshmallow import fields
 
@@ -21,8 +24,12 @@ MEDIA_TYPE = "text/csv"
 # All rows of the list unless a page is asked for, and nothing beside them.
 ONLY_ROWS = True
 # Where a spreadsheet would begin a formula: at the start or after a separator, with characters of either width. It may
-# drop white space at the start.
-FORMULA = re.compile(r'(?<![^,;|"\t\r\n])(?=[=+@＝＋－＠-])|\A(?=[\t\r\n])')  # noqa: RUF001 - full-width signs are meant
+# drop white space at the start. An apostrophe at these places gets another, so that removing one gives the text back.
+GUARDED = re.compile(r"""(?<![^,;|"\t\r\n])(?=['=+@＝＋－＠-])|\A(?=[\t\r\n])""")  # noqa: RUF001 - full-width signs are meant
+# Most texts: written as they are.
+PLAIN = re.compile(r"""(?!['=+@＝＋－＠-])[^,;|"\t\r\n]+""")  # noqa: RUF001 - full-width signs are meant
+# The empty text too, because null is an empty cell.
+QUOTED = re.compile(r'[,"\r\n]|\A\Z')
 SPOOLED_IN_MEMORY = 2**20
 
 log = logging.getLogger(__name__)
@@ -47,19 +54,15 @@ def write(envelope: Envelope, _question: Question, listed: List, caller: str) ->
     Raises:
         NoSpaceLeft: when the disk is full, or a file may not be so large.
     """
-    schema = envelope.row_schema.fields
-    are_text = [isinstance(schema[name], fields.String) for name in listed.columns]
+    spellings = [_spelling(envelope.row_schema.fields[name]) for name in listed.columns]
     spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=SPOOLED_IN_MEMORY)  # noqa: SIM115 - the response closes it
     hashing = _Hashing(spool, f"{caller} {MEDIA_TYPE} ")
-    writer = csv.writer(hashing)
     row_count = 0
     try:
-        writer.writerow(listed.columns)
+        hashing.write(f"{','.join(listed.columns)}\r\n")
         for row in listed.rows:
-            writer.writerow(
-                FORMULA.sub("'", cell) if is_text and cell else cell
-                for is_text, cell in zip(are_text, row, strict=True)
-            )
+            cells = [spell(value) for spell, value in zip(spellings, row, strict=True)]
+            hashing.write(f"{','.join(cells)}\r\n")
             row_count += 1
         spool.flush()
     except BaseException as error:
@@ -74,3 +77,24 @@ def write(envelope: Envelope, _question: Question, listed: List, caller: str) ->
     spool.seek(0)
     content_type = f"{MEDIA_TYPE}; charset=utf-8; header=present"
     return Written(spool, length, hashing.digest.hexdigest(), row_count, content_type)
+
+
+def _spelling(column: fields.Field[Any]) -> Callable[[Any], str]:
+    """Return the function that writes a value of a column as a cell."""
+    # For marshmallow, a UUID is a String.
+    return _plain if isinstance(column, fields.UUID) or not isinstance(column, fields.String) else _text
+
+
+def _plain(value: Any) -> str:
+    """Return a cell of a value that needs neither an apostrophe nor quotation marks."""
+    return "" if value is None else str(value)
+
+
+def _text(value: str | None) -> str:
+    if value is None or PLAIN.fullmatch(value):
+        return value or ""
+    guarded = GUARDED.sub("'", value)
+    if not QUOTED.search(guarded):
+        return guarded
+    escaped = guarded.replace('"', '""')
+    return f'"{escaped}"'

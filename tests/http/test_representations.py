@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import socket
 import tempfile
 from pathlib import Path
@@ -10,13 +11,27 @@ from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
+from hypothesis import example, given
+from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from conftest import ADMIN, ADMIN_KEY, DAYS, EVENTS, NOVA, ORGANIZATION, ROLLUP, Tables
+from conftest import ADMIN, ADMIN_KEY, DAYS, EVENTS, NOVA, ORBIT, ORGANIZATION, ROLLUP, Tables
 from live import Gunicorn
+from model import law
 
+QUIET = UUID("33333333-0000-4000-8000-000000000003")
 NOVA_IN_FIVE = UUID(int=1)
 CSV = {"Accept": "text/csv"}
+OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+# The line of the document that takes the apostrophes away, in each language.
+(UNDONE_IN_PYTHON,), (UNDONE_IN_SQL,) = (
+    re.findall(rf"^#### CSV\n(?:(?!#).*\n)*?```{language}\n(.*)\n```$", OPERATIONS, re.MULTILINE)
+    for language in ("python", "sql")
+)
+# Any text that PostgreSQL stores, often with characters that have a meaning in CSV or in a spreadsheet.
+STORED = st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"]) | st.sampled_from("'=+-@＝,;|\"\t\r\n")
+)
 
 
 @pytest.fixture
@@ -148,15 +163,66 @@ def test_a_formula_after_a_separator_gets_an_apostrophe_too(admin: FlaskClient, 
     assert read_csv(admin.get(ROLLUP, headers=CSV))[-1]["account_name"] == guarded
 
 
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        pytest.param("'=1", "''=1", id="not the text that =1 becomes"),
+        pytest.param("'", "''", id="alone"),
+        pytest.param("''a'", "'''a'", id="one for several, and none further on"),
+        pytest.param("a,'b;'c", "a,''b;''c", id="after a separator"),
+        pytest.param("Rock 'n' Roll", "Rock 'n' Roll", id="not after a space"),
+        pytest.param("\t'", "'\t''", id="after the tab at the start"),
+    ],
+)
+def test_an_apostrophe_where_one_would_be_put_gets_one(admin: FlaskClient, five: Tables, name: str, cell: str) -> None:
+    five.execute("UPDATE public.accounts SET name = %s WHERE id = %s", (name, NOVA_IN_FIVE))
+    assert read_csv(admin.get(ROLLUP, headers=CSV))[-1]["account_name"] == cell
+
+
+@law
+@given(names=st.lists(st.none() | STORED, min_size=1, max_size=8))
+@example(names=[None, "", "=1", "'=1", "''=1", "\t=1", "'\t=1", ",'", ",\"\n'-", "\\N", "NULL", "\n\\.\n"])
+def test_every_text_null_and_the_empty_text_come_back(
+    admin: FlaskClient, tables: Tables, names: list[str | None]
+) -> None:
+    """By Python's csv module, which reads null as the empty text, and by PostgreSQL's COPY, which does not."""
+    tables.empty()
+    tables.seed_admin()
+    tables.insert("accounts", "id, name", [(UUID(int=number), name) for number, name in enumerate(names)])
+    for number in range(len(names)):
+        tables.event(UUID(int=number), 1, "2026-11-22 10:00:00+00")
+    exported = admin.get(f"{ROLLUP}?period=all", headers=CSV)
+
+    cells = [row["account_name"] for row in read_csv(exported)]
+    undone = [eval(UNDONE_IN_PYTHON, {"re": re, "cell": cell}) for cell in cells]  # noqa: S307 - a line of the document
+    assert undone == [name or "" for name in names]
+
+    tables.execute(
+        "CREATE TEMPORARY TABLE export (account_id uuid, cell text, email text, credits numeric, events bigint)"
+    )
+    try:
+        with tables.connection.cursor() as cursor:
+            cursor.copy_expert("COPY export FROM STDIN (FORMAT csv, HEADER)", io.BytesIO(exported.data))
+        assert tables.execute(UNDONE_IN_SQL) == [(name,) for name in names]
+    finally:
+        tables.execute("DROP TABLE export")
+
+
 def test_the_whole_csv(admin: FlaskClient, tables: Tables) -> None:
     tables.fix_now("2026-11-22 10:15:00+00")
     tables.account(NOVA, '=HYPERLINK("http://evil.example"), "Nova"\nRecords')
     tables.insert("account_emails", "account_id, email, updated_at", [(NOVA, "@nova.example", "2026-11-01 00:00+00")])
     tables.event(NOVA, -5, "2026-11-22 10:00:00+00")
+    tables.account(ORBIT, "")
+    tables.event(ORBIT, -6, "2026-11-22 10:00:00+00")
+    tables.account(QUIET, "a;=b|c")
+    tables.event(QUIET, -7, "2026-11-22 10:00:00+00")
     response = admin.get(ROLLUP, headers=CSV)
     assert response.data.decode() == (
         "account_id,account_name,account_email,total_credits_deducted_cents,event_count\r\n"
         f'{NOVA},"\'=HYPERLINK(""http://evil.example""), ""Nova""\nRecords",\'@nova.example,-5,1\r\n'
+        f'{ORBIT},"",,-6,1\r\n'
+        f"{QUIET},a;'=b|c,,-7,1\r\n"
     )
     assert response.headers["Content-Length"] == str(len(response.data))
 

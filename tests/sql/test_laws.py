@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from conftest import CREDITS_COLUMN, DATABASE, Tables, answered
 from model import INTEGER_MAX, MICROSECOND, ONLY, Content, Window, answer, contents, law, rows, windows
-from service.representations.csv import FORMULA
+from service.representations.csv import GUARDED
 from service.schemas.requests import BREAKDOWN_KEYS
 
 CREDITS = "/api/admins/credits"
@@ -90,7 +90,7 @@ def in_csv(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
 
     def cell(value: Any) -> str:
         if isinstance(value, str):
-            return FORMULA.sub("'", value)
+            return GUARDED.sub("'", value)
         return "" if value is None else str(value)
 
     return [{name: cell(value) for name, value in row.items()} for row in rows]
