@@ -1,10 +1,12 @@
 """The way of a request: key, admin, question, view, representation."""
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import wraps
+from inspect import cleandoc
 from typing import Any, TypeVar
 
 from flask import Blueprint, Response, current_app, g, request
@@ -32,13 +34,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class Operation:
     """What the reference says of a route, from its view and its schemas.
 
-    A list has arguments. A route without a key has ``statuses``, which says when each is the answer. A query file has
-    neither.
+    ``summary`` is the first line of the view's docstring, ``description`` the rest; ``tag`` is the name of the
+    blueprint. A list has arguments. A route without a key has ``statuses``, which says when each is the answer. A query
+    file has neither.
     """
 
     name: str
     rule: str
     summary: str
+    description: str
+    tag: str
     arguments: WindowArguments | None = None
     envelope: Schema | None = None
     statuses: Mapping[int, str] | None = None
@@ -78,8 +83,11 @@ class ApiBlueprint(Blueprint):
 
     def _register(self, rule: str, view: Function, **described: Any) -> Function:
         name = self.name + view.__name__.capitalize()
-        summary = (view.__doc__ or "").partition("\n")[0]
-        self.operations.append(Operation(name, f"{self.url_prefix or ''}{rule}", summary, **described))
+        summary, _, rest = cleandoc(view.__doc__ or "").partition("\n\n")
+        # a paragraph is one line in the reference
+        description = re.sub(r"(?<!\n)\n(?!\n)", " ", rest)
+        path = f"{self.url_prefix or ''}{rule}"
+        self.operations.append(Operation(name, path, summary, description, self.name, **described))
         return self.get(rule)(view)
 
 

@@ -13,7 +13,7 @@ from service.endpoint import Operation
 from service.queries import FILES
 from service.representations.csv import MEDIA_TYPE as CSV
 from service.representations.json import MEDIA_TYPE as JSON
-from service.schemas.requests import Instant
+from service.schemas.requests import Instant, PageArguments
 from service.schemas.responses import COMPARED, Envelope, Rows, Timestamp
 from service.version import VERSION
 
@@ -23,12 +23,20 @@ DESCRIPTION = """\
 Who spends the credits of the platform. Totals are exact. An answer is read from one snapshot of the database, except on
 Citus.
 
-Integers may exceed 2^53: use a JSON parser that keeps them exact. Errors are always JSON, whatever the Accept header
-says."""
+Integers may exceed 2^53: use a JSON parser that keeps them exact. A sum that does not fit in 64 bits is sent exactly
+too, as a longer integer. Errors are always JSON, whatever the Accept header says."""
+LICENCE = {"name": "MIT License", "identifier": "MIT"}
+# By the name of the blueprint.
+TAGS = {
+    "credits": "Lists of who spends credits, on what and when, for administrators.",
+    "health": "Whether the service runs and can answer; no key is needed.",
+    "queries": "The SQL of the lists.",
+}
+INSTANT = """\
+A 200 has its instant in As-Of. An event that is dated later is counted when its time has come."""
 PAGES = """\
-A 200 has its instant in As-Of. Send it back as as_of to read further pages as of that instant. Transactions
-open at that instant may commit later and then appear on later pages. An event that is dated later is counted when its
-time has come."""
+Send As-Of back as as_of to read further pages as of that instant. Transactions open at that instant may commit later
+and then appear on later pages."""
 ERRORS = {
     400: "A parameter is missing, malformed, out of bounds, unknown, repeated or excluded by another.",
     401: "There is no key, more than one, or a malformed, unknown or expired one.",
@@ -41,7 +49,12 @@ ERRORS = {
 }
 ERROR_HEADERS = {
     401: {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "Bearer."}},
-    503: {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}},
+    503: {
+        "Retry-After": {
+            "schema": {"type": "integer", "format": "int64", "minimum": 1},
+            "description": "Seconds to wait.",
+        }
+    },
 }
 HEADERS = {
     "As-Of": "The instant of the answer: as_of, or the time of the request; on a standby, of the last commit replayed.",
@@ -82,7 +95,17 @@ def openapi_document(operations: Iterable[Operation]) -> Json:
     spec = _spec()
     for operation in operations:
         path = re.sub("<.*>", "{name}", operation.rule)
-        described: Json = {"operationId": operation.name, "summary": operation.summary}
+        description = operation.description
+        if isinstance(operation.envelope, Envelope):
+            description += f"\n\n{INSTANT}"
+        if isinstance(operation.arguments, PageArguments):
+            description += f" {PAGES}"
+        described: Json = {
+            "operationId": operation.name,
+            "tags": [operation.tag],
+            "summary": operation.summary,
+            "description": description,
+        }
         if operation.statuses:
             content = {JSON: {"schema": operation.envelope}}
             statuses = operation.statuses.items()
@@ -114,11 +137,14 @@ def _spec() -> APISpec:
         version=VERSION,
         openapi_version="3.1.0",
         plugins=[plugin],
-        info={"description": DESCRIPTION},
+        info={"description": DESCRIPTION, "license": LICENCE},
+        tags=[{"name": name, "description": text} for name, text in TAGS.items()],
         servers=[{"url": "/"}],
         security=[{"apiKey": []}, {"bearer": []}],
     )
     assert plugin.converter is not None  # noqa: S101 - for the type checker: APISpec has set it
+    # Without a format, some generated clients take integers of 32 bits.
+    plugin.map_to_openapi_type(fields.Integer, "integer", "int64")  # type: ignore[no-untyped-call]  # apispec leaves it unannotated
     plugin.map_to_openapi_type(Timestamp, "string", "date-time")  # type: ignore[no-untyped-call]  # apispec leaves it unannotated
     plugin.map_to_openapi_type(Instant, "string", None)  # type: ignore[no-untyped-call]  # apispec leaves it unannotated
     plugin.converter.add_attribute_function(_constant)  # type: ignore[no-untyped-call]  # apispec leaves it unannotated
@@ -139,7 +165,6 @@ def _list_operation(arguments: Schema, envelope: Envelope) -> Json:
         CSV: {"schema": {"type": "string"}},
     }
     return {
-        "description": PAGES,
         "parameters": [{"in": "query", "schema": arguments}, ACCEPT, IF_NONE_MATCH],
         "responses": {
             "200": {"description": "The answer.", "headers": headers, "content": content},

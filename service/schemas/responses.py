@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from marshmallow import Schema, fields
-from marshmallow.validate import OneOf
+from marshmallow.validate import OneOf, Range
 
 from service.periods import CUSTOM, PERIOD_DAYS
-from service.schemas.requests import ACCOUNT_ID, BREAKDOWN_KEYS
+from service.schemas.requests import ACCOUNT_ID, BREAKDOWN_KEYS, MAX_LIMIT, MAX_PAGE
 
 # The columns that compare=previous adds to a row.
 COMPARED = ("previous_credits_deducted_cents", "previous_event_count")
@@ -69,8 +69,12 @@ def _total(column: str = "total", example: int = 1840) -> fields.Integer:
     return fields.Integer(metadata={"description": description, "example": example})
 
 
+def _within(highest: int) -> fields.Integer:
+    return fields.Integer(validate=Range(1, highest))
+
+
 def _count(description: str, example: int = 1) -> fields.Integer:
-    return fields.Integer(metadata={"description": description, "example": example})
+    return fields.Integer(validate=Range(0), metadata={"description": description, "example": example})
 
 
 class Account(Schema):
@@ -106,8 +110,8 @@ class RollupEnvelope(Envelope):
     """The body of a 200; ``total_count`` is the number of accounts in the window, ``rows`` are one page of them."""
 
     period = _period()
-    page = fields.Integer()
-    limit = fields.Integer()
+    page = _within(MAX_PAGE)
+    limit = _within(MAX_LIMIT)
     total_count = _count("Number of accounts on all pages.")
     rows = Rows(RollupRow)
 
@@ -122,8 +126,8 @@ class ChangesEnvelope(Envelope):
     """The body of a 200; ``total_count`` counts the accounts with an event in either window, ``rows`` are one page."""
 
     period = _period(name for name, days in PERIOD_DAYS.items() if days)
-    page = fields.Integer()
-    limit = fields.Integer()
+    page = _within(MAX_PAGE)
+    limit = _within(MAX_LIMIT)
     total_count = _count("Number of accounts on all pages.")
     rows = Rows(ChangesRow)
 
@@ -151,8 +155,8 @@ class BreakdownEnvelope(Envelope):
     by = fields.String(validate=OneOf(BREAKDOWN_KEYS))
     account_id = _account_id()
     period = _period()
-    page = fields.Integer()
-    limit = fields.Integer()
+    page = _within(MAX_PAGE)
+    limit = _within(MAX_LIMIT)
     total_count = _count("Number of keys on all pages.")
     rows = Rows(BreakdownRow)
 
@@ -192,8 +196,8 @@ class EventsEnvelope(Envelope):
 
     account_id = _account_id()
     period = _period()
-    page = fields.Integer()
-    limit = fields.Integer()
+    page = _within(MAX_PAGE)
+    limit = _within(MAX_LIMIT)
     total_count = _count("Number of events on all pages; grants do not count.")
     account = _account()
     events = Rows(Event)

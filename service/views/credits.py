@@ -32,7 +32,11 @@ blueprint = ApiBlueprint("credits", __name__, url_prefix="/api/admins/credits")
 
 @blueprint.list("/rollup", RollupArguments(), RollupEnvelope())
 def rollup(snapshot: Snapshot, question: Question) -> List:
-    """List the accounts that spent credits in a window, most credits first."""
+    """List the accounts that spent credits in a window, most credits first.
+
+    An account is listed if it has an event in the window, also when its total is 0 or negative. Of equal totals, the
+    one with the smaller account_id comes first.
+    """
     query = "credits_rollup_search" if "search" in question.arguments else "credits_rollup"
     found = page_of(snapshot, question, query, f"{query}_count")
     if not question.previous:
@@ -44,14 +48,22 @@ def rollup(snapshot: Snapshot, question: Question) -> List:
 
 @blueprint.list("/breakdown", BreakdownArguments(), BreakdownEnvelope())
 def breakdown(snapshot: Snapshot, question: Question) -> List:
-    """List on which models, providers, sources or agent types credits were spent in a window, most credits first."""
+    """List on which models, providers, sources or agent types credits were spent in a window, most credits first.
+
+    Equal totals are in the order of their keys, null last. Without account_id, the sums over all keys are those of the
+    rollup of the same window.
+    """
     query = "credits_breakdown_compared" if question.previous else "credits_breakdown"
     return page_of(snapshot, question, query, "credits_breakdown_count")
 
 
 @blueprint.list("/changes", ChangesArguments(), ChangesEnvelope())
 def changes(snapshot: Snapshot, question: Question) -> List:
-    """List the accounts that spent credits in a window or in the previous one, the largest change first."""
+    """List the accounts that spent credits in a window or in the previous one, the largest change first.
+
+    The previous window is the same window one period earlier; with since, it has the length of the window and ends at
+    since. A change can be up or down. Of equal ones, the one with the smaller account_id comes first.
+    """
     if "search" in question.arguments:
         return page_of(snapshot, question, "credits_changes_search", "credits_changes_search_count")
     # Without the filter an account is counted without its credits, which is faster.
@@ -61,7 +73,10 @@ def changes(snapshot: Snapshot, question: Question) -> List:
 
 @blueprint.list("/events", EventsArguments(), EventsEnvelope())
 def events(snapshot: Snapshot, question: Question) -> List:
-    """List the usage events of one account in a window, newest or most credits first, and its 500 newest grants."""
+    """List the usage events of one account in a window, newest or most credits first, and its 500 newest grants.
+
+    A grant is a balance that staff set by hand, in the same window. Grants have no pages, and CSV has only the events.
+    """
     found = page_of(snapshot, question, "credits_events", "credits_events_count")
     if question.only_rows:
         return found
@@ -71,7 +86,11 @@ def events(snapshot: Snapshot, question: Question) -> List:
 
 @blueprint.list("/days", DaysArguments(), DaysEnvelope())
 def days(snapshot: Snapshot, question: Question) -> List:
-    """List the credits spent on each UTC day of a window, oldest first, by one account or by all together."""
+    """List the credits spent on each UTC day of a window, oldest first, by one account or by all together.
+
+    A day without events has zeros. The first day is that of the start of the window, or without a start that of the
+    first event since 2000; earlier days are listed if they have events. All days are in one answer.
+    """
     read = snapshot.stream if question.only_rows else snapshot.rows
     found = List(
         snapshot.columns_of("credits_days"), read("credits_days", question.parameters), None, ("credits_days",)

@@ -13,13 +13,19 @@ blueprint = ApiBlueprint("health", __name__, url_prefix="/health")
 
 @blueprint.status("/live", Liveness(), {200: "The process accepts requests."})
 def live() -> dict[str, Any]:
-    """Tell whether the process accepts requests; the database is not asked."""
+    """Tell whether the process accepts requests.
+
+    The database is not asked. If there is no answer, restart the process.
+    """
     return {"status": "success"}
 
 
 @blueprint.status("/ready", ReadinessReport(), {200: "All checks pass.", 503: "A check fails; the log says why."})
 def ready() -> tuple[dict[str, Any], int]:
-    """Tell whether requests can be answered now: database, privileges, policies and, if they are required, sums."""
+    """Tell whether requests can be answered now.
+
+    The checks are of the database, privileges, policies and, if they are required, the sums.
+    """
     readiness: Readiness = current_app.extensions["readiness"]
     found = readiness.checks(g.budget)
     passed, sentence = found.passed, found.sentence

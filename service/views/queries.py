@@ -22,5 +22,9 @@ blueprint.record(lambda state: state.app.url_map.converters.update(query_file=Qu
 
 @blueprint.script("/<query_file:name>")
 def file(name: str) -> Response:
-    """Return a query file as the service loaded it."""
+    """Return a query file as the service loaded it.
+
+    The header Link of an answer names its query files. psql runs them as they are; the comment at the top of a file has
+    its parameters and columns.
+    """
     return for_admin(lambda *_: script_response(current_app.extensions["query_files"][name]))

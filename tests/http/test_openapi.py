@@ -1,9 +1,11 @@
 """The OpenAPI document: valid, true of the live service, and a page that needs nothing but itself."""
 
+import html
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -104,6 +106,63 @@ def test_the_bounds_are_the_contracts() -> None:
     assert schemas["Accept"]["examples"] == ["application/json", "text/csv"]
 
 
+def schemas(part: Any) -> Iterator[dict[str, Any]]:
+    """Every object below a part of the document that has a type."""
+    if isinstance(part, dict):
+        if "type" in part:
+            yield part
+        for value in part.values():
+            yield from schemas(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from schemas(value)
+
+
+def test_every_integer_has_64_bits() -> None:
+    """Without a format, clients in Java, Go and C# are generated with integers of 32 bits."""
+    integers = [schema for schema in schemas(DOCUMENT) if "integer" in schema["type"]]
+    assert len(integers) > 50
+    assert {schema.get("format") for schema in integers} == {"int64"}
+    assert "A sum that does not fit in 64 bits" in DOCUMENT["info"]["description"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "key", "bounds"),
+    [
+        pytest.param("RollupEnvelope", "page", (1, 18446744073709551), id="a page, as in the request"),
+        pytest.param("EventsEnvelope", "limit", (1, 500), id="a limit, as in the request"),
+        pytest.param("DaysEnvelope", "total_count", (0, None), id="a count of rows"),
+        pytest.param("ChangesRow", "previous_event_count", (0, None), id="a count of events"),
+        pytest.param("RollupRow", "total_credits_deducted_cents", (None, None), id="a sum, of any size and sign"),
+        pytest.param("BreakdownRow", "output_tokens", (None, None), id="a sum of tokens"),
+        pytest.param("Event", "credits_deducted_cents", (None, None), id="a refund is negative"),
+    ],
+)
+def test_an_integer_of_an_answer_has_the_bounds_that_it_keeps(
+    schema: str, key: str, bounds: tuple[int | None, int | None]
+) -> None:
+    described = DOCUMENT["components"]["schemas"][schema]["properties"][key]
+    assert (described.get("minimum"), described.get("maximum")) == bounds
+
+
+def test_every_operation_has_a_summary_a_description_of_its_own_and_a_described_tag() -> None:
+    texts = [operation[key] for _, operation in OPERATIONS for key in ("summary", "description")]
+    assert len(set(texts)) == len(texts) == 2 * len(OPERATIONS)
+    assert {text[-1] for text in texts} == {"."}
+    tags = {tag["name"]: tag["description"] for tag in DOCUMENT["tags"]}
+    expected = {"api": "credits", "queries": "queries", "health": "health"}
+    assert all(operation["tags"] == [expected[path.split("/")[1]]] for path, operation in OPERATIONS)
+    assert set(tags) == {tag for _, operation in OPERATIONS for tag in operation["tags"]}
+    assert all(tags.values())
+
+
+def test_the_licence_is_the_repositorys() -> None:
+    assert DOCUMENT["info"]["license"] == {"name": "MIT License", "identifier": "MIT"}
+    root = Path(__file__).parents[2]
+    assert (root / "LICENSE").read_text().startswith("MIT License\n")
+    assert "\nlicense = MIT\n" in (root / "setup.cfg").read_text()
+
+
 def test_schemathesis_finds_nothing(reader_url: str, nova: Tables, tmp_path: Path) -> None:
     """Every check but positive_data_acceptance: an as_of in the future fits its schema, and is refused."""
     # By default gunicorn itself refuses an address of more than 4,094 bytes, with a 414.
@@ -124,8 +183,12 @@ def test_schemathesis_finds_nothing(reader_url: str, nova: Tables, tmp_path: Pat
 def test_the_page_shows_the_document_and_needs_no_other_host(client: FlaskClient) -> None:
     response = client.get("/docs")
     assert (response.status_code, response.mimetype) == (200, "text/html")
-    for path in DOCUMENT["paths"]:
-        assert path in response.text
+    shown = html.unescape(response.text)
+    for path, operation in OPERATIONS:
+        assert path in shown
+        assert all(paragraph in shown for paragraph in operation["description"].split("\n\n"))
+    assert "integer, int64, 1 to 500<" in shown
+    assert "integer, int64, at least 0<" in shown
     for name, schema in DOCUMENT["components"]["schemas"].items():
         assert f'id="{name}"' in response.text
         assert all(f"<code>{key}</code>" in response.text for key in schema["properties"])
