@@ -139,7 +139,7 @@ def for_admin(work: Callable[[Snapshot, datetime], Response]) -> Response:
 def _answer(view: View, arguments: WindowArguments, envelope: Envelope, snapshot: Snapshot, now: datetime) -> Response:
     """Return the response to a question; its rows are read while they are written."""
     question = asked(arguments, request.args, now, snapshot.replayed)
-    representation = negotiated(request.accept_mimetypes)
+    representation = negotiated(request.headers.get("Accept"))
     question = replace(question, only_rows=representation.ONLY_ROWS)
     try:
         listed = view(snapshot, question)

@@ -1,6 +1,7 @@
 """The kinds of failure: what is wrong, the status, and a sentence for a person."""
 
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -56,10 +57,13 @@ class BadParameters(ServiceError):
 
 
 class NotAcceptable(ServiceError):
-    """The client accepts neither JSON nor CSV."""
+    """The client accepts no representation that exists."""
 
     status = 406
-    sentence = "Only application/json and text/csv can be served here."
+
+    def __init__(self, media_types: Sequence[str]) -> None:
+        *others, last = media_types
+        super().__init__(f"Only {', '.join(others)} and {last} can be served here.")
 
 
 class DatabaseTimeout(ServiceError):

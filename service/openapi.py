@@ -11,6 +11,7 @@ from marshmallow import Schema, fields
 
 from service.endpoint import Operation
 from service.queries import FILES
+from service.representations import REPRESENTATIONS
 from service.representations.csv import MEDIA_TYPE as CSV
 from service.representations.json import MEDIA_TYPE as JSON
 from service.schemas.requests import Instant, PageArguments
@@ -18,6 +19,8 @@ from service.schemas.responses import COMPARED, Envelope, Rows, Timestamp
 from service.version import VERSION
 
 Json = dict[str, Any]
+
+MEDIA_TYPES = [representation.MEDIA_TYPE for representation in REPRESENTATIONS]
 
 DESCRIPTION = """\
 Who spends the credits of the platform. Totals are exact. An answer is read from one snapshot of the database, except on
@@ -41,7 +44,7 @@ ERRORS = {
     400: "A parameter is missing, malformed, out of bounds, unknown, repeated or excluded by another.",
     401: "There is no key, more than one, or a malformed, unknown or expired one.",
     403: "The owner of the key is not an administrator.",
-    406: "The client accepts neither JSON nor CSV.",
+    406: f"The client accepts none of {', '.join(MEDIA_TYPES)}.",
     412: "The ETag of the answer is not in If-Match.",
     500: "An unexpected error.",
     503: "The database cannot be reached or is not ready, too many requests are waiting, or the answer is too large.",
@@ -72,14 +75,14 @@ PREVIOUS = {
     "Previous-End": "End of the previous window, exclusive; absent without a comparison.",
 }
 ACCEPTED = f"""\
-The media type of the answer, {JSON} or {CSV}. In CSV, null is an empty cell, and an empty text is "".
+The media type of the answer, one of {", ".join(MEDIA_TYPES)}. In CSV, null is an empty cell, and an empty text is "".
 An apostrophe is put before = + - @ (of either width) and ' at the start of a text or after one of , ; | " tab CR LF,
 and before a tab, CR or LF at the start; remove one at each of these places to get the text."""
 ACCEPT = {
     "in": "header",
     "name": "Accept",
     # no enum: a list of types with qualities is valid too
-    "schema": {"type": "string", "default": JSON, "examples": [JSON, CSV]},
+    "schema": {"type": "string", "default": JSON, "examples": MEDIA_TYPES},
     "description": ACCEPTED,
 }
 IF_NONE_MATCH = {

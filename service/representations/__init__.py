@@ -1,8 +1,10 @@
 """The representations of a list, and which one a client prefers. Nothing else reads the Accept header."""
 
+import re
 from types import ModuleType
 
 from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
 
 from service.errors import NotAcceptable
 from service.representations import csv, json
@@ -11,15 +13,17 @@ from service.representations import csv, json
 REPRESENTATIONS = (json, csv)
 
 
-def negotiated(accept: MIMEAccept) -> ModuleType:
+def negotiated(header: str | None) -> ModuleType:
     """Return the representation that an Accept header prefers.
 
     Raises:
         NotAcceptable: when it accepts none.
     """
+    # URLConnection of Java 8 sends "*; q=.2". Werkzeug drops a range with such a quality.
+    accept = parse_accept_header(re.sub(r"(;\s*q=)(?=\.)", r"\g<1>0", header or ""), MIMEAccept)
     qualities = [_quality(accept, representation.MEDIA_TYPE) for representation in REPRESENTATIONS]
     if not any(qualities):
-        raise NotAcceptable
+        raise NotAcceptable([representation.MEDIA_TYPE for representation in REPRESENTATIONS])
     return REPRESENTATIONS[qualities.index(max(qualities))]
 
 
@@ -30,8 +34,8 @@ def _quality(accept: MIMEAccept, offer: str) -> float:
     """
     if not accept:
         return 1.0
-    for fitting in (offer, f"{offer.partition('/')[0]}/*", "*/*"):
-        found = [quality for media, quality in accept if media.partition(";")[0].strip().lower() == fitting]
+    for fitting in ({offer}, {f"{offer.partition('/')[0]}/*"}, {"*/*", "*"}):
+        found = [quality for media, quality in accept if media.partition(";")[0].strip().lower() in fitting]
         if found:
             return max(found)
     return 0.0

@@ -18,10 +18,13 @@ from werkzeug.test import TestResponse
 from conftest import ADMIN, ADMIN_KEY, DAYS, EVENTS, NOVA, ORBIT, ORGANIZATION, ROLLUP, Tables
 from live import Gunicorn
 from model import law
+from service.representations import REPRESENTATIONS
 
 QUIET = UUID("33333333-0000-4000-8000-000000000003")
 NOVA_IN_FIVE = UUID(int=1)
 CSV = {"Accept": "text/csv"}
+JSON = "application/json"
+CSV_TYPE = "text/csv; charset=utf-8; header=present"
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 # The line of the document that takes the apostrophes away, in each language.
 (UNDONE_IN_PYTHON,), (UNDONE_IN_SQL,) = (
@@ -105,25 +108,100 @@ def test_the_days_have_no_pages(admin: FlaskClient, five: Tables) -> None:
 @pytest.mark.parametrize(
     ("accept", "content_type"),
     [
-        pytest.param(None, "application/json", id="no header"),
-        pytest.param("*/*", "application/json", id="anything"),
-        pytest.param("text/html, */*;q=0.1", "application/json", id="a browser"),
-        pytest.param("application/json, text/csv", "application/json", id="indifferent"),
-        pytest.param("application/json; charset=utf-8", "application/json", id="a parameter"),
-        pytest.param("text/csv", "text/csv; charset=utf-8; header=present", id="csv"),
-        pytest.param("application/json;q=0.5, text/csv", "text/csv; charset=utf-8; header=present", id="rather csv"),
-        pytest.param("application/json;q=0, */*", "text/csv; charset=utf-8; header=present", id="anything but json"),
-        pytest.param("*/*;q=0.5, text/csv;q=0.6", "text/csv; charset=utf-8; header=present", id="specific first"),
+        pytest.param("", JSON, id="an empty header"),
+        pytest.param("application/json, text/csv", JSON, id="indifferent"),
+        pytest.param("text/csv, application/json", JSON, id="indifferent, in the other order"),
+        pytest.param("application/json; charset=utf-8", JSON, id="a parameter"),
+        pytest.param("Text/CSV", CSV_TYPE, id="in capitals"),
+        pytest.param("text/*", CSV_TYPE, id="any text"),
+        pytest.param("application/json;q=0.5, text/csv", CSV_TYPE, id="rather csv"),
+        pytest.param("application/json;q=0, */*", CSV_TYPE, id="anything but json"),
+        pytest.param("*/*;q=0.5, text/csv;q=0.6", CSV_TYPE, id="specific first"),
+        pytest.param("*;q=.5, text/csv;q=.6", CSV_TYPE, id="as Java 8 spells it"),
     ],
 )
-def test_the_representation_is_negotiated(
+def test_the_representation_is_negotiated(admin: FlaskClient, five: Tables, accept: str, content_type: str) -> None:
+    response = admin.get(ROLLUP, headers={"Accept": accept})
+    assert (response.status_code, response.content_type) == (200, content_type)
+
+
+# Recorded from curl, wget, requests, urllib, Node, Chromium and Java 17; of the others from their source, their
+# documentation or records of others.
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        pytest.param("*/*", JSON, id="curl, wget, requests, and fetch in browsers and Node"),
+        pytest.param(None, JSON, id="urllib, Go, Java's HttpClient, and pandas with an address"),
+        pytest.param("text/csv", CSV_TYPE, id="pandas with storage_options={'Accept': 'text/csv'}"),
+        pytest.param(
+            "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8,"
+            "application/signed-exchange;v=b3;q=0.7",
+            JSON,
+            id="an address in Chrome or Edge",
+        ),
+        pytest.param(
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", JSON, id="in Firefox or Safari"
+        ),
+        pytest.param(
+            "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+            JSON,
+            id="in Firefox 92 to 127",
+        ),
+        pytest.param("application/json, text/plain, */*", JSON, id="axios and Angular"),
+        pytest.param("application/json, text/javascript, */*; q=0.01", JSON, id="jQuery.getJSON"),
+        pytest.param("application/json, text/xml, application/xml, */*", JSON, id="httr in R"),
+        pytest.param(None, JSON, id="Web.Contents in Excel's Power Query"),
+        pytest.param("text/csv", CSV_TYPE, id="Web.Contents with Headers = [Accept = 'text/csv']"),
+        pytest.param(
+            "application/json;odata.metadata=minimal;q=1.0,application/json;odata=minimalmetadata;q=0.9,"
+            "application/atomsvc+xml;q=0.8,application/atom+xml;q=0.8,application/xml;q=0.7,text/plain;q=0.7",
+            JSON,
+            id="OData.Feed in Power Query",
+        ),
+        pytest.param("text/html, image/gif, image/jpeg, */*; q=0.2", JSON, id="URLConnection in Java 17"),
+        # *, and a quality that begins with a point, are not in RFC 9110
+        pytest.param("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", JSON, id="URLConnection in Java 8"),
+        pytest.param(
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;"
+            "version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,"
+            "*/*;q=0.2",
+            JSON,
+            id="Prometheus 3",
+        ),
+        pytest.param(
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+            "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            JSON,
+            id="Prometheus 2, as in Debian 12",
+        ),
+        pytest.param(
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,"
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;"
+            "version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,"
+            "*/*;q=0.1",
+            JSON,
+            id="Prometheus 3 with native histograms",
+        ),
+    ],
+)
+def test_what_clients_send_is_answered_with_what_they_read(
     admin: FlaskClient, five: Tables, accept: str | None, content_type: str
 ) -> None:
     response = admin.get(ROLLUP, headers={} if accept is None else {"Accept": accept})
     assert (response.status_code, response.content_type) == (200, content_type)
 
 
-@pytest.mark.parametrize("accept", ["text/html", "*/*;q=0", "nonsense"])
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "text/html",
+        "application/xml",
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        "text/plain;version=0.0.4",
+        "*/*;q=0",
+        "nonsense",
+    ],
+)
 def test_what_cannot_be_served_is_a_406_in_the_envelope(admin: FlaskClient, five: Tables, accept: str) -> None:
     response = admin.get(ROLLUP, headers={"Accept": accept})
     assert (response.status_code, response.content_type, response.get_json()) == (
@@ -131,6 +209,20 @@ def test_what_cannot_be_served_is_a_406_in_the_envelope(admin: FlaskClient, five
         "application/json",
         {"status": "error", "error": "Only application/json and text/csv can be served here."},
     )
+
+
+def test_the_406_and_the_reference_name_every_representation(admin: FlaskClient, five: Tables) -> None:
+    media_types = [representation.MEDIA_TYPE for representation in REPRESENTATIONS]
+    assert len(set(media_types)) == len(media_types)
+    reference = admin.get("/openapi.json").get_json()["paths"][ROLLUP]["get"]
+    sentences = [
+        admin.get(ROLLUP, headers={"Accept": "text/html"}).get_json()["error"],
+        reference["responses"]["406"]["description"],
+        next(parameter["description"] for parameter in reference["parameters"] if parameter["name"] == "Accept"),
+    ]
+    for sentence in sentences:
+        assert [media_type for media_type in media_types if media_type not in sentence] == [], sentence
+    assert list(reference["responses"]["200"]["content"]) == media_types
 
 
 def test_a_bad_parameter_comes_before_a_406_and_a_missing_key_before_both(
