@@ -11,7 +11,7 @@ from marshmallow import Schema, fields
 
 from service.endpoint import Operation
 from service.queries import FILES
-from service.representations import REPRESENTATIONS
+from service.representations import MEDIA_TYPES
 from service.representations.csv import MEDIA_TYPE as CSV
 from service.representations.json import MEDIA_TYPE as JSON
 from service.schemas.requests import Instant, PageArguments
@@ -19,8 +19,6 @@ from service.schemas.responses import COMPARED, Envelope, Rows, Timestamp
 from service.version import VERSION
 
 Json = dict[str, Any]
-
-MEDIA_TYPES = [representation.MEDIA_TYPE for representation in REPRESENTATIONS]
 
 DESCRIPTION = """\
 Who spends the credits of the platform. Totals are exact. An answer is read from one snapshot of the database, except on
@@ -82,7 +80,7 @@ ACCEPT = {
     "in": "header",
     "name": "Accept",
     # no enum: a list of types with qualities is valid too
-    "schema": {"type": "string", "default": JSON, "examples": MEDIA_TYPES},
+    "schema": {"type": "string", "default": JSON, "examples": list(MEDIA_TYPES)},
     "description": ACCEPTED,
 }
 IF_NONE_MATCH = {

@@ -11,6 +11,7 @@ from service.representations import csv, json
 
 # The first is served where a client is indifferent.
 REPRESENTATIONS = (json, csv)
+MEDIA_TYPES = tuple(representation.MEDIA_TYPE for representation in REPRESENTATIONS)
 
 
 def negotiated(header: str | None) -> ModuleType:
@@ -21,9 +22,9 @@ def negotiated(header: str | None) -> ModuleType:
     """
     # URLConnection of Java 8 sends "*; q=.2". Werkzeug drops a range with such a quality.
     accept = parse_accept_header(re.sub(r"(;\s*q=)(?=\.)", r"\g<1>0", header or ""), MIMEAccept)
-    qualities = [_quality(accept, representation.MEDIA_TYPE) for representation in REPRESENTATIONS]
+    qualities = [_quality(accept, media_type) for media_type in MEDIA_TYPES]
     if not any(qualities):
-        raise NotAcceptable([representation.MEDIA_TYPE for representation in REPRESENTATIONS])
+        raise NotAcceptable(MEDIA_TYPES)
     return REPRESENTATIONS[qualities.index(max(qualities))]
 
 

@@ -97,11 +97,15 @@ def _integer(default: int, highest: int, description: str) -> AsciiInteger:
     )
 
 
+def _one_of(names: Collection[str]) -> OneOf:
+    return OneOf(names, error="must be one of {choices}")
+
+
 def _period(names: Collection[str]) -> fields.String:
     no_cutoff = "; all: no cutoff" if "all" in names else ""
     return fields.String(
         load_default="monthly",
-        validate=OneOf(names, error="must be one of " + ", ".join(names)),
+        validate=_one_of(names),
         metadata={
             "description": f"The last 1, 7 or 30 UTC calendar days, today included{no_cutoff}.",
             "example": "daily",
@@ -185,7 +189,7 @@ class BreakdownArguments(ComparedArguments):
 
     by = fields.String(
         required=True,
-        validate=OneOf(BREAKDOWN_KEYS, error="must be one of " + ", ".join(BREAKDOWN_KEYS)),
+        validate=_one_of(BREAKDOWN_KEYS),
         error_messages={"required": "is required"},
         metadata={"description": "What to add up by; model is the model_id of events.", "example": "model"},
     )
@@ -199,7 +203,7 @@ class ChangesArguments(PageArguments):
     always_compares = True
     search = _search()
     only = fields.String(  # type: ignore[assignment]  # marshmallow takes fields away from the class
-        validate=OneOf(CHANGES_KEPT, error="must be one of " + ", ".join(CHANGES_KEPT)),
+        validate=_one_of(CHANGES_KEPT),
         metadata={
             "description": "Only accounts that started (no event in the previous window), that stopped (none in the "
             "window), or whose credits went up or down. total_count counts these.",
@@ -218,7 +222,7 @@ class EventsArguments(PageArguments):
     )
     sort = fields.String(
         load_default="created_at",
-        validate=OneOf(EVENT_ORDERS, error="must be one of " + ", ".join(EVENT_ORDERS)),
+        validate=_one_of(EVENT_ORDERS),
         metadata={
             "description": "created_at: newest first; credits: most credits first, then newest. Ids by code point, the "
             "greatest first, settle ties.",
