@@ -99,7 +99,7 @@ class Readiness:
             # The catalogs do not tell whether a node of Citus is lost, or the table is locked.
             with self._trust.snapshot(connection, budget) as snapshot:
                 snapshot.rows("reachable", {})
-                if self._trust.source == "sums":
+                if self._trust.source(connection) == "sums":
                     ((until, unusable),) = snapshot.rows("watermark", {})
                     sums = Sums(float(until), unusable)
         return Checks(checks, sums=sums)

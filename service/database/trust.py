@@ -60,8 +60,8 @@ class Checked(NamedTuple):
 class Trust:
     """What the checks of the connections found.
 
-    ``kept_at`` is when the last snapshot was found right. ``credits_column`` and ``source`` are the column of credits
-    and which of SOURCES the last check found, None before.
+    ``kept_at`` is when the last snapshot was found right. ``credits_column`` is the column of credits that the last
+    check found, None before.
     """
 
     def __init__(self, settings: Settings, queries: Mapping[str, Mapping[str, Query]]) -> None:
@@ -71,7 +71,6 @@ class Trust:
         self._compared_at: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         self.kept_at = -math.inf
         self.credits_column: str | None = None
-        self.source: str | None = None
 
     def read(self, connection: Connection, budget: Budget, work: Callable[[Snapshot], Result]) -> Result:
         """Return the result of ``work`` in a snapshot that can be believed.
@@ -126,8 +125,10 @@ class Trust:
         source = source_of(self._settings.spend_source, tables)
         self._checked[connection] = Checked(Fingerprint(*fingerprint), credits_column, source)
         self._compare(connection, snapshot.fingerprint_after)
-        if self._settings.spend_source == "auto" and source == "events":
-            sums, tables = _sums_first(tables)
+        if source == "events":
+            # With SPEND_SOURCE=auto, the tables of sums that are not read are no failure.
+            sums = [table for table in tables if _is_of_sums(table)]
+            tables = [table for table in tables if not _is_of_sums(table)]
             if any(table["is_present"] for table in sums):
                 for table in sums:
                     _log_what_is_missing(table, has_credits=True)
@@ -143,7 +144,7 @@ class Trust:
         checks["privileges"] = all(table["can_read"] and not table["wrong_types"] for table in tables)
         checks["policies"] = all(table["can_see_rows"] for table in tables)
         if all(checks.values()):
-            self.credits_column, self.source = credits_column, source
+            self.credits_column = credits_column
         else:
             del self._checked[connection]
         return checks
@@ -157,6 +158,10 @@ class Trust:
         if not all(self.check(connection, budget).values()):
             connection.close()
             raise DatabaseNotReady
+
+    def source(self, connection: Connection) -> str:
+        """Return which of SOURCES is read on a connection whose checks have passed."""
+        return self._checked[connection].source
 
     def snapshot(self, connection: Connection, budget: Budget, replayed: datetime | None = None) -> Snapshot:
         """Return a snapshot that has not begun. Only read() tells whether it can be believed."""
@@ -198,18 +203,13 @@ def source_of(spend_source: str, tables: list[dict[str, Any]]) -> str:
     """
     if spend_source != "auto":
         return spend_source
-    sums, _ = _sums_first(tables)
-    return (
-        "sums"
-        if all(table["is_present"] and table["can_read"] and table["can_see_rows"] for table in sums)
-        else "events"
-    )
+    sums = filter(_is_of_sums, tables)
+    are_readable = all(table["is_present"] and table["can_read"] and table["can_see_rows"] for table in sums)
+    return "sums" if are_readable else "events"
 
 
-def _sums_first(tables: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the tables of the sums, and the others."""
-    sums = [table for table in tables if table["table_name"].startswith("usage_sums.")]
-    return sums, [table for table in tables if table not in sums]
+def _is_of_sums(table: Mapping[str, Any]) -> bool:
+    return bool(table["table_name"].startswith("usage_sums."))
 
 
 def _log_what_is_missing(table: dict[str, Any], has_credits: bool) -> None:
