@@ -12,7 +12,6 @@ from typing import Any
 
 import psycopg2
 from flask.testing import FlaskClient
-from psycopg2.extensions import STATUS_READY
 from psycopg2.extras import RealDictCursor
 
 from conftest import (
@@ -114,13 +113,12 @@ class Ledger(Tables):
     def compare_all(self, *periods: str) -> None:
         """Check in one snapshot that both files of each query return the same rows, by default for every period."""
         with closing(psycopg2.connect(self.server.url(self.name))) as raw:
+            raw.set_session(isolation_level="REPEATABLE READ", readonly=True)
             compare_in_a_snapshot(raw, periods or tuple(PERIODS))
 
 
 def compare_in_a_snapshot(raw: psycopg2.extensions.connection, periods: tuple[str, ...]) -> None:
-    """Check in one snapshot that both files of each query return the same rows."""
-    if raw.status == STATUS_READY:
-        raw.set_session(isolation_level="REPEATABLE READ", readonly=True)
+    """Check in a REPEATABLE READ transaction that both files of each query return the same rows, and end it."""
     with raw.cursor(cursor_factory=RealDictCursor) as cursor:
         cursor.execute("SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL TimeZone = 'UTC'; SELECT now()")
         now = cursor.fetchone()["now"]

@@ -8,7 +8,7 @@
 -- With SPEND_SOURCE=auto, its default, the service reads the sums as soon as they exist and its role may read them.
 -- remove.sql takes all of it away again.
 --
--- What is kept, in a schema of its own, in which nobody else may create functions that fit a call better
+-- What is kept. Other roles may create functions in public, but not in this schema.
 --   usage_sums.days       one row per account and UTC day with an event
 --   usage_sums.windows    the windows for which sums of accounts are kept: those of the service's periods, of yesterday,
 --                         today and tomorrow; this month and the last twelve; and those that changes subtract
@@ -28,10 +28,10 @@
 --     before the start of the oldest open transaction. Each statement that writes events compares its now() with the
 --     plan. If the clock was set back so far that an event of it could miss the ledger and be dated before the watermark,
 --     it writes a ledger row without an event, and the sums are not used until a refresh has made them again.
---   * What no trigger sees changes the token: the text that usage_sums.token() makes of the files of the tables, of the
---     columns, triggers and functions. If it is not the token of the last refresh, the sums are not used until a refresh
---     has made them again. usage_sums.unusable() tells why.
---   What it does not see: rows of these tables that a person changes. Only usage_sums.refresh() may write them.
+--   * What no trigger sees changes the text that usage_sums.token() makes of the files of the tables and of rows of the
+--     catalogs. If it is not the token of the last refresh, the sums are not used until a refresh has made them again.
+--     usage_sums.unusable() tells why.
+--   Changes of rows in these tables are not noticed: only usage_sums.refresh() may write them.
 --
 -- What it costs: see "The owner's side" in sql/README.md.
 --   The triggers fail no statement of the owner for a changed table: they name no column but created_at, and do nothing
@@ -39,8 +39,7 @@
 --   CREATE TRIGGER waits until transactions that write usage_events have ended, and writers wait for it. It gives up after
 --   two seconds: run the script again when fewer transactions are open.
 --
--- Not on Citus, where the answers come from the events, and not where usage_events is partitioned, has child tables,
--- is unlogged, or is a subscriber of logical replication.
+-- There can be no sums on Citus and in some other cases, which usage_sums.obstacle() lists. The script then stops.
 \set ON_ERROR_STOP on
 
 -- Names without a schema are those of PostgreSQL, also where other roles may create objects in schema public.
@@ -335,19 +334,18 @@ LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
+        WHEN present.token IS NULL
+            THEN coalesce(usage_sums.obstacle(), 'a trigger is absent, or not ENABLE ALWAYS: run sums.sql again')
         WHEN watermark.written_by IS NULL THEN 'nothing is summed yet'
         WHEN watermark.written_by <> watermark.xmin THEN 'usage_sums.watermark was not written by a refresh'
-        WHEN watermark.token IS DISTINCT FROM usage_sums.token()
-            THEN coalesce(
-                usage_sums.obstacle(),
-                CASE WHEN usage_sums.token() IS NULL THEN 'a trigger is absent, or not ENABLE ALWAYS: run sums.sql again' END,
-                'a table, a column, a trigger or a function was changed since the refresh'
-            )
+        WHEN watermark.token IS DISTINCT FROM present.token
+            THEN 'a table, a column, a trigger or a function was changed since the refresh'
         WHEN ledger.length > 200000 THEN 'the ledger has more than 200,000 rows'
         WHEN ledger.length > ledger.events THEN 'the clock was set back, or a column had another name'
         WHEN watermark.instant = '-infinity' THEN 'nothing is summed yet'
     END
-    FROM (
+    FROM (SELECT usage_sums.token() AS token) AS present
+    CROSS JOIN (
         SELECT
             count(*) AS length,
             count(event) AS events
@@ -583,8 +581,7 @@ BEGIN
             USING HINT = format('GRANT pg_read_all_stats TO %I;', current_user);
     END IF;
     IF current_token IS NULL THEN
-        RAISE EXCEPTION 'the sums cannot be used: %',
-            coalesce(usage_sums.obstacle(), 'a trigger is absent, or not ENABLE ALWAYS: run sums.sql again');
+        RAISE EXCEPTION 'the sums cannot be used: %', usage_sums.unusable();
     END IF;
     INSERT INTO usage_sums.watermark (instant, planned) VALUES ('-infinity', '-infinity') ON CONFLICT DO NOTHING;
 
@@ -635,6 +632,7 @@ BEGIN
     BEGIN
         -- The events and the ledger are read and the ledger is deleted in one statement, so in one snapshot. A later change
         -- of an event is a later row of the ledger.
+        -- The last of columns() is the column of credits.
         EXECUTE format($statement$
             WITH event AS NOT MATERIALIZED (
                 SELECT
@@ -763,7 +761,7 @@ BEGIN
         INTO reduced
         USING old.instant, watermark;
 
-        -- Nobody else writes the tables below, so these statements need no common snapshot.
+        -- Only a refresh writes the tables below, so these statements need no common snapshot.
         DELETE FROM usage_sums.days WHERE account_id = ANY(reduced) AND event_count = 0;
         DELETE FROM usage_sums.accounts
         WHERE window_id IN (SELECT kept.window_id FROM usage_sums.windows AS kept)
