@@ -34,6 +34,7 @@ def test_a_full_queue_refuses_requests_and_those_in_it_are_answered(
     with Gunicorn(reader_url, **LIMITS, QUEUE_TIMEOUT_MS=60_000) as service, locked(owner_url, "accounts") as release:
         asking = Asking(service, 34)
         eventually(lambda: len(asking.answers) == 10, "ten to be refused")
+        eventually(lambda: len(backends(tables, waiting=True)) >= 4, "every connection to be used")
         assert busy(list(asking.answers))
         assert healthy(service) == [200, 200]
         assert len(backends(tables, waiting=True)) == 4
@@ -53,6 +54,7 @@ def test_keys_of_others_do_not_take_the_places_of_an_admin(reader_url: str, tabl
         with locked(owner_url, "account_api_keys") as release:
             unknown, known = (Asking(service, 30, headers={"x-api-key": key}) for key in ("unknown", "key-of-no-admin"))
             eventually(lambda: len(unknown.answers) + len(known.answers) >= 28, "28 to be refused")
+            eventually(lambda: backends(tables, waiting=True), "a key to be looked up")
             used = len(backends(tables, waiting=True))
             admin = Asking(service, 25)
             eventually(lambda: admin.answers, "the admin's 25th to be refused")
