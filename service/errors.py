@@ -80,7 +80,7 @@ class WindowTooLong(DatabaseTimeout):
 
 
 class Unavailable(ServiceError):
-    """What is needed for the answer is missing now and may be back soon."""
+    """A resource that the answer needs is temporarily unavailable."""
 
     status = 503
     headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}

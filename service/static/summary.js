@@ -23,7 +23,7 @@ export class Summary {
     place.replaceChildren(element("div", {}, this.parts.figures, this.parts.note), this.parts.chart);
   }
 
-  /** @param {import("./state.js").State} state what has changed of it is drawn */
+  /** @param {import("./state.js").State} state only what changed is drawn */
   draw(state) {
     const { view, list, sums, instant, busy, sumsError } = state;
     this.place.hidden = isNobody(view) || (list === null && busy === null);

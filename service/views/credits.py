@@ -88,8 +88,8 @@ def events(snapshot: Snapshot, question: Question) -> List:
 def days(snapshot: Snapshot, question: Question) -> List:
     """List the credits spent on each UTC day of a window, oldest first, by one account or by all together.
 
-    A day without events has zeros. The first day is that of the start of the window, or without a start that of the
-    first event since 2000; earlier days are listed if they have events. All days are in one answer.
+    A day without events has zeros. The list begins with the day on which the window starts. In a window without a start
+    it begins with the first event since 2000, and earlier days are listed only if they have events. It has no pages.
     """
     read = snapshot.stream if question.only_rows else snapshot.rows
     found = List(

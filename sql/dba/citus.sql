@@ -1,7 +1,7 @@
 -- citus: distribute the tables over the nodes of a Citus cluster.
 --
 -- It needs Citus 13.1 or newer: older versions do not propagate column privileges to the shards. Run it on the
--- coordinator as a superuser, while nobody writes, after reader_role.sql and indexes.sql. It may be run again.
+-- coordinator as a superuser, while there are no writers, after reader_role.sql and indexes.sql. It may be run again.
 -- docs/measured.md says what was tried on Citus. Try it on a copy first.
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f citus.sql
 --

@@ -19,7 +19,7 @@
 --
 -- Each step locks one table of the owner, for an instant, in a transaction of its own. After a lock timeout run the script
 -- again: it continues where it stopped. Objects that depend on a table of the sums stop it, with their names.
--- Dropping runs no code of other roles, so nobody's objects are checked. Only these names are dropped, without CASCADE.
+-- DROP runs no code of other roles, so owners are not checked. Only these names are dropped, without CASCADE.
 \set ON_ERROR_STOP on
 
 -- Names without a schema are those of PostgreSQL, also where other roles may create objects in schema public.
@@ -27,7 +27,7 @@ SET search_path = pg_catalog, pg_temp;
 SET lock_timeout = '2s';
 SET client_min_messages = warning;
 
--- The triggers first: without them nobody writes the ledger, and the sums are not used.
+-- Drop the triggers first: without them the ledger is not written, and the sums are not used.
 SELECT string_agg(format('DROP TRIGGER %I ON public.usage_events', tgname), '; ')
 FROM pg_catalog.pg_trigger
 WHERE tgrelid = to_regclass('public.usage_events')

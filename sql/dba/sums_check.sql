@@ -65,7 +65,7 @@ late AS (
     WHERE created_at < (SELECT max(instant) FROM usage_sums.watermark)
 ),
 
--- Each row of the sums, and with the opposite sign what it should be. What is left of a group is a difference.
+-- The rows of the sums with the sign -1, and what they should be, from the events, with the sign 1.
 entry AS (
     SELECT
         'usage_sums.days' AS sums,

@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, Route, expect
 
-from browser import (  # noqa: F401 - the fixtures
+from browser import (  # noqa: F401 - pytest finds fixtures by their names
     NOW,
     USER_KEY,
     Open,

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from browser import (  # noqa: F401 - the fixtures
+from browser import (  # noqa: F401 - pytest finds fixtures by their names
     NOW,
     Open,
     browser_of_the_module,
