@@ -403,27 +403,29 @@ AS $$
             AND asked.until > least(kept.until, watermark.instant) - interval '1 day'
             AND (kept.until = 'infinity' OR asked.until < kept.until + interval '1 day')
         UNION ALL
-        -- all days, if the window ends less than a day before the watermark or later; otherwise the days before its last, or
-        -- that day too
+        -- the days up to the watermark, or up to the midnight before or after the end of the window
         SELECT
             NULL AS window_id,
             NULL AS account_count,
-            CASE
-                WHEN asked.until > watermark.instant - interval '1 day'
-                    THEN ((watermark.instant - interval '1 microsecond') AT TIME ZONE 'UTC')::date + 1
-                ELSE (asked.until AT TIME ZONE 'UTC')::date + more.days
-            END AS day_until,
-            CASE
-                WHEN asked.until > watermark.instant - interval '1 day' THEN watermark.instant
-                ELSE ((asked.until AT TIME ZONE 'UTC')::date + more.days)::timestamp AT TIME ZONE 'UTC'
-            END AS stop,
+            edge.day_until,
+            edge.stop,
             2 AS rank
         FROM watermark
         CROSS JOIN asked
-        CROSS JOIN (VALUES (0), (1)) AS more (days)
+        CROSS JOIN LATERAL (
+            SELECT
+                (asked.until AT TIME ZONE 'UTC')::date + more.days AS day_until,
+                ((asked.until AT TIME ZONE 'UTC')::date + more.days)::timestamp AT TIME ZONE 'UTC' AS stop
+            FROM (VALUES (0), (1)) AS more (days)
+            UNION ALL
+            SELECT
+                ((watermark.instant - interval '1 microsecond') AT TIME ZONE 'UTC')::date + 1 AS day_until,
+                watermark.instant AS stop
+        ) AS edge
         -- the days can only be read for a window that begins with one
         WHERE source IN ('windows', 'days')
             AND (asked.since AT TIME ZONE 'UTC')::date = asked.since AT TIME ZONE 'UTC'
+            AND edge.stop <= watermark.instant
         UNION ALL
         SELECT
             NULL AS window_id,
