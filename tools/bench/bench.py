@@ -30,7 +30,9 @@ from tools.demo.postgres import PostgresServer
 PERIODS = ("daily", "weekly", "monthly", "all")
 CLIENTS = (1, 8, 32)
 PASSES, SECONDS = 5, 2  # of load; the median of the passes counts
-SECONDS_TO_COMPARE = 5
+SECONDS_TO_COMPARE = 2
+# UTC times at which the lists are timed, and the refreshes before, by what they add up, in minutes before.
+CLOCKS = {"00:01": {"all": 24 * 60}, "12:00": {"the first minutes of a day": 11 * 60 + 55}, "23:59": {}}
 OPTIONS = {"shared_buffers": f"{min(psutil.virtual_memory().total // 2**22, 2**11)}MB", "max_wal_size": "8GB"}
 # No request is refused or cancelled while 32 clients wait; every other setting has its default.
 PATIENT = {"QUEUE_SIZE": 32, "QUEUE_TIMEOUT_MS": 60_000, "STATEMENT_TIMEOUT_MS": 60_000, "REQUEST_TIMEOUT_MS": 180_000}
@@ -91,19 +93,12 @@ def api(resource: str, period: str | None = None, **arguments: object) -> str:
 def latency(_: PostgresServer, database: Database) -> None:
     """Time one request of each kind and its SQL in psql."""
     paths = {f"rollup {period}, 100 rows": api("rollup", period, limit=100) for period in PERIODS}
-    paths["rollup monthly, 100 rows, page 20"] = api("rollup", "monthly", limit=100, page=20)
     paths["days monthly"] = api("days", "monthly")
     paths["drill-down all, 100 rows"] = api("events", "all", account_id=ACCOUNT, limit=100)
     paths["drill-down all, by credits"] = api("events", "all", account_id=ACCOUNT, limit=100, sort="credits")
-    paths["days all, one account"] = api("days", "all", account_id=ACCOUNT)
     paths["rollup monthly, 100 rows, compared"] = api("rollup", "monthly", limit=100, compare="previous")
-    paths["rollup monthly, 100 rows, search"] = api("rollup", "monthly", limit=100, q="account 77")
     paths["changes monthly, 100 rows"] = api("changes", "monthly", limit=100)
-    paths["changes monthly, 100 rows, only up"] = api("changes", "monthly", limit=100, only="up")
-    paths["changes monthly, 100 rows, search"] = api("changes", "monthly", limit=100, q="account 77")
     paths["breakdown monthly by model"] = api("breakdown", "monthly", by="model")
-    paths["breakdown monthly by model, compared"] = api("breakdown", "monthly", by="model", compare="previous")
-    paths["breakdown all by model, one account"] = api("breakdown", "all", by="model", account_id=ACCOUNT)
     say(
         "## One request at a time",
         "Medians in milliseconds, in parentheses the 95th percentile. *psql*: the statements that the service sends, "
@@ -148,20 +143,28 @@ def rates(server: PostgresServer, database: Database) -> None:
 
 def lists_at(now: datetime) -> dict[str, str]:
     """Return the lists to time, by label, in windows that end now or ended before."""
-    month = {"since": f"{now:%Y-%m-01}"}
-    closed = {"since": f"{now.replace(day=1) - timedelta(days=1):%Y-%m-01}", "as_of": month["since"]}
+    this_month, last_month = f"{now:%Y-%m-01}", f"{now.replace(day=1) - timedelta(days=1):%Y-%m-01}"
+    month, closed = {"since": this_month}, {"since": last_month, "as_of": this_month}
     pages = product(PERIODS, (1, 50))
     paths = {f"rollup {period}, page {page}": api("rollup", period, page=page) for period, page in pages}
-    paths |= {"rollup this month": api("rollup", **month), "rollup last month": api("rollup", **closed)}
+    paths |= {f"rollup last month, page {page}": api("rollup", **closed, page=page) for page in (1, 50)}
+    paths |= {
+        "rollup this month": api("rollup", **month),
+        "rollup monthly, totals": api("rollup", "monthly", totals="true"),
+    }
     for label, q in {"few": "account 7777", "many": "account 7", "all": "account"}.items():
         paths[f"rollup monthly, search that finds {label}"] = api("rollup", "monthly", q=q)
+    paths["rollup monthly, one model"] = api("rollup", "monthly", model="model 7")
     for period in PERIODS[:3]:
-        paths[f"changes {period}"] = api("changes", period)
         paths[f"rollup {period}, compared"] = api("rollup", period, compare="previous")
+        paths[f"changes {period}"] = api("changes", period)
+        paths[f"breakdown {period} by model, compared"] = api("breakdown", period, by="model", compare="previous")
+    paths["changes this month, with last month"] = api("changes", **month, compare=f"{last_month}/{this_month}")
     for period in ("monthly", "all"):
         paths[f"breakdown {period} by model"] = api("breakdown", period, by="model")
         paths[f"days {period}"] = api("days", period)
-    paths["breakdown monthly by model, compared"] = api("breakdown", "monthly", by="model", compare="previous")
+        paths[f"series {period} by model"] = api("series", period, by="model")
+    paths["breakdown monthly by provider, one model"] = api("breakdown", "monthly", by="provider", model="model 7")
     days = {"since": f"{now - timedelta(days=45):%F}", "as_of": f"{now - timedelta(days=7):%F}"}
     paths["rollup of 38 other days"] = api("rollup", **days)
     paths["breakdown monthly by model, largest account"] = api("breakdown", "monthly", by="model", account_id=ACCOUNT)
@@ -169,45 +172,52 @@ def lists_at(now: datetime) -> dict[str, str]:
 
 
 def lists(server: PostgresServer, database: Database) -> None:
-    """Time every list at the clock of the database, five minutes after a refresh of the sums."""
-    now = datetime.fromisoformat(server.psql("-At", "-c", "SELECT instant FROM clock.fixed", database="bench").strip())
+    """Time every list at three times of one day, each five minutes after a refresh of the sums."""
+    last = datetime.fromisoformat(server.psql("-At", "-c", "SELECT instant FROM clock.fixed", database="bench").strip())
     server.psql("-f", SQL / "dba" / "sums.sql", database="bench")
-    times = {}
-    with closing(Psql(server.url("bench"))) as owner:
-        for label, ago in {
-            "all": timedelta(days=1),
-            "day": timedelta(minutes=6),
-            "minute": timedelta(minutes=5),
-        }.items():
-            set_clock(server, "bench", now - ago)
-            times[label] = owner.time("\\i sql/dba/sums_refresh.sql")
-    set_clock(server, "bench", now)
-    server.psql("-c", "VACUUM ANALYZE", database="bench")
+    summed = Database(database.url, "sums")
+    refreshes, cells = {}, defaultdict(list)
+    with (
+        serve(database, SPEND_SOURCE="events") as plain,
+        serve(summed, SPEND_SOURCE="sums") as fast,
+        closing(Psql(summed.url)) as psql,
+        closing(Psql(server.url("bench"))) as owner,
+    ):
+        slow, quick = Client(plain), Client(fast)
+        for clock, before in CLOCKS.items():
+            now = last.replace(hour=int(clock[:2]), minute=int(clock[3:]))
+            for label, ago in {**before, "some hours": 6, "a minute": 5}.items():
+                set_clock(server, "bench", now - timedelta(minutes=ago))
+                refreshes[label] = owner.time("\\i sql/dba/sums_refresh.sql")
+                progress(f"refresh of {label}: {figure(refreshes[label])} ms")
+            set_clock(server, "bench", now)
+            server.psql("-c", "VACUUM ANALYZE", database="bench")
+            for label, path in lists_at(now).items():
+                pinned = path if "as_of" in path else f"{path}&as_of={now - timedelta(minutes=20):%FT%TZ}"
+                ways = [partial(quick.time, path), partial(quick.time, pinned)]
+                if now == last:
+                    ways.append(partial(psql.time, summed.sql(path)))
+                cells[label] += map(cell, compare(*ways))
+                progress(f"{clock} {label}: {cells[label][-len(ways) :]}")
+        # Apart, because there would be too few rounds for a percentile beside answers that take seconds.
+        for label, path in lists_at(last).items():
+            cells[label] += map(cell, compare(partial(slow.time, path)))
+            progress(f"events {label}: {cells[label][-1]}")
     sizes = (
         "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relnamespace = 'usage_sums'::regnamespace"
         " AND relkind = 'r' UNION ALL SELECT pg_total_relation_size('public.usage_events')"
     )
     sums, events = (int(size) / 1e6 for size in server.psql("-At", "-c", sizes, database="bench").split())
     say(
-        f"## Lists at {now:%H:%M} UTC",
-        "Pages of 100 rows with their count, five minutes after a refresh: medians in milliseconds, in parentheses the "
-        f"95th percentile. *Pinned*: `as_of` is twenty minutes ago. The first refresh took {figure(times['all'])} ms, "
-        f"one of a new day with all events of that day {figure(times['day'])} ms, one of a minute "
-        f"{figure(times['minute'])} ms. The sums take {figure(sums)} MB, the events {figure(events)} MB.",
+        "## Lists",
+        "Pages of 100 rows with their count, from the sums, five minutes after a refresh: medians in milliseconds, in "
+        "parentheses the 95th percentile. *Pinned*: `as_of` is twenty minutes ago. *psql* and *events* are of "
+        f"{last:%H:%M}. Refreshes took, of {', '.join(f'{label} {figure(ms)} ms' for label, ms in refreshes.items())}. "
+        f"The sums take {figure(sums)} MB, the events {figure(events)} MB.",
     )
-    table("request", "endpoint, sums", "pinned", "psql, sums", "endpoint, events")
-    summed = Database(database.url, "sums")
-    with (
-        serve(database, SPEND_SOURCE="events") as plain,
-        serve(summed, SPEND_SOURCE="sums") as fast,
-        closing(Psql(summed.url)) as psql,
-    ):
-        slow, quick = Client(plain), Client(fast)
-        for label, path in lists_at(now).items():
-            pinned = path if "as_of" in path else f"{path}&as_of={now - timedelta(minutes=20):%FT%TZ}"
-            ways = (partial(quick.time, path), partial(quick.time, pinned), partial(psql.time, summed.sql(path)))
-            # Apart, because there would be too few rounds for a percentile beside answers that take seconds.
-            row(label, *map(cell, compare(*ways) + compare(partial(slow.time, path))))
+    table("request", *(f"{clock}{pinned}" for clock, pinned in product(CLOCKS, ("", ", pinned"))), "psql", "events")
+    for label, found in cells.items():
+        row(label, *found)
 
 
 def owner_side(server: PostgresServer, _: Database) -> None:
@@ -248,30 +258,28 @@ def owner_side(server: PostgresServer, _: Database) -> None:
             row(label, *(figure(median(samples[state])) for state in states))
 
 
-SECTIONS: dict[str, Callable[[PostgresServer, Database], None]] = {"latency": latency, "load": rates}
+SECTIONS = {"latency": latency, "load": rates, "lists": lists, "owner": owner_side}
 
 
 def main() -> None:
     """Describe machine and data, run the sections, and write the report."""
     parser = argparse.ArgumentParser(prog="make bench", description="Measure what an answer costs.")
-    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--events", type=int)
     parser.add_argument("--accounts", type=int, default=20_000)
     parser.add_argument("--only", action="append", choices=SECTIONS, help="may be repeated")
-    parser.add_argument(
-        "--clock", help="UTC time, such as 23:59: two months of 100 million events a year, and all lists"
-    )
+    parser.add_argument("--large", action="store_true", help="two months of 100 million events a year, and all lists")
     arguments = parser.parse_args()
-    days, now, sections, name = DAYS, None, arguments.only or SECTIONS, f"bench-{arguments.events}-events"
-    if arguments.clock:
-        days, sections, arguments.events = 62, ["lists", "owner"], 100_000_000 * 62 // 365
-        now = datetime.fromisoformat(f"{datetime.now(UTC):%F}T{arguments.clock}Z")
+    days, now, sections, events = DAYS, None, ["latency", "load"], arguments.events or 1_000_000
+    name = f"bench-{events}-events"
+    if arguments.large:
+        days, sections, events = 62, ["lists", "owner"], arguments.events or 100_000_000 * 62 // 365
         # not in the future: the watermark is never later than the start of the refresh by the clock of the server
-        now -= timedelta(days=now > datetime.now(UTC))
-        name = f"bench-{arguments.accounts}-accounts-{now:%H%M}"
+        now = datetime.now(UTC).replace(hour=23, minute=59, second=0, microsecond=0) - timedelta(days=1)
+        name = f"bench-{arguments.accounts}-accounts"
     with private_server(OPTIONS) as server:
-        database = Database(seed(server, "bench", arguments.events, arguments.accounts, days, now))
+        database = Database(seed(server, "bench", events, arguments.accounts, days, now))
         say(
-            f"# Bench: {arguments.events:,} events of {arguments.accounts:,} accounts",
+            f"# Bench: {events:,} events of {arguments.accounts:,} accounts",
             f"`make bench`, {datetime.now(UTC):%-d %B %Y, %H:%M} UTC: {os.cpu_count()} processors, "
             f"{psutil.virtual_memory().total / 1e9:.0f} GB, load average {os.getloadavg()[0]:.2f}, Linux "
             f"{platform.release()}, PostgreSQL {server.psql('-At', '-c', 'SHOW server_version').split()[0]}, Python "
@@ -279,8 +287,8 @@ def main() -> None:
             f"default: `{PATIENT | OPTIONS}`; the database is not durable.",
             f"Data: events spread evenly over the {days} days before now. The k-th account has a share of about 1 / k.",
         )
-        for section in sections:
-            {**SECTIONS, "lists": lists, "owner": owner_side}[section](server, database)
+        for section in arguments.only or sections:
+            SECTIONS[section](server, database)
     output = ROOT / "docs" / f"{name}.md"
     output.write_text("\n".join(report).lstrip() + "\n")
     progress(f"wrote {output}")
