@@ -18,7 +18,7 @@ from service.database.connection import Connection
 from service.database.pool import Database
 from service.database.snapshot import Snapshot
 from service.database.trust import Trust
-from service.errors import UnknownCharacter
+from service.errors import BadParameters, UnknownCharacter
 from service.listing import List
 from service.question import Question, asked
 from service.representations import negotiated
@@ -140,6 +140,8 @@ def _answer(view: View, arguments: WindowArguments, envelope: Envelope, snapshot
     """Return the response to a question; its rows are read while they are written."""
     question = asked(arguments, request.args, now, snapshot.replayed)
     representation = negotiated(request.headers.get("Accept"))
+    if question.with_totals and representation.ONLY_ROWS:
+        raise BadParameters({"totals": "can only be had in JSON"})
     question = replace(question, only_rows=representation.ONLY_ROWS)
     try:
         listed = view(snapshot, question)
@@ -148,4 +150,5 @@ def _answer(view: View, arguments: WindowArguments, envelope: Envelope, snapshot
         listed = List(envelope.columns(question.previous is not None), [], 0, (error.query_name,))
         written = representation.write(envelope, question, listed, g.caller)
     g.row_count = written.row_count
-    return response_of(written, question, listed.total_count, map(snapshot.file_of, listed.queries))
+    files = [snapshot.file_of(query, question.parameters) for query in listed.queries]
+    return response_of(written, question, listed.total_count, files)

@@ -14,7 +14,7 @@ from service.queries import FILES
 from service.representations import MEDIA_TYPES
 from service.representations.csv import MEDIA_TYPE as CSV
 from service.representations.json import MEDIA_TYPE as JSON
-from service.schemas.requests import Instant, PageArguments
+from service.schemas.requests import FILTERS, Comparison, Instant, PageArguments
 from service.schemas.responses import COMPARED, Envelope, Rows, Timestamp
 from service.version import VERSION
 
@@ -123,7 +123,11 @@ def openapi_document(operations: Iterable[Operation]) -> Json:
         ("DaysEnvelope", "account"),
         ("ReadinessReport", "error"),
         ("BreakdownEnvelope", "account_id"),
-        *product(["RollupRow", "BreakdownRow"], COMPARED),
+        ("SeriesEnvelope", "account_id"),
+        ("SeriesEnvelope", "by"),
+        *product(["RollupRow", "BreakdownRow", "Totals"], COMPARED),
+        *product(["RollupEnvelope", "BreakdownEnvelope", "ChangesEnvelope"], ["totals"]),
+        *((name, key) for name in document["components"]["schemas"] if name.endswith("Envelope") for key in FILTERS),
     }
     for name, schema in document["components"]["schemas"].items():
         schema["required"] = [key for key in schema["properties"] if (name, key) not in optional]
@@ -147,6 +151,7 @@ def _spec() -> APISpec:
     # Without a format, some generated clients take integers of 32 bits.
     plugin.map_to_openapi_type(fields.Integer, "integer", "int64")  # type: ignore[no-untyped-call]  # apispec leaves it unannotated
     plugin.map_to_openapi_type(Timestamp, "string", "date-time")  # type: ignore[no-untyped-call]  # apispec leaves it unannotated
+    plugin.map_to_openapi_type(Comparison, "string", None)  # type: ignore[no-untyped-call]  # apispec leaves it unannotated
     plugin.map_to_openapi_type(Instant, "string", None)  # type: ignore[no-untyped-call]  # apispec leaves it unannotated
     plugin.converter.add_attribute_function(_constant)  # type: ignore[no-untyped-call]  # apispec leaves it unannotated
     spec.components.security_scheme("apiKey", {"type": "apiKey", "in": "header", "name": "x-api-key"})
@@ -199,6 +204,8 @@ def _example(schema: Schema, arguments: Schema) -> Json:
     """Return the answer to the example values of the arguments, which has one row of each kind."""
     example: Json = {}
     for name, field in schema.fields.items():
+        if isinstance(schema, Envelope) and name in (*FILTERS, "totals"):
+            continue
         argument = arguments.fields.get(name, field)
         if isinstance(field, fields.Constant):
             example[name] = field.constant

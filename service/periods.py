@@ -32,16 +32,20 @@ class Window:
         shift = timedelta(days=self.days) if self.days else self.until - self.since
         return self.since - shift, self.until - shift
 
-    def parameters(self) -> dict[str, str]:
-        """Return the parameters of query files that are edges of the window or of the previous one, as text."""
-        edges = {
-            "since": self.since.isoformat() if self.since else "-infinity",
+    def parameters(self, previous: tuple[datetime, datetime] | None) -> dict[str, str]:
+        """Return the parameters of query files that are edges of the window or of the previous one, as text.
+
+        Without a previous window its edges are both the start of the window, so that nothing lies in it.
+        """
+        since = self.since.isoformat() if self.since else "-infinity"
+        previous_since, previous_until = (edge.isoformat() for edge in previous) if previous else (since, since)
+        return {
+            "since": since,
             "until": self.until.isoformat(),
             "last_day": self.last_day.isoformat(),
+            "previous_since": previous_since,
+            "previous_until": previous_until,
         }
-        if self.previous:
-            edges["previous_since"], edges["previous_until"] = (edge.isoformat() for edge in self.previous)
-        return edges
 
 
 def window_of(period: str, now: datetime, as_of: datetime | None = None, since: datetime | None = None) -> Window:

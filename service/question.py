@@ -3,6 +3,7 @@
 `make psql` asks through it too.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,9 +14,12 @@ from werkzeug.datastructures import MultiDict
 
 from service.errors import DatabaseBehind
 from service.periods import Window, window_of
-from service.schemas.requests import WindowArguments, load_arguments
+from service.queries import NO_FILTER
+from service.schemas.requests import FILTERS, PREVIOUS, WindowArguments, load_arguments
 
 ALL_ROWS = {"limit": 2**63 - 1, "offset": 0}
+# What does not restrict a list.
+UNRESTRICTED = {"account_id": "", "by": "", "only": "", "search": "", "filters": NO_FILTER}
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,19 @@ class Question:
         """Whether one page is asked for, and not all rows."""
         return "page" in self.arguments and (self.names_page or not self.only_rows)
 
+    @property
+    def with_totals(self) -> bool:
+        """Whether the columns of all pages are to be added up."""
+        return "with_totals" in self.arguments and bool(self.arguments["with_totals"])
+
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
         """The values of the parameters of query files, and other arguments, which psycopg2 ignores."""
-        parameters = {"account_id": "", "only": "", **self.arguments, **self.window.parameters(), **ALL_ROWS}
+        parameters = {**UNRESTRICTED, **self.arguments, **self.window.parameters(self.previous), **ALL_ROWS}
+        parameters["totals"] = self.with_totals
+        filters = {name: self.arguments[name] for name in FILTERS if name in self.arguments}
+        if filters:
+            parameters["filters"] = json.dumps(filters, ensure_ascii=False)
         if self.is_paged:
             limit = self.arguments["limit"]
             parameters |= {"limit": limit, "offset": (self.arguments["page"] - 1) * limit}
@@ -63,6 +76,7 @@ def asked(
     if (as_of or since or instant) > instant:
         raise DatabaseBehind
     window = window_of(arguments["period"], instant, as_of, since)
-    compares = schema.always_compares or "compare" in arguments
     names_page = not query.keys().isdisjoint(("limit", "page"))
-    return Question(arguments, window, window.previous if compares else None, names_page)
+    compare = arguments.get("compare")
+    previous = window.previous if compare == PREVIOUS else compare
+    return Question(arguments, window, previous, names_page)

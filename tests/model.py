@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any
@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from conftest import Tables
 
 PERIODS = {"all": None, "daily": 1, "weekly": 7, "monthly": 30}
+COLUMNS = {"model": "model_id", "provider": "provider", "source": "source", "agent_type": "agent_type"}
 TOKENS = ("input_tokens", "cached_input_tokens", "output_tokens", "tool_call_count")
 INTEGER_MAX = 2**31 - 1
 MICROSECOND = timedelta(microseconds=1)
 Rows = list[dict[str, Any]]
+ECHOED = ("by", "account_id", *COLUMNS)
 # Which changes are listed.
 ONLY: dict[str, Callable[[dict[str, Any]], bool]] = {
     "": lambda _: True,
@@ -124,6 +126,11 @@ def of(rows: Rows, account_id: UUID | None) -> Rows:
     return [row for row in rows if account_id in (None, row["account_id"])]
 
 
+def filtered(events: Rows, filters: dict[str, str]) -> Rows:
+    """Return the events that have all values; an empty value is that of events without one."""
+    return [event for event in events if all((event[COLUMNS[name]] or "") == value for name, value in filters.items())]
+
+
 def grouped(events: Rows, key: Callable[[dict[str, Any]], Any]) -> dict[Any, Rows]:
     groups: dict[Any, Rows] = {}
     for event in events:
@@ -163,17 +170,26 @@ def found(content: Content, q: str) -> set[UUID]:
     return named | {id_ for id_, _ in content.accounts if len(q) >= 8 and str(id_).startswith(text)}
 
 
+def previous_of(asked: Window, compare: str) -> tuple[datetime, datetime] | None:
+    """Return the edges of the window to compare with."""
+    if "/" in compare:
+        start, end = (datetime.fromisoformat(edge) for edge in compare.split("/"))
+        return start, end
+    return asked.previous
+
+
 def sum_rows(
-    content: Content, asked: Window, resource: str, by: str, account_id: UUID | None, compare: bool, q: str
+    content: Content, asked: Window, resource: str, by: str, account_id: UUID | None, compare: str, q: str
 ) -> Rows:
     """Return all rows of the rollup, the changes or the breakdown, in order."""
-    column = {"model": "model_id"}.get(by, by) if resource == "breakdown" else "account_id"
+    column = COLUMNS[by] if resource == "breakdown" else "account_id"
+    previous = previous_of(asked, compare)
     events = of(content.events, account_id)
     if q:
         accounts = found(content, q)
         events = [event for event in events if event["account_id"] in accounts]
     spent = grouped(between(events, asked.since, asked.until), itemgetter(column))
-    before = grouped(between(events, *asked.previous), itemgetter(column)) if asked.previous else {}
+    before = grouped(between(events, *previous), itemgetter(column)) if previous else {}
     keys = {*spent, *before} if resource == "changes" else {*spent}
     rows = []
     for key in sorted(keys, key=lambda key: (key is None, key)):
@@ -200,6 +216,37 @@ def day_rows(content: Content, asked: Window, account_id: UUID | None) -> Rows:
     last = asked.last_moment.date()
     gaps = [first + timedelta(days=step) for step in range((last - first).days + 1)] if first else []
     return [{"day": day.isoformat(), **sums(dated.get(day, []))} for day in sorted({*gaps, *dated})]
+
+
+def bucket_start(instant: datetime, bucket: str) -> datetime:
+    midnight = instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return {
+        "hour": instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0),
+        "day": midnight,
+        "week": midnight - timedelta(days=midnight.weekday()),
+        "month": midnight.replace(day=1),
+    }[bucket]
+
+
+def series_rows(content: Content, asked: Window, by: str, bucket: str, top: int, account_id: UUID | None) -> Rows:
+    """Return the buckets that have events, of the keys with the most credits and of the rest."""
+    events = of(between(content.events, asked.since, asked.until), account_id)
+    keyed = grouped(events, itemgetter(COLUMNS[by]) if by else lambda _: None)
+    ranked = sorted(keyed, key=lambda key: (-sums(keyed[key])["total_credits_deducted_cents"], key is None, key))
+    places = {key: min(place, top) for place, key in enumerate(ranked)}
+    cells = grouped(
+        events,
+        lambda event: (bucket_start(event["created_at"], bucket), places[event[COLUMNS[by]] if by else None]),
+    )
+    return [
+        {
+            "start": start.isoformat(timespec="microseconds"),
+            "key": ranked[place] if place < top else None,
+            "rest": place == top,
+            **sums(cells[start, place]),
+        }
+        for start, place in sorted(cells)
+    ]
 
 
 def newest_first(rows: Rows, asked: Window, account_id: UUID | None) -> Rows:
@@ -237,29 +284,41 @@ def rows(
     sort: str = "created_at",
     q: str = "",
     only: str = "",
+    bucket: str = "day",
+    top: int = 8,
+    **filters: str,
 ) -> Rows:
     """Return all rows of a list, in order."""
+    content = replace(content, events=filtered(content.events, filters))
+    if resource == "series":
+        return series_rows(content, asked, by, bucket, top, account_id)
     if resource == "days":
         return day_rows(content, asked, account_id)
     if resource == "events":
         return event_rows(content, asked, account_id, sort)
-    whole = sum_rows(content, asked, resource, by, account_id, bool(compare), q)
+    whole = sum_rows(content, asked, resource, by, account_id, compare, q)
     return [row for row in whole if ONLY[only](row)]
 
 
 def answer(
     content: Content, asked: Window, resource: str, limit: int = 100, page: int = 1, **arguments: Any
 ) -> dict[str, Any]:
-    """Return the body of an answer; ``arguments`` are those of rows()."""
+    """Return the body of an answer; ``arguments`` are those of rows(), and ``totals``."""
+    totals = arguments.pop("totals", None)
     whole = rows(content, asked, resource, **arguments)
     on_page = whole[(page - 1) * limit : page * limit]
-    total_count = len(whole)
-    if resource == "rollup" and asked.since is None and (len(on_page) == limit or (page > 1 and not on_page)):
-        # not shown by the page, and without a cutoff only accounts that exist are counted
-        total_count = sum(account(content, UUID(row["account_id"])) is not None for row in whole)
-    body = {"status": "success", "period": asked.period, "total_count": total_count}
-    body |= spelled({name: value for name, value in arguments.items() if name in ("by", "account_id")})
-    if resource == "days":
+    body = {"status": "success", "period": asked.period, "total_count": len(whole)}
+    body |= spelled({name: value for name, value in arguments.items() if name in ECHOED})
+    if totals:
+        previous = ("previous_credits_deducted_cents", "previous_event_count")
+        names = ["total_credits_deducted_cents", "event_count"]
+        names += previous if resource == "changes" or "compare" in arguments else ()
+        names += ["change_credits_deducted_cents"] if resource == "changes" else []
+        body["totals"] = {name: sum(row[name] for row in whole) for name in names}
+    if resource == "series":
+        body |= {"bucket": "day", "top": 8, **arguments, "rows": whole}
+        body |= spelled({name: value for name, value in arguments.items() if name == "account_id"})
+    elif resource == "days":
         body["days"] = whole
     else:
         body |= {"page": page, "limit": limit, ("events" if resource == "events" else "rows"): on_page}

@@ -32,6 +32,7 @@ from service import create_app
 from service.config import Settings
 from service.database.snapshot import IDENTIFIERS
 from service.queries import FILES, load_queries
+from service.schemas.requests import BUCKETS
 from tools.demo.postgres import PostgresServer
 
 REFRESH = SQL / "dba" / "sums_refresh.sql"
@@ -42,8 +43,8 @@ NOW = datetime(2024, 11, 20, 10, 15, tzinfo=UTC)
 NEVER = datetime(2, 1, 1, tzinfo=UTC)  # psycopg2 cannot return -infinity
 MARGIN = timedelta(minutes=10)
 KEYS = ("model", "provider", "source", "agent_type")
-# a name; and the beginning of an id
-SEARCHES = ("nova", str(ORBIT)[:8])
+# no search; a name; and the beginning of an id
+SEARCHES = ("", "nova", str(ORBIT)[:8])
 
 
 class Ledger(Tables):
@@ -154,7 +155,9 @@ def questions(period: str, now: datetime) -> Iterator[tuple[str, dict[str, Any]]
         if "previous_since" in parameters and not days:
             continue
         accounts = [str(NOVA)] if parameters.get("account_id") == "uuid" else ["", str(NOVA)]
-        choices = {"account_id": accounts, "by": KEYS, "search": SEARCHES, "only": ONLY}
+        filters = ["{}"] if QUERIES["sums"][name].filtered else ["{}", '{"model": "large", "source": "web"}']
+        choices = {"account_id": accounts, "by": KEYS, "search": SEARCHES, "only": ONLY, "filters": filters}
+        choices |= {"bucket": BUCKETS, "totals": [True], "top": [1]}
         named = [parameter for parameter in choices if parameter in parameters]
         for chosen in product(*(choices[parameter] for parameter in named)):
             yield name, {**given, **dict(zip(named, chosen, strict=True))}

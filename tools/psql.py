@@ -17,7 +17,7 @@ from service.config import SPEND_SOURCES, Settings
 from service.database.connection import find_certificates
 from service.database.trust import source_of
 from service.errors import BadParameters
-from service.queries import CREDITS_COLUMNS, Query, load_queries, query_path
+from service.queries import CREDITS_COLUMNS, NO_FILTER, QUERY_FOLDER, Query, load_queries
 from service.question import asked
 from service.schemas.requests import (
     BreakdownArguments,
@@ -25,9 +25,19 @@ from service.schemas.requests import (
     DaysArguments,
     EventsArguments,
     RollupArguments,
+    SeriesArguments,
+    WindowArguments,
 )
 from tools.demo.postgres import EmbeddedPostgresError, find_binaries
 
+# The arguments of the list that a file belongs to, by a parameter that tells; the first that the file has counts.
+SCHEMAS: Mapping[str, WindowArguments] = {
+    "bucket": SeriesArguments(),
+    "by": BreakdownArguments(),
+    "only": ChangesArguments(),
+    "last_day": DaysArguments(),
+    "account_id": EventsArguments(),
+}
 SET_SEARCH_PATH = "SET LOCAL search_path = pg_catalog, pg_temp"
 DEBIAN_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
@@ -94,11 +104,13 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
             "the connection is encrypted, but psql is not installed, and the psql of make run has no TLS"
         )
     psql = installed or str(find_binaries() / "psql")
-    variables = [f"{name}={value}" for name, value in parameters_of(query, environ, now, credits_column).items()]
+    parameters = parameters_of(query, environ, now, credits_column)
+    variables = [f"{name}={value}" for name, value in parameters.items()]
+    file = load_queries(source)[query.name].for_filters(parameters.get("filters", NO_FILTER)).file
     command = [psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", make_dsn(**address)]
     command += [part for variable in variables for part in ("-v", variable)]
     return (
-        [*command, "-f", str(query_path(query.name, source)), *options],
+        [*command, "-f", str(QUERY_FOLDER / file), *options],
         {**environ, **secret, "PGTZ": "UTC", "PGCLIENTENCODING": "UTF8"},
     )
 
@@ -106,16 +118,10 @@ def command_of(environ: Mapping[str, str], options: list[str]) -> tuple[list[str
 def parameters_of(query: Query, environ: Mapping[str, str], now: datetime, credits_column: str) -> dict[str, str]:
     """Return a value for each parameter of a query: the environment variable of its name in capitals, or the service's.
 
-    PERIOD, SINCE, AS_OF, LIMIT, PAGE, ACCOUNT_ID, BY, SORT, ONLY and SEARCH (q) have the defaults and bounds of the
-    request parameters.
+    Those of a request have their defaults and bounds; SEARCH is q. FILTERS, a JSON object, stands for MODEL, PROVIDER,
+    SOURCE and AGENT_TYPE too.
     """
-    schema = {"uuid": EventsArguments(), "text": DaysArguments()}.get(
-        query.parameters.get("account_id", ""), RollupArguments()
-    )
-    if "by" in query.parameters:
-        schema = BreakdownArguments()
-    if "only" in query.parameters:
-        schema = ChangesArguments()
+    schema = next((schema for name, schema in SCHEMAS.items() if name in query.parameters), RollupArguments())
     given = {
         field.data_key or name: environ[name.upper()]
         for name, field in schema.fields.items()

@@ -24,7 +24,7 @@ from service.errors import (
     WindowTooLong,
     own_frames,
 )
-from service.queries import CREDITS_COLUMNS, Query
+from service.queries import CREDITS_COLUMNS, NO_FILTER, Query
 
 Row = tuple[Any, ...]
 
@@ -128,7 +128,7 @@ class Snapshot:
             UnknownCharacter: when no text in the database can contain a parameter.
             QueryFailed: when PostgreSQL refuses the statement.
         """
-        query = self._queries[query_name]
+        query = self._query(query_name, parameters)
         return self._run(query, query.text, parameters)
 
     def records(self, query_name: str, **parameters: object) -> list[dict[str, Any]]:
@@ -141,15 +141,15 @@ class Snapshot:
 
         The iterator raises what rows() raises, at any row.
         """
-        return self._fetch(self._queries[query_name], parameters)
+        return self._fetch(self._query(query_name, parameters), parameters)
 
     def columns_of(self, query_name: str) -> tuple[str, ...]:
         """Return the columns of a query file."""
         return self._queries[query_name].columns
 
-    def file_of(self, query_name: str) -> str:
-        """Return the path of a query file below sql/queries."""
-        return self._queries[query_name].file
+    def file_of(self, query_name: str, parameters: Mapping[str, object]) -> str:
+        """Return the path, below sql/queries, of the query file that is run with these parameters."""
+        return self._query(query_name, parameters).file
 
     def alone(self, query_name: str) -> Row:
         """Return the row of a query file that is run in a transaction of its own, before this one begins.
@@ -159,6 +159,9 @@ class Snapshot:
         """
         (row,) = self._execute(query_name, ALONE.format(text=self._queries[query_name].text), {})
         return row
+
+    def _query(self, name: str, parameters: Mapping[str, object]) -> Query:
+        return self._queries[name].for_filters(parameters.get("filters", NO_FILTER))
 
     def _fetch(self, query: Query, parameters: Mapping[str, object]) -> Iterator[Row]:
         self._run(query, DECLARE.format(name=query.name, text=query.text), parameters)
@@ -174,7 +177,16 @@ class Snapshot:
         if not self._connection.is_utf8:
             for name in query.parameters:
                 if not str(parameters[name]).isascii():
-                    self._probe(query.name, parameters[name])
+                    try:
+                        self._execute("SAVEPOINT", "SAVEPOINT probe", {})
+                        self._probe(query.name, parameters[name])
+                    except UnknownCharacter:
+                        if name != "filters":
+                            raise
+                        self._execute("ROLLBACK", "ROLLBACK TO SAVEPOINT probe", {})
+                        # No event has this value.
+                        edges = {"until": parameters["since"], "previous_until": parameters["previous_since"]}
+                        parameters = {**parameters, **edges, "filters": NO_FILTER}
         return self._execute(query.name, text, parameters)
 
     def _probe(self, query_name: str, text: object) -> None:

@@ -81,6 +81,8 @@ def write(envelope: Envelope, _question: Question, listed: List, caller: str) ->
 
 def _spelling(column: fields.Field[Any]) -> Callable[[Any], str]:
     """Return the function that writes a value of a column as a cell."""
+    if isinstance(column, fields.Boolean):
+        return lambda value: str(value).lower()
     # For marshmallow, a UUID is a String.
     return _plain if isinstance(column, fields.UUID) or not isinstance(column, fields.String) else _text
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Container, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields
@@ -10,7 +10,7 @@ from marshmallow.validate import ContainsNoneOf, Length, OneOf, Range
 from werkzeug.datastructures import MultiDict
 
 from service.errors import BadParameters
-from service.periods import CUSTOM, PERIOD_DAYS
+from service.periods import CUSTOM, PERIOD_DAYS, window_of
 
 MAX_LIMIT = 500
 # At the largest limit, limit + offset of this page is a bigint.
@@ -19,6 +19,13 @@ MAX_PAGE = 18_446_744_073_709_551
 BREAKDOWN_KEYS = ("model", "provider", "source", "agent_type")
 EVENT_ORDERS = ("created_at", "credits")
 CHANGES_KEPT = ("started", "stopped", "up", "down")
+# What restricts a list to the events with one value of it.
+FILTERS = BREAKDOWN_KEYS
+BUCKETS = ("hour", "day", "week", "month")
+LONGEST_BY_HOUR = timedelta(days=14)
+MAX_TOP = 20
+# The window to compare with that is a span earlier.
+PREVIOUS = "previous"
 
 HYPHENATED_UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 # The metadata of an account id in the reference.
@@ -87,6 +94,42 @@ class Instant(fields.Field[datetime]):
         return instant
 
 
+class Comparison(fields.Field[Any]):
+    """The window to compare with: PREVIOUS, or an interval of two instants or dates, loaded as its edges."""
+
+    default_error_messages = {  # noqa: RUF012 - as marshmallow declares it
+        "invalid": "must be previous, or an interval such as 2026-09-01/2026-10-01",
+        "reversed": "must start before it ends",
+    }
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:  # noqa: ARG002 - marshmallow's signature
+        if value == PREVIOUS:
+            return value
+        # the previous window of one since 1970 can be asked for too
+        instant = Instant(first_year=1900)
+        try:
+            start, end = (instant.deserialize(edge) for edge in value.split("/"))
+        except (ValueError, ValidationError):
+            raise self.make_error("invalid") from None
+        if start >= end:
+            raise self.make_error("reversed")
+        return start, end
+
+
+def _text(shortest: int, longest: int, **options: Any) -> fields.String:
+    length = Length(
+        shortest, longest, error=f"must be {shortest or 'at most'} {'to ' if shortest else ''}{longest} characters"
+    )
+    # PostgreSQL has no text with it.
+    return fields.String(validate=[length, ContainsNoneOf("\0", error="must not contain NUL")], **options)
+
+
+def _filters() -> tuple[fields.String, ...]:
+    """Return a field for each of FILTERS."""
+    description = "Only events with exactly this value; empty: those without one."
+    return tuple(_text(0, 500, metadata={"description": description}) for _ in FILTERS)
+
+
 def _integer(default: int, highest: int, description: str) -> AsciiInteger:
     sentence = f"must be an integer from 1 to {highest}"
     return AsciiInteger(
@@ -114,13 +157,9 @@ def _period(names: Collection[str]) -> fields.String:
 
 
 def _search() -> fields.String:
-    return fields.String(
+    return _text(
+        *(1, 200),
         data_key="q",
-        validate=[
-            Length(1, 200, error="must be 1 to 200 characters"),
-            # PostgreSQL has no text with it.
-            ContainsNoneOf("\0", error="must not contain NUL"),
-        ],
         metadata={
             "description": "Only accounts whose name or any address contains this text, in either case, or whose id "
             "begins with it, if it is eight or more characters of a hyphenated UUID. total_count counts these.",
@@ -133,9 +172,6 @@ class WindowArguments(Schema):
     """Parameters of every endpoint. ``period``: UTC calendar days; ``since`` and ``as_of``: the edges of the window."""
 
     error_messages = {"unknown": "is not a parameter of this endpoint"}  # noqa: RUF012 - as marshmallow declares it
-    # Whether the rows are compared with the previous window without being asked to.
-    always_compares = False
-
     period = _period(PERIOD_DAYS)
     since = Instant(
         # The previous window of one since 1970 can be asked for too.
@@ -156,6 +192,7 @@ class WindowArguments(Schema):
             **INSTANT,
         },
     )
+    model, provider, source, agent_type = _filters()
 
 
 class PageArguments(WindowArguments):
@@ -165,16 +202,29 @@ class PageArguments(WindowArguments):
     page = _integer(1, MAX_PAGE, "Page, counted from 1; there is a next one while page * limit < total_count.")
 
 
-class ComparedArguments(PageArguments):
-    """Parameters of an endpoint that compares its rows with the previous window."""
-
-    compare = fields.String(
-        validate=OneOf(["previous"], error="must be previous"),
+def _compare(**options: Any) -> Comparison:
+    return Comparison(
         metadata={
-            "description": "Add to each row the sums of the previous window: the same window, one period earlier. With "
-            "since, it has the length of the window and ends at since. Not with period=all.",
+            "description": "The window to compare with: previous, which is the same window one period earlier and with "
+            "since as long as the window, ending at since; or an interval of two instants or dates, start/end, that "
+            "ends no later than the window starts. Not with period=all.",
             "example": "previous",
         },
+        **options,
+    )
+
+
+class ComparedArguments(PageArguments):
+    """Parameters of an endpoint that compares its rows with another window, and can add them up."""
+
+    compare = _compare()
+    # "totals" is a key of the answer.
+    with_totals = fields.Boolean(
+        data_key="totals",
+        truthy={"true"},
+        falsy={"false"},
+        error_messages={"invalid": "must be true or false"},
+        metadata={"description": "Add what the columns of credits and events of all pages add up to. Only in JSON."},
     )
 
 
@@ -196,11 +246,11 @@ class BreakdownArguments(ComparedArguments):
     account_id = HyphenatedUUID(metadata={"description": ONE_OR_ALL, **ACCOUNT_ID})
 
 
-class ChangesArguments(PageArguments):
-    """Query string of the changes, which are always compared with the previous window. ``search`` is ``q``."""
+class ChangesArguments(ComparedArguments):
+    """Query string of the changes, which are always compared with another window. ``search`` is ``q``."""
 
     period = _period([name for name, days in PERIOD_DAYS.items() if days])
-    always_compares = True
+    compare = _compare(load_default=PREVIOUS)
     search = _search()
     only = fields.String(  # type: ignore[assignment]  # marshmallow takes fields away from the class
         validate=_one_of(CHANGES_KEPT),
@@ -237,6 +287,25 @@ class DaysArguments(WindowArguments):
     account_id = HyphenatedUUID(metadata={"description": ONE_OR_ALL, **ACCOUNT_ID})
 
 
+class SeriesArguments(DaysArguments):
+    """Query string of the series. ``by``: what its keys are; all events together without it."""
+
+    by = fields.String(
+        validate=_one_of(BREAKDOWN_KEYS),
+        metadata={"description": "What to split each bucket by; model is the model_id of events.", "example": "model"},
+    )
+    bucket = fields.String(
+        load_default="day",
+        validate=_one_of(BUCKETS),
+        metadata={
+            "description": "The length of a bucket, in UTC. A week begins on Monday; hour needs a window of at most "
+            f"{LONGEST_BY_HOUR.days} days.",
+            "example": "day",
+        },
+    )
+    top = _integer(8, MAX_TOP, "Keys with rows of their own: those with the most credits in the window.")
+
+
 def load_arguments(schema: Schema, query: MultiDict[str, str], now: datetime) -> dict[str, Any]:
     """Return the arguments of a query string; ``now`` is the instant of the request.
 
@@ -265,6 +334,15 @@ def _conflicts(arguments: Mapping[str, Any], given: Container[str], now: datetim
         problems["since"] = "must be before the end of the window"
     if "since" in arguments and "period" in given:
         problems |= {"period": "must not be given with since", "since": "must not be given with period"}
-    if "compare" in arguments and arguments.get("period") == "all":
+    if problems or "period" not in arguments:
+        return problems
+    period = CUSTOM if "since" in arguments else arguments["period"]
+    window = window_of(period, now, arguments.get("as_of"), arguments.get("since"))
+    compare = arguments.get("compare")
+    if compare and window.since is None:
         problems["compare"] = "cannot be used with period=all"
+    elif isinstance(compare, tuple) and window.since and compare[1] > window.since:
+        problems["compare"] = "must not end after the start of the window"
+    if arguments.get("bucket") == "hour" and (window.since is None or end - window.since > LONGEST_BY_HOUR):
+        problems["bucket"] = f"must be day, week or month where the window is longer than {LONGEST_BY_HOUR.days} days"
     return problems

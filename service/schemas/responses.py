@@ -10,7 +10,7 @@ from marshmallow import Schema, fields
 from marshmallow.validate import OneOf, Range
 
 from service.periods import CUSTOM, PERIOD_DAYS
-from service.schemas.requests import ACCOUNT_ID, BREAKDOWN_KEYS, MAX_LIMIT, MAX_PAGE
+from service.schemas.requests import ACCOUNT_ID, BREAKDOWN_KEYS, BUCKETS, FILTERS, MAX_LIMIT, MAX_PAGE, MAX_TOP
 
 # The columns that compare=previous adds to a row.
 COMPARED = ("previous_credits_deducted_cents", "previous_event_count")
@@ -60,6 +60,11 @@ def _account_id() -> fields.UUID:
     return fields.UUID(metadata={"example": ACCOUNT_ID["example"]})
 
 
+def _filters() -> tuple[fields.String, ...]:
+    """Return a field for each of FILTERS, present where it was given."""
+    return tuple(fields.String() for _ in FILTERS)
+
+
 def _period(names: Iterable[str] = PERIOD_DAYS) -> fields.String:
     return fields.String(validate=OneOf([*names, CUSTOM]))
 
@@ -106,13 +111,30 @@ class RollupRow(Account):
     previous_event_count = _count("Number of events in the previous window.", 0)
 
 
+class Totals(Schema):
+    """What columns of a list add up to, on all pages; COMPARED where the rows have these."""
+
+    total_credits_deducted_cents = _total("total of the list")
+    event_count = _count("Number of events in the total.")
+    previous_credits_deducted_cents = _total("total of the list in the previous window", 0)
+    previous_event_count = _count("Number of events in that total.", 0)
+
+
+class ChangesTotals(Totals):
+    """What the columns of the changes add up to, on all pages."""
+
+    change_credits_deducted_cents = _total("sum of the changes")
+
+
 class RollupEnvelope(Envelope):
     """The body of a 200; ``total_count`` is the number of accounts in the window, ``rows`` are one page of them."""
 
     period = _period()
+    model, provider, source, agent_type = _filters()
     page = _within(MAX_PAGE)
     limit = _within(MAX_LIMIT)
     total_count = _count("Number of accounts on all pages.")
+    totals = fields.Nested(Totals)
     rows = Rows(RollupRow)
 
 
@@ -126,9 +148,11 @@ class ChangesEnvelope(Envelope):
     """The body of a 200; ``total_count`` counts the accounts with an event in either window, ``rows`` are one page."""
 
     period = _period(name for name, days in PERIOD_DAYS.items() if days)
+    model, provider, source, agent_type = _filters()
     page = _within(MAX_PAGE)
     limit = _within(MAX_LIMIT)
     total_count = _count("Number of accounts on all pages.")
+    totals = fields.Nested(ChangesTotals)
     rows = Rows(ChangesRow)
 
 
@@ -155,9 +179,11 @@ class BreakdownEnvelope(Envelope):
     by = fields.String(validate=OneOf(BREAKDOWN_KEYS))
     account_id = _account_id()
     period = _period()
+    model, provider, source, agent_type = _filters()
     page = _within(MAX_PAGE)
     limit = _within(MAX_LIMIT)
     total_count = _count("Number of keys on all pages.")
+    totals = fields.Nested(Totals)
     rows = Rows(BreakdownRow)
 
 
@@ -196,6 +222,7 @@ class EventsEnvelope(Envelope):
 
     account_id = _account_id()
     period = _period()
+    model, provider, source, agent_type = _filters()
     page = _within(MAX_PAGE)
     limit = _within(MAX_LIMIT)
     total_count = _count("Number of events on all pages; grants do not count.")
@@ -217,9 +244,46 @@ class DaysEnvelope(Envelope):
 
     account_id = _account_id()
     period = _period()
+    model, provider, source, agent_type = _filters()
     total_count = _count("Number of days.")
     account = _account()
     days = Rows(Day)
+
+
+class SeriesRow(Schema):
+    """What the events of one key, or of the rest of the keys, add up to in one bucket of time."""
+
+    start = Timestamp(
+        metadata={
+            "description": "The start of the bucket; that of the first can be before the window.",
+            "example": "2026-10-31T00:00:00.000000+00:00",
+        }
+    )
+    key = fields.String(
+        allow_none=True,
+        metadata={
+            "description": "The value of the column; null where it is null, and for the rest.",
+            "example": "large-1",
+        },
+    )
+    rest = fields.Boolean(
+        metadata={"description": "Whether the row is of all keys that have no rows of their own.", "example": False}
+    )
+    total_credits_deducted_cents = _total()
+    event_count = _count("Number of events in the total.")
+
+
+class SeriesEnvelope(Envelope):
+    """The body of a 200; ``by`` and ``account_id`` are present when they were given."""
+
+    period = _period()
+    model, provider, source, agent_type = _filters()
+    by = fields.String(validate=OneOf(BREAKDOWN_KEYS))
+    bucket = fields.String(validate=OneOf(BUCKETS))
+    top = _within(MAX_TOP)
+    account_id = _account_id()
+    total_count = _count("Number of rows.")
+    rows = Rows(SeriesRow)
 
 
 class Liveness(Schema):

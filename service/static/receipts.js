@@ -19,7 +19,7 @@ export function listReceipts({ view, instant, since, sources, items, page }) {
   const account_ids = items.map((item) => item.account_id);
   const previous = since ? previousWindow(view.period, since, instant) : {};
   const values = {
-    ...{ since, until: instant, account_id, by, search: q, account_ids },
+    ...{ since, until: instant, account_id, by, search: q ?? "", filters: "{}", totals: false, account_ids },
     ...{ previous_since: previous.since, previous_until: previous.as_of },
     // The page does not ask for another order, nor for some of the changes.
     ...{ sort: "created_at", only: "", limit: page * BigInt(LIMIT), offset: 0 },
@@ -32,7 +32,9 @@ export function sumsReceipts({ view, sums, previous }) {
   const account_id = view.account ?? "";
   const edges = [{ since: sums.since, until: sums.instant }];
   if (previous) edges.push({ since: previous.since, until: previous.as_of });
-  return edges.flatMap((window) => sums.sources.map((source) => ({ source, values: { account_id, ...window } })));
+  return edges.flatMap((window) => sums.sources.map((source) => (
+    { source, values: { account_id, filters: "{}", ...window } }
+  )));
 }
 
 /** Show the commands that print some numbers, under their title. */
@@ -59,13 +61,12 @@ export async function showReceipt(title, receipts) {
 }
 
 /**
- * Return a command, or several for a long list of accounts. The header of a file names its parameters:
- * "--   :since   timestamptz  start of the window".
+ * Return a command, or several for a long list of accounts. A file has its parameters as :'since' or :"credits_column".
  */
 function commandOf({ script, credits_column }, { source, values }) {
   const since = values.since ?? "-infinity";
   const all = { ...values, credits_column, since, last_day: lastDayBefore(values.until) };
-  const names = [...script.matchAll(/^-- {3}:(\w+) /gm)].map(([, name]) => name);
+  const names = [...new Set([...script.matchAll(/:(["'])(\w+)\1/g)].map(([, , name]) => name))];
   const commandFor = (account_ids) => {
     const variables = names.map((name) => `-v ${quoted(`${name}=${{ ...all, account_ids }[name]}`)}`);
     return ["PGTZ=UTC psql -X -q -v ON_ERROR_STOP=1", ...variables, `-f sql${source}`].join(" ");

@@ -1,11 +1,13 @@
 """Who spends the credits."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 from service.database.snapshot import Row, Snapshot
 from service.endpoint import ApiBlueprint
+from service.errors import BadParameters
 from service.listing import List
 from service.question import Question
 from service.schemas.requests import (
@@ -14,6 +16,7 @@ from service.schemas.requests import (
     DaysArguments,
     EventsArguments,
     RollupArguments,
+    SeriesArguments,
 )
 from service.schemas.responses import (
     COMPARED,
@@ -22,10 +25,12 @@ from service.schemas.responses import (
     DaysEnvelope,
     EventsEnvelope,
     RollupEnvelope,
+    SeriesEnvelope,
 )
 
 # Rows of an export that are compared at a time.
 BATCH = 2_000
+MOST_ROWS_OF_A_SERIES = 20_000
 
 blueprint = ApiBlueprint("credits", __name__, url_prefix="/api/admins/credits")
 
@@ -37,13 +42,16 @@ def rollup(snapshot: Snapshot, question: Question) -> List:
     An account is listed if it has an event in the window, also when its total is 0 or negative. Of equal totals, the
     one with the smaller account_id comes first.
     """
-    query = "credits_rollup_search" if "search" in question.arguments else "credits_rollup"
-    found = page_of(snapshot, question, query, f"{query}_count")
+    # The totals need the sums of each account, which are not read to count the accounts.
+    count = "credits_changes_count" if question.with_totals else "credits_rollup_count"
+    found = page_of(snapshot, question, "credits_rollup", count, only="spending")
     if not question.previous:
         return found
     # nothing is looked up for an empty page
     queries = (*found.queries, "credits_rollup_previous") if found.rows else found.queries
-    return List((*found.columns, *COMPARED), compared(snapshot, question, found.rows), found.total_count, queries)
+    return replace(
+        found, columns=(*found.columns, *COMPARED), rows=compared(snapshot, question, found.rows), queries=queries
+    )
 
 
 @blueprint.list("/breakdown", BreakdownArguments(), BreakdownEnvelope())
@@ -59,16 +67,26 @@ def breakdown(snapshot: Snapshot, question: Question) -> List:
 
 @blueprint.list("/changes", ChangesArguments(), ChangesEnvelope())
 def changes(snapshot: Snapshot, question: Question) -> List:
-    """List the accounts that spent credits in a window or in the previous one, the largest change first.
+    """List the accounts that spent credits in a window or in the one to compare with, the largest change first.
 
-    The previous window is the same window one period earlier; with since, it has the length of the window and ends at
-    since. A change can be up or down. Of equal ones, the one with the smaller account_id comes first.
+    A change can be up or down. Of equal ones, the one with the smaller account_id comes first.
     """
-    if "search" in question.arguments:
-        return page_of(snapshot, question, "credits_changes_search", "credits_changes_search_count")
-    # Without the filter an account is counted without its credits, which is faster.
-    count = "credits_changes_only_count" if "only" in question.arguments else "credits_changes_count"
-    return page_of(snapshot, question, "credits_changes", count)
+    return page_of(snapshot, question, "credits_changes", "credits_changes_count")
+
+
+@blueprint.list("/series", SeriesArguments(), SeriesEnvelope())
+def series(snapshot: Snapshot, question: Question) -> List:
+    """List the credits spent in each hour, day, week or month of a window, oldest first, also split by a key.
+
+    The keys with the most credits in the window have rows of their own, in the order of the breakdown; the others are
+    added up in one row, the rest. A bucket or a key in it without events has no row. The list has no pages; one of more
+    than 20,000 rows is refused.
+    """
+    query = "credits_series"
+    rows = snapshot.rows(query, {**question.parameters, "limit": MOST_ROWS_OF_A_SERIES + 1})
+    if len(rows) > MOST_ROWS_OF_A_SERIES:
+        raise BadParameters({"bucket": f"must be larger, because there are more than {MOST_ROWS_OF_A_SERIES} rows"})
+    return List(snapshot.columns_of(query), rows, None, (query,))
 
 
 @blueprint.list("/events", EventsArguments(), EventsEnvelope())
@@ -117,17 +135,23 @@ def compared(snapshot: Snapshot, question: Question, rows: Iterable[Row]) -> Ite
             yield (*row, *previous.get(row[0], (0, 0)))
 
 
-def page_of(snapshot: Snapshot, question: Question, query: str, count: str) -> List:
+def page_of(snapshot: Snapshot, question: Question, query: str, count: str, **more: str) -> List:
     """Read the rows of a query file that are asked for, and unless these are all, how many there are on all pages.
 
-    The file ``count`` is not run where the envelope's page shows the number: a page with fewer rows than ``limit`` is
-    the last, if it has rows or is the first.
+    The file ``count`` is run with ``more`` parameters. It is not run where the envelope's page shows the number: a page
+    with fewer rows than ``limit`` is the last, if it has rows or is the first.
     """
     columns, parameters = snapshot.columns_of(query), question.parameters
     if not question.is_paged:
         return List(columns, snapshot.stream(query, parameters), None, (query,))
     rows = snapshot.rows(query, parameters)
-    if len(rows) < parameters["limit"] and (rows or not parameters["offset"]) and not question.only_rows:
+    is_last = len(rows) < parameters["limit"] and (rows or not parameters["offset"])
+    if is_last and not question.only_rows and not question.with_totals:
         return List(columns, rows, parameters["offset"] + len(rows), (query,))
-    ((total_count,),) = snapshot.rows(count, parameters)
-    return List(columns, rows, total_count, (query, count))
+    (counted,) = snapshot.records(count, **{**parameters, **more})
+    total_count = counted.pop("total_count")
+    if not question.with_totals:
+        return List(columns, rows, total_count, (query, count))
+    shown = {*columns, *COMPARED} if question.previous else {*columns}
+    totals = {name: total for name, total in counted.items() if name in shown}
+    return List(columns, rows, total_count, (query, count), {"totals": totals})

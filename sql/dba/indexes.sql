@@ -88,6 +88,11 @@ ON public.account_organization_ids (account_id, organization_id);
 -- The events of one account and the count of accounts without a cutoff use indexes that the tables already have:
 -- (account_id, created_at) on usage_events and (account_id, created_at DESC) on credit_grants.
 
+-- A filter such as model=gpt-5 reads the window's events in the table, not in an index. If "who uses this model" takes too
+-- long, add an index of the values, here of the models:
+--     CREATE INDEX CONCURRENTLY ON public.usage_events ((coalesce(model_id, '') COLLATE "C"), created_at)
+--     INCLUDE (account_id, credits_deducted_cents, model_id);
+
 -- A search for accounts reads every name and every address: with a million accounts and two million addresses, 0.7 s
 -- for a text that none contains, on a machine with other work. If that takes too long, add indexes of the extension
 -- pg_trgm. They serve texts of three characters and more, need 124 and 221 MB, and slow every write of a name or an

@@ -8,6 +8,7 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 --   :until           timestamptz  end of the window, exclusive; infinity for no upper bound
 --   :previous_since  timestamptz  start of the window before, inclusive
 --   :previous_until  timestamptz  end of the window before, exclusive; not after since
+--   :filters         jsonb        such as {"model": "gpt-5", "provider": ""}: only such events, here without a provider
 --   :limit           bigint       rows on this page; 9223372036854775807 for all
 --   :offset          bigint       rows before this page
 --   :credits_column  identifier   credits_deducted_cents, or credits_deducted where that is its name
@@ -15,9 +16,25 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 --   tool_call_count, previous_credits_deducted_cents, previous_event_count
 -- Order:   most credits first; key by code point, null last, settles ties
 -- psql -X -q -v ON_ERROR_STOP=1 -v by=model -v account_id= -v since=2026-11-01 -v until=infinity \
---   -v previous_since=2026-10-01 -v previous_until=2026-11-01 -v limit=20 -v offset=0 \
+--   -v previous_since=2026-10-01 -v previous_until=2026-11-01 -v filters='{}' -v limit=20 -v offset=0 \
 --   -v credits_column=credits_deducted_cents -f credits_breakdown_compared.sql
-WITH spend AS (
+WITH event AS NOT MATERIALIZED (
+    SELECT
+        model_id, provider, source, agent_type, input_tokens, cached_input_tokens, output_tokens, tool_call_count,
+        :"credits_column" AS credits_deducted_cents, true AS is_in_window
+    FROM public.usage_events
+    WHERE created_at >= :'since'::timestamptz AND created_at < :'until'::timestamptz
+        AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
+    UNION ALL
+    SELECT
+        model_id, provider, source, agent_type, input_tokens, cached_input_tokens, output_tokens, tool_call_count,
+        :"credits_column" AS credits_deducted_cents, false AS is_in_window
+    FROM public.usage_events
+    WHERE created_at >= :'previous_since'::timestamptz AND created_at < :'previous_until'::timestamptz
+        AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
+),
+
+spend AS (
     SELECT
         -- a constant when it is planned, so only one of the columns is read
         CASE :'by'::text
@@ -28,18 +45,26 @@ WITH spend AS (
             -- fails, with the value in the message
             ELSE (:'by'::text || ' is not model, provider, source or agent_type')::integer::text
         END COLLATE "C" AS key,
-        created_at >= :'since'::timestamptz AS is_in_window,
-        :"credits_column" AS credits_deducted_cents,
-        input_tokens,
-        cached_input_tokens,
-        output_tokens,
-        tool_call_count
-    FROM public.usage_events
-    -- both windows in one scan
-    WHERE created_at >= :'previous_since'::timestamptz
-        AND created_at < :'until'::timestamptz
-        AND (created_at >= :'since'::timestamptz OR created_at < :'previous_until'::timestamptz)
-        AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
+        credits_deducted_cents, input_tokens, cached_input_tokens, output_tokens, tool_call_count, is_in_window
+    FROM event
+    WHERE replace((:'filters'::jsonb - '{model,provider,source,agent_type}'::text[])::text, '{}', 'true')::boolean
+        -- constants when it is planned, unless they are asked for
+        AND (
+            :'filters'::jsonb ->> 'model' IS NULL
+            OR coalesce(model_id, '') COLLATE "C" = :'filters'::jsonb ->> 'model'
+        )
+        AND (
+            :'filters'::jsonb ->> 'provider' IS NULL
+            OR coalesce(provider, '') COLLATE "C" = :'filters'::jsonb ->> 'provider'
+        )
+        AND (
+            :'filters'::jsonb ->> 'source' IS NULL
+            OR coalesce(source, '') COLLATE "C" = :'filters'::jsonb ->> 'source'
+        )
+        AND (
+            :'filters'::jsonb ->> 'agent_type' IS NULL
+            OR coalesce(agent_type, '') COLLATE "C" = :'filters'::jsonb ->> 'agent_type'
+        )
 )
 
 SELECT

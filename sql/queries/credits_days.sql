@@ -5,12 +5,13 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 --   :account_id      text         the account; empty for all accounts
 --   :since           timestamptz  start of the window, inclusive, a UTC midnight; -infinity for no cutoff
 --   :until           timestamptz  end of the window, exclusive; infinity for no upper bound
+--   :filters         jsonb        such as {"model": "gpt-5", "provider": ""}: only such events, here without a provider
 --   :last_day        date         last day to list, even if empty
 --   :credits_column  identifier   credits_deducted_cents, or credits_deducted where that is its name
 -- Columns: day, total_credits_deducted_cents, event_count
 -- Order:   oldest first; days without events are zeros from since, or the first event's day since 2000, to last_day
--- psql -X -q -v ON_ERROR_STOP=1 -v account_id= -v since=2026-11-01 -v until=infinity -v last_day=2026-11-22 \
---   -v credits_column=credits_deducted_cents -f credits_days.sql
+-- psql -X -q -v ON_ERROR_STOP=1 -v account_id= -v since=2026-11-01 -v until=infinity -v filters='{}' \
+--   -v last_day=2026-11-22 -v credits_column=credits_deducted_cents -f credits_days.sql
 WITH spend AS (
     SELECT
         -- independent of the session's TimeZone
@@ -18,11 +19,29 @@ WITH spend AS (
         coalesce(sum(:"credits_column"), 0) AS total_credits_deducted_cents,
         count(*) AS event_count
     FROM public.usage_events
-    WHERE created_at >= :'since'::timestamptz
-        AND created_at < :'until'::timestamptz
+    WHERE created_at >= :'since'::timestamptz AND created_at < :'until'::timestamptz
         -- an event dated -infinity lies on no day
         AND isfinite(created_at)
         AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
+        -- constants when it is planned, unless they are asked for
+        AND (
+            :'filters'::jsonb ->> 'model' IS NULL
+            OR coalesce(model_id, '') COLLATE "C" = :'filters'::jsonb ->> 'model'
+        )
+        AND (
+            :'filters'::jsonb ->> 'provider' IS NULL
+            OR coalesce(provider, '') COLLATE "C" = :'filters'::jsonb ->> 'provider'
+        )
+        AND (
+            :'filters'::jsonb ->> 'source' IS NULL
+            OR coalesce(source, '') COLLATE "C" = :'filters'::jsonb ->> 'source'
+        )
+        AND (
+            :'filters'::jsonb ->> 'agent_type' IS NULL
+            OR coalesce(agent_type, '') COLLATE "C" = :'filters'::jsonb ->> 'agent_type'
+        )
+        -- fails for any other key, with it in the message
+        AND replace((:'filters'::jsonb - '{model,provider,source,agent_type}'::text[])::text, '{}', 'true')::boolean
     GROUP BY (created_at AT TIME ZONE 'UTC')::date
 ),
 

@@ -6,51 +6,37 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 --   :credits_column  text  credits_deducted_cents, or credits_deducted where that is its name
 -- Columns: table_name, is_present, can_read, can_see_rows, wrong_types
 -- Order:   table_name
--- psql -X -q -v ON_ERROR_STOP=1 -v spend_source=events -v credits_column=credits_deducted_cents \
---   -f privileges.sql
---
+-- psql -X -q -v ON_ERROR_STOP=1 -v spend_source=events -v credits_column=credits_deducted_cents -f privileges.sql
+-- is_present is false for a view or a foreign table: it has no policies, and its rows can change without a change of the
+-- catalogs. can_read of a table of the sums is also of all that its functions need; usage_sums.late is a view of one.
 -- can_see_rows is false if row-level security might hide rows from this role, which is no error. All rows are visible if a
 -- permissive policy for SELECT with the expression "true" names PUBLIC or this role itself, and each restrictive policy
 -- for PUBLIC, this role or a role that it is a member of has this expression too.
--- is_present is false for a view or a foreign table too: it has no policies, and its rows can change without a change of
--- the catalogs.
 -- wrong_types lists, with their types, numbers that are neither integer nor bigint, times that are not timestamptz,
--- references to accounts that are not uuid, texts that are not text or varchar, and columns that are absent; null if
--- there are none. The types of other columns are not checked. can_read of a table of the sums also says whether this role
--- may execute usage_sums.cover() and usage_sums.unusable(), and whether all exists that these read. usage_sums.late is a view of a table of the sums.
+-- references to accounts that are not uuid, texts that are not text or varchar, and columns that are absent, or is null.
 WITH needed (table_name, columns) AS (
     VALUES
     ('account_api_keys', ARRAY['account', 'key_hash', 'expires_at']),
     ('account_emails', ARRAY['account_id', 'email', 'updated_at']),
     ('account_organization_ids', ARRAY['account_id', 'organization_id']),
     ('accounts', ARRAY['id', 'name']),
-    (
-        'credit_grants',
-        ARRAY['id', 'account_id', 'granted_by', 'reason', 'previous_credits', 'remaining_credits', 'created_at']
-    ),
-    (
-        'usage_events',
-        ARRAY[
-            'id', 'account_id', 'source', 'agent_type', 'provider', 'model_id', 'input_tokens', 'cached_input_tokens',
-            'output_tokens', 'tool_call_count', 'created_at', :'credits_column'::text
-        ]
-    ),
+    ('credit_grants', ARRAY[
+        'id', 'account_id', 'granted_by', 'reason', 'previous_credits', 'remaining_credits', 'created_at'
+    ]),
+    ('usage_events', ARRAY[
+        'id', 'account_id', 'source', 'agent_type', 'provider', 'model_id', 'input_tokens', 'cached_input_tokens',
+        'output_tokens', 'tool_call_count', 'created_at', :'credits_column'::text
+    ]),
     ('usage_sums.days', ARRAY['account_id', 'day', 'credits_deducted_cents', 'event_count']),
     ('usage_sums.accounts', ARRAY['window_id', 'account_id', 'credits_deducted_cents', 'event_count']),
-    (
-        'usage_sums.keys',
-        ARRAY[
-            'day', 'model_id', 'provider', 'source', 'agent_type', 'credits_deducted_cents', 'event_count',
-            'input_tokens', 'cached_input_tokens', 'output_tokens', 'tool_call_count'
-        ]
-    ),
-    (
-        'usage_sums.late',
-        ARRAY[
-            'sign', 'account_id', 'created_at', 'model_id', 'provider', 'source', 'agent_type',
-            'credits_deducted_cents', 'input_tokens', 'cached_input_tokens', 'output_tokens', 'tool_call_count'
-        ]
-    )
+    ('usage_sums.keys', ARRAY[
+        'day', 'model_id', 'provider', 'source', 'agent_type', 'credits_deducted_cents', 'event_count', 'input_tokens',
+        'cached_input_tokens', 'output_tokens', 'tool_call_count'
+    ]),
+    ('usage_sums.late', ARRAY[
+        'sign', 'account_id', 'created_at', 'model_id', 'provider', 'source', 'agent_type', 'credits_deducted_cents',
+        'input_tokens', 'cached_input_tokens', 'output_tokens', 'tool_call_count'
+    ])
 )
 
 SELECT
@@ -66,17 +52,13 @@ SELECT
         ) AND (
             schema.nspname = 'public'
             OR (
-                SELECT count(*) = 5
-                FROM pg_catalog.pg_proc
-                WHERE pronamespace = schema.oid AND (
-                        (proname IN ('cover', 'unusable') AND has_function_privilege(oid, 'EXECUTE'))
-                        OR proname IN ('columns', 'obstacle', 'token')
-                    )
-            ) AND (
-                SELECT count(*) = 3
-                FROM pg_catalog.pg_class AS other
-                WHERE other.relnamespace = schema.oid AND other.relname IN ('ledger', 'watermark', 'windows')
-            )
+                SELECT count(*) = 5 FROM pg_catalog.pg_proc
+                WHERE pronamespace = schema.oid
+                    AND proname IN ('columns', 'cover', 'obstacle', 'token', 'unusable')
+                    AND (proname NOT IN ('cover', 'unusable') OR has_function_privilege(oid, 'EXECUTE'))
+            ) AND num_nulls(
+                to_regclass('usage_sums.ledger'), to_regclass('usage_sums.watermark'), to_regclass('usage_sums.windows')
+            ) = 0
         ),
         false
     ) AS can_read,
@@ -97,8 +79,7 @@ SELECT
                     -- 0 is PUBLIC
                     0 = ANY(polroles) OR quote_ident(current_user)::regrole = ANY(polroles) AS names_role,
                     (
-                        SELECT bool_or(grantee.oid = 0 OR pg_has_role(grantee.oid, 'MEMBER'))
-                        FROM unnest(polroles) AS grantee (oid)
+                        SELECT bool_or(role = 0 OR pg_has_role(role, 'MEMBER')) FROM unnest(polroles) AS role
                     ) AS concerns_role
                 FROM pg_catalog.pg_policy
                 WHERE polrelid = relation.oid AND polcmd IN ('r', '*')
@@ -109,39 +90,31 @@ SELECT
     (
         SELECT
             string_agg(
-                concat(
-                    wanted.name,
-                    ' ',
-                    coalesce(format_type(pg_attribute.atttypid, pg_attribute.atttypmod), 'absent')
-                ),
-                ', '
+                concat_ws(' ', wanted.name, coalesce(format_type(actual.atttypid, actual.atttypmod), 'absent')), ', '
                 ORDER BY wanted.name ASC
             )
         FROM unnest(needed.columns) AS wanted (name)
-        LEFT JOIN pg_catalog.pg_attribute
-            ON pg_attribute.attrelid = relation.oid AND pg_attribute.attname = wanted.name
+        LEFT JOIN pg_catalog.pg_attribute AS actual ON actual.attrelid = relation.oid AND actual.attname = wanted.name
         WHERE relation.oid IS NOT NULL
             AND CASE
-                WHEN pg_attribute.attname IS NULL THEN true
+                WHEN actual.attname IS NULL THEN true
                 -- sums.sql has made them
                 WHEN schema.nspname = 'usage_sums' THEN false
-                WHEN pg_attribute.attname IN ('created_at', 'updated_at', 'expires_at')
-                    THEN pg_attribute.atttypid <> 'timestamptz'::regtype
-                WHEN pg_attribute.attname IN ('account', 'account_id', 'organization_id', 'granted_by')
-                    THEN pg_attribute.atttypid <> 'uuid'::regtype
-                WHEN concat(needed.table_name, '.', pg_attribute.attname)
+                WHEN actual.attname ~ '_at$' THEN actual.atttypid <> 'timestamptz'::regtype
+                WHEN actual.attname IN ('account', 'account_id', 'organization_id', 'granted_by')
+                    THEN actual.atttypid <> 'uuid'::regtype
+                WHEN concat(needed.table_name, '.', actual.attname)
                     ~ '[.](name|email|key_hash|reason|source|agent_type|provider|model_id)$|^usage_events[.]id$'
-                    THEN pg_attribute.atttypid NOT IN ('text'::regtype, 'varchar'::regtype)
-                WHEN pg_attribute.attname ~ '^(credits_deducted|credits_deducted_cents|.*_credits|.*_tokens|.*_count)$'
-                    THEN pg_attribute.atttypid NOT IN ('integer'::regtype, 'bigint'::regtype)
+                    THEN actual.atttypid NOT IN ('text'::regtype, 'varchar'::regtype)
+                WHEN actual.attname ~ '^(credits_deducted|credits_deducted_cents|.*_credits|.*_tokens|.*_count)$'
+                    THEN actual.atttypid NOT IN ('integer'::regtype, 'bigint'::regtype)
             END
     ) AS wrong_types
 FROM needed
 LEFT JOIN pg_catalog.pg_namespace AS schema
     ON schema.nspname = CASE WHEN starts_with(needed.table_name, 'usage_sums.') THEN 'usage_sums' ELSE 'public' END
 LEFT JOIN pg_catalog.pg_class AS relation
-    ON relation.relname = replace(needed.table_name, 'usage_sums.', '')
-        AND relation.relnamespace = schema.oid
+    ON relation.relname = replace(needed.table_name, 'usage_sums.', '') AND relation.relnamespace = schema.oid
         AND (relation.relkind IN ('r', 'p') OR (relation.relkind = 'v' AND needed.table_name = 'usage_sums.late'))
 WHERE :'spend_source'::text IN ('sums', 'auto') OR NOT starts_with(needed.table_name, 'usage_sums.')
 ORDER BY needed.table_name ASC;

@@ -20,7 +20,11 @@ ID = {"account_id": "must be a UUID in its hyphenated form"}
 NO_KEY = {"by": "must be one of model, provider, source, agent_type"}
 NO_CHANGES = {"only": "must be one of started, stopped, up, down"}
 NO_ORDER = {"sort": "must be one of created_at, credits"}
+COMPARE = {"compare": "must be previous, or an interval such as 2026-09-01/2026-10-01"}
+OVERLAP = {"compare": "must not end after the start of the window"}
 SEARCH = {"q": "must be 1 to 200 characters"}
+HOURS = {"bucket": "must be day, week or month where the window is longer than 14 days"}
+NUL = "must not contain NUL"
 REQUIRED, TWICE, UNKNOWN = "is required", "is given more than once", "is not a parameter of this endpoint"
 
 
@@ -81,15 +85,41 @@ REQUIRED, TWICE, UNKNOWN = "is required", "is given more than once", "is not a p
             {"period": "must not be given with since", "since": "must not be given with period"},
             id="two starts",
         ),
-        pytest.param("rollup?compare=next", {"compare": "must be previous"}, id="no window to compare with"),
+        pytest.param("rollup?compare=next", COMPARE, id="no window to compare with"),
         pytest.param(
             "rollup?period=all&compare=previous",
             {"compare": "cannot be used with period=all"},
             id="nothing is before all time",
         ),
+        pytest.param(
+            "changes?period=all&compare=2026-01-01/2026-02-01",
+            {"period": "must be one of daily, weekly, monthly"},
+            id="nothing is before all time, with an interval",
+        ),
+        pytest.param("rollup?compare=2026-09-01", COMPARE, id="one edge"),
+        pytest.param("rollup?compare=2026-09-01/2026-10-01/2026-11-01", COMPARE, id="three edges"),
+        pytest.param("rollup?compare=2026-09-31/2026-10-01", COMPARE, id="an edge on no day"),
+        pytest.param("rollup?compare=1899-12-31/1900-01-01", COMPARE, id="an edge before 1900"),
+        pytest.param(
+            "rollup?compare=2026-10-01/2026-10-01", {"compare": "must start before it ends"}, id="an empty interval"
+        ),
+        pytest.param("rollup?since=2026-11-01&compare=2026-10-01/2026-11-02", OVERLAP, id="windows that overlap"),
+        pytest.param("changes?period=weekly&compare=2026-11-15/2026-11-16T00:00:00.000001Z", OVERLAP, id="by little"),
+        pytest.param("days?compare=previous", {"compare": UNKNOWN}, id="days compare nothing"),
+        pytest.param(f"days?model={'e' * 501}", {"model": "must be at most 500 characters"}, id="filter too long"),
+        pytest.param(f"events?account_id={ACCOUNT}&agent_type=%00", {"agent_type": NUL}, id="filter with NUL"),
+        pytest.param("series?model=a&model=b", {"model": TWICE}, id="two models"),
+        pytest.param("rollup?totals=1", {"totals": "must be true or false"}, id="totals that are no boolean"),
+        pytest.param("days?totals=true", {"totals": UNKNOWN}, id="days have no totals"),
+        pytest.param("series?bucket=year", {"bucket": "must be one of hour, day, week, month"}, id="no such bucket"),
+        pytest.param("series?bucket=hour", HOURS, id="too many hours"),
+        pytest.param("series?bucket=hour&period=all", HOURS, id="hours of all time"),
+        pytest.param("series?bucket=hour&since=2026-11-08T10:14:59.999999Z", HOURS, id="a microsecond too long"),
+        pytest.param("series?top=21", {"top": "must be an integer from 1 to 20"}, id="too many keys"),
+        pytest.param("series?limit=5", {"limit": UNKNOWN}, id="the series has no pages"),
         pytest.param("rollup?q=", SEARCH, id="no text"),
         pytest.param(f"rollup?q={'e' * 201}", SEARCH, id="text too long"),
-        pytest.param("rollup?q=a%00", {"q": "must not contain NUL"}, id="NUL, which PostgreSQL cannot store"),
+        pytest.param("rollup?q=a%00", {"q": NUL}, id="NUL, which PostgreSQL cannot store"),
         pytest.param("days?account_id={" + ACCOUNT + "}", ID, id="braces, which Python's UUID() accepts"),
         pytest.param(f"days?account_id=urn:uuid:{ACCOUNT}", ID, id="urn, which it accepts"),
         pytest.param("days?account_id=3c90c3cc0d444b5088888dd25736052a", ID, id="no hyphens, which it accepts"),
@@ -105,19 +135,18 @@ REQUIRED, TWICE, UNKNOWN = "is required", "is given more than once", "is not a p
         # All parameters of each endpoint, and one that it does not have.
         pytest.param(
             "rollup?zzz=1&q=&page=x&limit=0&period=never&compare=&as_of=x&since=x&account_id=x",
-            {"account_id": UNKNOWN, **AS_OF, "compare": "must be previous"}
+            {"account_id": UNKNOWN, **AS_OF, **COMPARE}
             | {**LIMIT, **PAGE, **PERIOD, **SEARCH, **SINCE, "zzz": UNKNOWN},
             id="rollup",
         ),
         pytest.param(
             "breakdown?by=model_id&page=x&limit=0&period=never&compare=&as_of=x&since=x&account_id=x&q=x",
-            {**ID, **AS_OF, **NO_KEY, "compare": "must be previous"}
-            | {**LIMIT, **PAGE, **PERIOD, "q": UNKNOWN, **SINCE},
+            {**ID, **AS_OF, **NO_KEY, **COMPARE} | {**LIMIT, **PAGE, **PERIOD, "q": UNKNOWN, **SINCE},
             id="breakdown",
         ),
         pytest.param(
-            "changes?page=x&limit=0&period=all&as_of=x&since=x&compare=previous&only=new&q=",
-            {**AS_OF, "compare": UNKNOWN, **LIMIT, **NO_CHANGES, **PAGE}
+            "changes?page=x&limit=0&period=all&as_of=x&since=x&compare=all&only=new&q=",
+            {**AS_OF, **COMPARE, **LIMIT, **NO_CHANGES, **PAGE}
             | {"period": "must be one of daily, weekly, monthly", **SEARCH, **SINCE},
             id="changes",
         ),

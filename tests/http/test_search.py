@@ -8,7 +8,17 @@ from uuid import UUID
 import pytest
 from flask.testing import FlaskClient
 
-from conftest import READER_PASSWORD, ROLLUP, SECRET, Tables, admin_client, answered, create_database
+from conftest import (
+    DAYS,
+    EVENTS,
+    READER_PASSWORD,
+    ROLLUP,
+    SECRET,
+    Tables,
+    admin_client,
+    answered,
+    create_database,
+)
 from service import create_app
 from service.config import Settings
 from tools.demo.postgres import PostgresServer
@@ -137,9 +147,18 @@ def test_a_text_that_the_encoding_of_the_database_lacks_finds_nothing(
         assert answered(admin, ROLLUP, **query, q=known)["rows"][0]["account_name"] == known
         nothing = admin.get(ROLLUP, query_string=query | {"q": unknown, "page": "2"})
         assert (nothing.status_code, nothing.get_json()["total_count"], nothing.get_json()["rows"]) == (200, 0, [])
-        assert "/queries/credits_rollup_search.sql" in nothing.headers["Link"]
+        assert "/queries/credits_rollup.sql" in nothing.headers["Link"]
         exported = admin.get(ROLLUP, query_string=query | {"q": unknown}, headers={"Accept": "text/csv"})
         assert (exported.status_code, len(exported.text.splitlines())) == (200, 1)
+        # no event has such a model; days, account and grants are still there
+        for path, more in (
+            (ROLLUP, {"compare": "previous"}),
+            (DAYS, {}),
+            (EVENTS, {"account_id": str(UUID(int=1))}),
+            ("/api/admins/credits/series", {"by": "model"}),
+        ):
+            expected = answered(admin, path, model="none", **more)
+            assert answered(admin, path, model=unknown, **more) == expected | {"model": unknown}
 
 
 def test_a_stored_byte_that_is_no_character_is_a_503_not_an_empty_list(server: PostgresServer) -> None:

@@ -2,10 +2,11 @@
 
 import csv
 import io
+import json
 import os
 import time
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,9 +16,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import CREDITS_COLUMN, DATABASE, Tables, answered
-from model import INTEGER_MAX, MICROSECOND, ONLY, Content, Window, answer, contents, law, rows, windows
+from model import (
+    COLUMNS,
+    INTEGER_MAX,
+    MICROSECOND,
+    ONLY,
+    Content,
+    Window,
+    answer,
+    contents,
+    law,
+    previous_of,
+    rows,
+    windows,
+)
 from service.representations.csv import GUARDED
-from service.schemas.requests import BREAKDOWN_KEYS
+from service.schemas.requests import BREAKDOWN_KEYS, BUCKETS
 
 CREDITS = "/api/admins/credits"
 
@@ -60,6 +74,30 @@ def searches(content: Content) -> Iterator[str]:
 def questions(content: Content, asked: Window, *, compared: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """Return each list with its arguments beside those of the window and the page."""
     compare = {"compare": "previous"} if compared and asked.previous else {}
+    if asked.since:
+        # as long as a leap year; not adjacent, and adjacent
+        year = f"{(asked.since - timedelta(days=396)).isoformat()}/{(asked.since - timedelta(days=30)).isoformat()}"
+        moment = f"{(asked.since - MICROSECOND).isoformat()}/{asked.since.isoformat()}"
+        for resource, arguments in (("rollup", {}), ("changes", {}), ("breakdown", {"by": "provider"})):
+            yield resource, {"compare": year, **arguments}
+            yield resource, {"compare": moment, **arguments}
+    for event in content.events[:1]:
+        values = {name: event[column] or "" for name, column in COLUMNS.items()}
+        account = {"account_id": event["account_id"]}
+        # one of these
+        filters = [{"model": values["model"]}, {"provider": values["provider"]}, {"source": "api"}, values]
+        chosen = filters[account["account_id"].int % len(filters)]
+        yield "rollup", {**chosen, **compare}
+        yield "breakdown", {"by": "model", **chosen, **compare}
+        yield "series", {"by": "model", "top": 1, **chosen}
+        for resource in ("days", "events"):
+            yield resource, {**account, **chosen}
+        yield "days", chosen
+        if asked.previous:
+            yield "changes", chosen
+    for bucket in BUCKETS[1 if asked.since is None or asked.until - asked.since > timedelta(days=14) else 0 :]:
+        yield "series", {"bucket": bucket}
+        yield "series", {"bucket": bucket, "by": "provider", "top": 2}
     yield "rollup", compare
     for q in searches(content):
         yield "rollup", {"q": q, **compare}
@@ -91,7 +129,7 @@ def in_csv(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     def cell(value: Any) -> str:
         if isinstance(value, str):
             return GUARDED.sub("'", value)
-        return "" if value is None else str(value)
+        return "" if value is None else json.dumps(value)
 
     return [{name: cell(value) for name, value in row.items()} for row in rows]
 
@@ -101,14 +139,19 @@ def check_answers(admin: FlaskClient, content: Content, asked: Window, limit: in
     for resource, arguments in questions(content, asked, compared=compared):
         path, whole = f"{CREDITS}/{resource}", rows(content, asked, resource, **arguments)
         query = {**asked.arguments, **arguments}
-        for page in [1] if resource == "days" else sorted({1, 2, len(whole) // limit + 2}):
-            cut = {} if resource == "days" else {"limit": limit, "page": page}
+        has_pages = resource not in ("days", "series")
+        for page in sorted({1, 2, len(whole) // limit + 2}) if has_pages else [1]:
+            cut = {"limit": limit, "page": page} if has_pages else {}
+            assert answered(admin, path, **query, **cut) == answer(content, asked, resource, **cut, **arguments)
+        if resource in ("rollup", "changes", "breakdown"):
+            cut = {"limit": limit, "page": 1, "totals": "true"}
             assert answered(admin, path, **query, **cut) == answer(content, asked, resource, **cut, **arguments)
 
         exported = admin.get(path, query_string=query, headers={"Accept": "text/csv"})
         assert list(csv.DictReader(io.StringIO(exported.text, newline=""))) == in_csv(whole)
         has_previous = "compare" in arguments or resource == "changes"
-        edges = [asked.since, asked.until, asked.until, *((has_previous and asked.previous) or (None, None))]
+        previous = previous_of(asked, arguments.get("compare", "")) if has_previous else None
+        edges = [asked.since, asked.until, asked.until, *(previous or (None, None))]
         names = ("Window-Start", "Window-End", "As-Of", "Previous-Start", "Previous-End")
         for name, instant in zip(names, edges, strict=True):
             assert exported.headers.get(name) == (instant and instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))

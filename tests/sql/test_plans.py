@@ -1,5 +1,6 @@
 """The rows that each query reads with sql/dba/indexes.sql, counted in EXPLAIN ANALYZE on a year of events."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -124,7 +125,8 @@ def plan(raw: connection, name: str, *, exported: bool = False, source: str = "e
         cursor.execute(f"SET LOCAL ROLE credits_reader; SET LOCAL TimeZone = 'UTC'; {setting}")
         # EXPLAIN would round the average of parallel workers
         cursor.execute("SET LOCAL max_parallel_workers_per_gather = 0")
-        parameters = {**parameters, "credits_column": IDENTIFIERS[CREDITS_COLUMN]}
+        unrestricted = {"search": "", "filters": "{}", "only": "", "totals": False}
+        parameters = {**unrestricted, **parameters, "credits_column": IDENTIFIERS[CREDITS_COLUMN]}
         cursor.execute(f"EXPLAIN (ANALYZE, VERBOSE, FORMAT JSON) {declared.lstrip('; ')}{statement}", parameters)
         (((explained,),),) = cursor.fetchall()
         cursor.execute("RESET ROLE")
@@ -132,7 +134,8 @@ def plan(raw: connection, name: str, *, exported: bool = False, source: str = "e
 
 
 def window(period: str) -> dict[str, str]:
-    return window_of(period, NOW).parameters()
+    found = window_of(period, NOW)
+    return found.parameters(found.previous)
 
 
 @cache
@@ -211,11 +214,7 @@ def test_counts_and_days_of_all_accounts_read_only_the_window(
     year: Tables, transaction: connection, source: str, period: str
 ) -> None:
     count = plan(transaction, "credits_rollup_count", source=source, **window(period))
-    expected = spending(year, source, period, by_day=False)
-    if (source, period) == ("events", "all"):
-        # one event per account; the admin and the admin organisation have none
-        expected = Counter(usage_events=ACCOUNTS + 2, accounts=ACCOUNTS + 2)
-    assert count.rows <= expected
+    assert count.rows <= spending(year, source, period, by_day=False)
     days = plan(transaction, "credits_days", source=source, **window(period), account_id="")
     assert days.rows == spending(year, source, period, by_day=True)
 
@@ -243,11 +242,10 @@ def test_a_comparison_reads_each_event_of_both_windows_at_most_once(
     for only in ONLY:
         found = plan(transaction, "credits_changes", **edges, **page, only=only)
         assert found.rows <= Counter(usage_events=both, accounts=100, account_emails=100 * ADDRESSES)
-        found = plan(transaction, "credits_changes_only_count", **edges, only=only)
-        assert found.rows == Counter(usage_events=both)
-    assert plan(transaction, "credits_changes_count", **edges).rows == Counter(usage_events=both)
+        found = plan(transaction, "credits_changes_count", **edges, only=only)
+        assert found.rows <= Counter(usage_events=both)
     keys = {"by": "model", "account_id": ""}
-    assert plan(transaction, "credits_breakdown_compared", **edges, **page, **keys).rows == Counter(usage_events=both)
+    assert plan(transaction, "credits_breakdown_compared", **edges, **page, **keys).rows <= Counter(usage_events=both)
     accounts = ",".join(str(UUID(int=number)) for number in range(1, 101))
     found = plan(transaction, "credits_rollup_previous", **edges, account_ids=f"{{{accounts}}}")
     assert found.rows <= Counter(usage_events=before)
@@ -270,9 +268,9 @@ def test_a_search_reads_every_name_and_address_once_and_the_events_that_it_finds
     everything = Counter(accounts=ACCOUNTS + 2, account_emails=ACCOUNTS * ADDRESSES)
     events = Counter(usage_events=counts(year, "all", LIGHT)[0])
     search = {"search": f"Account {ACCOUNTS}", **window("all")}
-    page = plan(transaction, "credits_rollup_search", **search, limit=100, offset=0)
+    page = plan(transaction, "credits_rollup", **search, limit=100, offset=0)
     assert page.rows <= everything + events + Counter(accounts=1, account_emails=ADDRESSES)
-    assert plan(transaction, "credits_rollup_search_count", **search).rows == everything + events
+    assert plan(transaction, "credits_rollup_count", **search).rows == everything + events
 
 
 def test_a_search_in_the_changes_reads_the_events_that_it_finds(year: Tables, transaction: connection) -> None:
@@ -283,10 +281,33 @@ def test_a_search_in_the_changes_reads_the_events_that_it_finds(year: Tables, tr
         edges,
     )
     search = {"search": f"Account {ACCOUNTS}", "only": "", **window("monthly")}
-    page = plan(transaction, "credits_changes_search", **search, limit=100, offset=0)
+    page = plan(transaction, "credits_changes", **search, limit=100, offset=0)
     assert page.rows <= everything + Counter(usage_events=events, accounts=1, account_emails=ADDRESSES)
-    count = plan(transaction, "credits_changes_search_count", **search)
+    count = plan(transaction, "credits_changes_count", **search)
     assert count.rows <= everything + Counter(usage_events=events)
+
+
+def test_the_filters_of_keys_are_answered_by_the_sums(year: Tables, transaction: connection) -> None:
+    keys = {"account_id": "", "by": "provider", "filters": '{"model": "large"}', **window("monthly")}
+    for name, more in (
+        ("credits_breakdown", {"limit": 100, "offset": 0}),
+        ("credits_days", {}),
+        ("credits_series", {"bucket": "day", "top": 8, "limit": 20_001}),
+    ):
+        found = plan(transaction, name, source="sums", **keys, **more)
+        assert found.rows == spending(year, "sums", "monthly", by_day=True), name
+
+
+@pytest.mark.parametrize("name", ["credits_rollup", "credits_rollup_count", "credits_changes", "credits_changes_count"])
+def test_with_the_index_of_the_readme_a_filter_reads_only_its_events(transaction: connection, name: str) -> None:
+    header = re.sub("^-- *", "", (SQL / "dba" / "indexes.sql").read_text(), flags=re.MULTILINE)
+    (index,) = re.findall("CREATE INDEX CONCURRENTLY ON [^;]*coalesce[^;]*;", header)
+    with transaction.cursor() as cursor:
+        cursor.execute(index.replace(" CONCURRENTLY", ""))
+        cursor.execute("UPDATE public.usage_events SET model_id = 'rare' WHERE id IN ('99990', '99980', '99970')")
+        cursor.execute("ANALYZE public.usage_events")
+    asked = {**window("monthly"), "filters": '{"model": "rare"}', "limit": 100, "offset": 0}
+    assert plan(transaction, name, **asked).rows["usage_events"] == 3
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -302,7 +323,7 @@ def test_with_the_indexes_of_pg_trgm_the_beginning_of_an_id_reads_only_these_acc
             # The tables are so small that reading them would be cheaper.
             "SET LOCAL enable_seqscan = off"
         )
-    found = plan(transaction, "credits_rollup_search_count", source=source, search="3c90c3cc", **window("monthly"))
+    found = plan(transaction, "credits_rollup_count", source=source, search="3c90c3cc", **window("monthly"))
     assert found.rows["accounts"] == 1
 
 
@@ -351,7 +372,7 @@ def test_a_pinned_rollup_reads_the_events_between_its_end_and_the_watermark_or_t
     transaction: connection, ago: int, days: str, events: str
 ) -> None:
     end = NOW - timedelta(hours=ago)
-    pinned = window_of("monthly", NOW, end).parameters()
+    pinned = window_of("monthly", NOW, end).parameters(None)
     with transaction.cursor() as cursor:
         cursor.execute(
             f"SELECT (SELECT count(*) FROM usage_sums.days WHERE {days}),"
@@ -382,7 +403,7 @@ def test_a_page_from_the_sums_looks_each_account_up_once_however_many_events_are
             " AND created_at < (SELECT instant FROM usage_sums.watermark)"
         )
         ((moved,),) = cursor.fetchall()
-    pinned = window_of("monthly", NOW, NOW - timedelta(hours=23)).parameters()
+    pinned = window_of("monthly", NOW, NOW - timedelta(hours=23)).parameters(None)
     found = plan(transaction, "credits_rollup", source="sums", **pinned, limit=100, offset=0)
     assert 0 < found.cte_rows["moved"] <= 2 * moved
 
@@ -427,7 +448,7 @@ def test_a_day_newer_than_the_statistics_is_read_alone(transaction: connection) 
             "SELECT 'new ' || n, lpad(to_hex(1 + n), 32, '0')::uuid, %s FROM generate_series(0, 1499) AS n",
             (tomorrow,),
         )
-    day = window_of("daily", tomorrow + timedelta(microseconds=1)).parameters()
+    day = window_of("daily", tomorrow + timedelta(microseconds=1)).parameters(None)
     found = plan(transaction, "credits_rollup", **day, limit=100, offset=0)
     assert found.rows <= Counter(usage_events=1_500, accounts=100, account_emails=100 * ADDRESSES)
     found = plan(transaction, "credits_rollup", exported=True, **day, limit=ALL_ROWS, offset=0)

@@ -45,9 +45,10 @@ def test_these_files_have_examples() -> None:
     commands = [shlex.split(command.replace("\\\n", "")) for command, _ in EXAMPLES]
     assert [Path(command[-1]).stem for command in commands] == [
         "credits_rollup",
-        "credits_rollup_search",
+        "credits_rollup",
         "credits_rollup_previous",
         "credits_breakdown_compared",
+        "credits_series",
         "credits_changes",
         "credits_account",
         "credits_days",

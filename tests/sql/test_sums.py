@@ -43,6 +43,7 @@ from sums import (
     compare_in_a_snapshot,
     database_with_sums,
     fill,
+    questions,
 )
 from tools.demo.postgres import EmbeddedPostgresError, PostgresServer
 
@@ -205,6 +206,13 @@ def test_both_sources_return_the_same_rows_for_any_window(
     assert found == expected
 
 
+@pytest.mark.parametrize("name", [name for name in SUMMED if QUERIES["sums"][name].filtered])
+def test_the_sums_of_accounts_refuse_filters(ledger: Ledger, name: str) -> None:
+    (given,) = [parameters for query, parameters in questions("daily", NOW) if query == name][:1]
+    with pytest.raises(psycopg2.errors.InvalidTextRepresentation, match="large"):
+        ledger.execute(QUERIES["sums"][name].text, {**given, "filters": '{"model": "large"}'})
+
+
 @pytest.mark.parametrize("name", SUMMED)
 def test_both_sources_have_the_same_parameters_and_columns(name: str) -> None:
     expected, found = QUERIES["events"][name], QUERIES["sums"][name]
@@ -212,10 +220,10 @@ def test_both_sources_have_the_same_parameters_and_columns(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["credits_rollup", "credits_rollup_search", "credits_changes", "credits_changes_search", "credits_days"]
+    ("name", "start"),
+    [("credits_changes", "\npage AS ("), ("credits_days", "\ncalendar AS ("), ("credits_series", "\nranked AS (")],
 )
-def test_both_sources_have_the_same_sql_after_the_spending(name: str) -> None:
-    start = "\ncalendar AS (" if name == "credits_days" else "\npage AS ("
+def test_both_sources_have_the_same_sql_after_the_spending(name: str, start: str) -> None:
     expected, found = (QUERIES[source][name].text.partition(start)[1:] for source in ("events", "sums"))
     assert found == expected != ("", "")
 

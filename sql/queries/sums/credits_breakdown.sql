@@ -1,28 +1,9 @@
 SET LOCAL search_path = pg_catalog, pg_temp\;
--- credits_breakdown: credits, tokens and number of events per model, provider, source or agent type, one page.
---
--- Parameters
---   :by              text         model, provider, source or agent_type
---   :account_id      text         the account; empty for all accounts
---   :since           timestamptz  start of the window, inclusive; -infinity for no cutoff
---   :until           timestamptz  end of the window, exclusive; infinity for no upper bound
---   :limit           bigint       rows on this page; 9223372036854775807 for all
---   :offset          bigint       rows before this page
---   :credits_column  identifier   credits_deducted_cents, or credits_deducted where that is its name
--- Columns: key, total_credits_deducted_cents, event_count, input_tokens, cached_input_tokens, output_tokens,
---   tool_call_count
--- Order:   most credits first; key by code point, null last, settles ties
--- psql -X -q -v ON_ERROR_STOP=1 -v by=model -v account_id= -v since=2026-11-01 -v until=infinity -v limit=20 \
---   -v offset=0 -v credits_column=credits_deducted_cents -f sums/credits_breakdown.sql
---
--- usage_sums.cover(), which sql/dba/sums.sql defines, says what of the window the sums cover.
+-- credits_breakdown: credits, tokens and number of events per model, provider, source or agent type, one page, from the sums.
+-- Parameters, columns and order are those of ../credits_breakdown.sql.
+-- usage_sums.cover(), which sql/dba/sums.sql defines, says what of a window the sums cover.
 WITH cover AS (
-    SELECT
-        day_until,
-        stop,
-        rest_from,
-        rest_until,
-        rest_sign
+    SELECT day_until, stop, rest_from, rest_until, rest_sign
     FROM usage_sums.cover(
             :'since'::timestamptz,
             :'until'::timestamptz,
@@ -33,25 +14,13 @@ WITH cover AS (
 
 part AS (
     SELECT
-        model_id,
-        provider,
-        source,
-        agent_type,
-        credits_deducted_cents,
-        event_count,
-        input_tokens,
-        cached_input_tokens,
-        output_tokens,
-        tool_call_count
+        model_id, provider, source, agent_type,
+        credits_deducted_cents, event_count, input_tokens, cached_input_tokens, output_tokens, tool_call_count
     FROM usage_sums.keys
-    WHERE day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
-        AND day < (SELECT cover.day_until FROM cover)
+    WHERE day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date AND day < (SELECT cover.day_until FROM cover)
     UNION ALL
     SELECT
-        model_id,
-        provider,
-        source,
-        agent_type,
+        model_id, provider, source, agent_type,
         sign * coalesce(credits_deducted_cents, 0)::numeric AS credits_deducted_cents,
         sign AS event_count,
         sign * coalesce(input_tokens, 0)::numeric AS input_tokens,
@@ -59,9 +28,7 @@ part AS (
         sign * coalesce(output_tokens, 0)::numeric AS output_tokens,
         sign * coalesce(tool_call_count, 0)::numeric AS tool_call_count
     FROM usage_sums.late
-    WHERE (SELECT cover.stop > :'since'::timestamptz FROM cover)
-        AND created_at >= :'since'::timestamptz
-        AND created_at < (SELECT cover.stop FROM cover)
+    WHERE created_at >= :'since'::timestamptz AND created_at < (SELECT cover.stop FROM cover)
     UNION ALL
     SELECT
         model_id COLLATE "C" AS model_id,
@@ -75,8 +42,7 @@ part AS (
         (SELECT cover.rest_sign FROM cover) * coalesce(sum(output_tokens), 0)::numeric AS output_tokens,
         (SELECT cover.rest_sign FROM cover) * coalesce(sum(tool_call_count), 0)::numeric AS tool_call_count
     FROM public.usage_events
-    WHERE created_at >= (SELECT cover.rest_from FROM cover)
-        AND created_at < (SELECT cover.rest_until FROM cover)
+    WHERE created_at >= (SELECT cover.rest_from FROM cover) AND created_at < (SELECT cover.rest_until FROM cover)
         AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
     GROUP BY model_id COLLATE "C", provider COLLATE "C", source COLLATE "C", agent_type COLLATE "C"
 ),
@@ -91,13 +57,14 @@ spend AS (
             -- fails, with the value in the message
             ELSE (:'by'::text || ' is not model, provider, source or agent_type')::integer::text
         END COLLATE "C" AS key,
-        credits_deducted_cents,
-        event_count,
-        input_tokens,
-        cached_input_tokens,
-        output_tokens,
-        tool_call_count
+        credits_deducted_cents, event_count, input_tokens, cached_input_tokens, output_tokens, tool_call_count
     FROM part
+    -- fails for another key of the filters, with it in the message
+    WHERE replace((:'filters'::jsonb - '{model,provider,source,agent_type}'::text[])::text, '{}', 'true')::boolean
+        AND coalesce(coalesce(model_id, '') COLLATE "C" = :'filters'::jsonb ->> 'model', true)
+        AND coalesce(coalesce(provider, '') COLLATE "C" = :'filters'::jsonb ->> 'provider', true)
+        AND coalesce(coalesce(source, '') COLLATE "C" = :'filters'::jsonb ->> 'source', true)
+        AND coalesce(coalesce(agent_type, '') COLLATE "C" = :'filters'::jsonb ->> 'agent_type', true)
 )
 
 SELECT

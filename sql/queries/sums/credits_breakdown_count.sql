@@ -1,68 +1,65 @@
 SET LOCAL search_path = pg_catalog, pg_temp\;
--- credits_breakdown_count: number of models, providers, sources or agent types with an event in a window.
---
--- Parameters
---   :by          text         model, provider, source or agent_type
---   :account_id  text         the account; empty for all accounts
---   :since       timestamptz  start of the window, inclusive; -infinity for no cutoff
---   :until       timestamptz  end of the window, exclusive; infinity for no upper bound
--- Columns: total_count
--- Order:   one row; null is a key too
--- psql -X -q -v ON_ERROR_STOP=1 -v by=model -v account_id= -v since=2026-11-01 -v until=infinity \
---   -f sums/credits_breakdown_count.sql
---
--- usage_sums.cover(), which sql/dba/sums.sql defines, says what of the window the sums cover.
+-- credits_breakdown_count: number of keys in credits_breakdown, and what their columns of credits and events add up to, from the sums.
+-- Parameters, columns and order are those of ../credits_breakdown_count.sql.
+-- usage_sums.cover(), which sql/dba/sums.sql defines, says what of a window the sums cover.
 WITH cover AS (
     SELECT
-        day_until,
-        stop,
-        rest_from,
-        rest_until,
-        rest_sign
+        :'since'::timestamptz AS since, day_until, stop, rest_from, rest_until, rest_sign,
+        true AS is_in_window
     FROM usage_sums.cover(
             :'since'::timestamptz,
             :'until'::timestamptz,
             -- the sums by key are of all accounts together
             CASE :'account_id'::text WHEN '' THEN 'days' ELSE 'events' END::text
         )
+    UNION ALL
+    SELECT
+        :'previous_since'::timestamptz AS since, day_until, stop, rest_from, rest_until, rest_sign,
+        false AS is_in_window
+    FROM usage_sums.cover(
+            :'previous_since'::timestamptz,
+            :'previous_until'::timestamptz,
+            -- the sums by key are of all accounts together
+            CASE :'account_id'::text WHEN '' THEN 'days' ELSE 'events' END::text
+        )
+    WHERE :'totals'::boolean
 ),
 
 part AS (
     SELECT
-        model_id,
-        provider,
-        source,
-        agent_type,
-        event_count
-    FROM usage_sums.keys
-    WHERE day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
-        AND day < (SELECT cover.day_until FROM cover)
+        kept.model_id, kept.provider, kept.source, kept.agent_type,
+        kept.credits_deducted_cents, kept.event_count,
+        cover.is_in_window
+    FROM cover
+    INNER JOIN usage_sums.keys AS kept
+        ON kept.day >= (cover.since AT TIME ZONE 'UTC')::date AND kept.day < cover.day_until
     UNION ALL
     SELECT
-        model_id,
-        provider,
-        source,
-        agent_type,
-        sign AS event_count
-    FROM usage_sums.late
-    WHERE (SELECT cover.stop > :'since'::timestamptz FROM cover)
-        AND created_at >= :'since'::timestamptz
-        AND created_at < (SELECT cover.stop FROM cover)
+        late.model_id, late.provider, late.source, late.agent_type,
+        late.sign * coalesce(late.credits_deducted_cents, 0)::numeric AS credits_deducted_cents,
+        late.sign AS event_count,
+        cover.is_in_window
+    FROM cover
+    INNER JOIN usage_sums.late ON late.created_at >= cover.since AND late.created_at < cover.stop
     UNION ALL
     SELECT
-        model_id COLLATE "C" AS model_id,
-        provider COLLATE "C" AS provider,
-        source COLLATE "C" AS source,
-        agent_type COLLATE "C" AS agent_type,
-        (SELECT cover.rest_sign FROM cover) * count(*) AS event_count
-    FROM public.usage_events
-    WHERE created_at >= (SELECT cover.rest_from FROM cover)
-        AND created_at < (SELECT cover.rest_until FROM cover)
-        AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
-    GROUP BY model_id COLLATE "C", provider COLLATE "C", source COLLATE "C", agent_type COLLATE "C"
+        rest.model_id COLLATE "C" AS model_id,
+        rest.provider COLLATE "C" AS provider,
+        rest.source COLLATE "C" AS source,
+        rest.agent_type COLLATE "C" AS agent_type,
+        cover.rest_sign * coalesce(sum(rest.:"credits_column"), 0)::numeric AS credits_deducted_cents,
+        cover.rest_sign * count(*) AS event_count,
+        cover.is_in_window
+    FROM cover
+    INNER JOIN public.usage_events AS rest
+        ON rest.created_at >= cover.rest_from AND rest.created_at < cover.rest_until
+    WHERE :'account_id'::text = '' OR rest.account_id = nullif(:'account_id'::text, '')::uuid
+    GROUP BY
+        rest.model_id COLLATE "C", rest.provider COLLATE "C", rest.source COLLATE "C", rest.agent_type COLLATE "C",
+        cover.rest_sign, cover.is_in_window
 ),
 
-spend AS (
+key AS (
     SELECT
         CASE :'by'::text
             WHEN 'model' THEN model_id
@@ -72,14 +69,35 @@ spend AS (
             -- fails, with the value in the message
             ELSE (:'by'::text || ' is not model, provider, source or agent_type')::integer::text
         END COLLATE "C" AS key,
-        event_count
+        credits_deducted_cents, event_count, is_in_window
     FROM part
+    -- fails for another key of the filters, with it in the message
+    WHERE replace((:'filters'::jsonb - '{model,provider,source,agent_type}'::text[])::text, '{}', 'true')::boolean
+        AND coalesce(coalesce(model_id, '') COLLATE "C" = :'filters'::jsonb ->> 'model', true)
+        AND coalesce(coalesce(provider, '') COLLATE "C" = :'filters'::jsonb ->> 'provider', true)
+        AND coalesce(coalesce(source, '') COLLATE "C" = :'filters'::jsonb ->> 'source', true)
+        AND coalesce(coalesce(agent_type, '') COLLATE "C" = :'filters'::jsonb ->> 'agent_type', true)
+),
+
+spend AS (
+    SELECT
+        key,
+        sum(credits_deducted_cents) FILTER (WHERE is_in_window) AS total_credits_deducted_cents,
+        sum(event_count) FILTER (WHERE is_in_window) AS event_count,
+        sum(credits_deducted_cents) FILTER (WHERE NOT is_in_window) AS previous_credits_deducted_cents,
+        sum(event_count) FILTER (WHERE NOT is_in_window) AS previous_event_count
+    FROM key
+    GROUP BY key
+    HAVING sum(event_count) FILTER (WHERE is_in_window) > 0
 )
 
-SELECT count(*) AS total_count
-FROM (
-    SELECT key
-    FROM spend
-    GROUP BY key
-    HAVING sum(event_count) > 0
-) AS keys;
+SELECT
+    count(*) AS total_count,
+    -- constants when it is planned, unless they are asked for
+    CASE WHEN :'totals'::boolean THEN coalesce(sum(total_credits_deducted_cents), 0) END
+        AS total_credits_deducted_cents,
+    CASE WHEN :'totals'::boolean THEN coalesce(sum(event_count), 0)::bigint END AS event_count,
+    CASE WHEN :'totals'::boolean THEN coalesce(sum(previous_credits_deducted_cents), 0) END
+        AS previous_credits_deducted_cents,
+    CASE WHEN :'totals'::boolean THEN coalesce(sum(previous_event_count), 0)::bigint END AS previous_event_count
+FROM spend;

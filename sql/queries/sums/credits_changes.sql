@@ -1,123 +1,74 @@
 SET LOCAL search_path = pg_catalog, pg_temp\;
--- credits_changes: by how much the credits of each account differ from those in the window before, one page.
---
--- Parameters
---   :since           timestamptz  start of the window, inclusive
---   :until           timestamptz  end of the window, exclusive; infinity for no upper bound
---   :previous_since  timestamptz  start of the window before, inclusive
---   :previous_until  timestamptz  end of the window before, exclusive; not after since
---   :only            text         accounts that started or stopped, or whose credits went up or down; empty for all
---   :limit           bigint       rows on this page; 9223372036854775807 for all
---   :offset          bigint       rows before this page
---   :credits_column  identifier   credits_deducted_cents, or credits_deducted where that is its name
--- Columns: account_id, account_name, account_email, total_credits_deducted_cents, event_count,
---   previous_credits_deducted_cents, previous_event_count, change_credits_deducted_cents
--- Order:   largest change first, up or down; account_id settles ties, so pages never overlap
--- psql -X -q -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v previous_since=2026-10-01 \
---   -v previous_until=2026-11-01 -v only= -v limit=20 -v offset=0 -v credits_column=credits_deducted_cents \
---   -f sums/credits_changes.sql
---
--- usage_sums.cover(), which sql/dba/sums.sql defines, says what of the window the sums cover.
-WITH cover AS (
-    SELECT
-        window_id,
-        day_until,
-        stop,
-        rest_from,
-        rest_until,
-        rest_sign
-    FROM usage_sums.cover(:'since'::timestamptz, :'until'::timestamptz, 'windows'::text)
+-- credits_changes: by how much the credits of each account differ from those in the window before, one page, from the sums.
+-- Parameters, columns and order are those of ../credits_changes.sql.
+-- usage_sums.cover(), which sql/dba/sums.sql defines, says what of a window the sums cover.
+WITH found AS MATERIALIZED (
+    SELECT id AS account_id
+    FROM public.accounts
+    WHERE lower(name COLLATE "default")
+        LIKE '%' || replace(replace(replace(lower(:'search'::text), '!', '!!'), '%', '!%'), '_', '!_') || '%' ESCAPE '!'
+        OR id BETWEEN rpad(substring(replace(:'search'::text, '-', ''), '^[0-9A-Fa-f]{8,32}$'), 32, '0')::uuid
+        AND rpad(substring(replace(:'search'::text, '-', ''), '^[0-9A-Fa-f]{8,32}$'), 32, 'f')::uuid
+        AND starts_with(id::text, lower(:'search'::text))
+    UNION ALL
+    SELECT account_id
+    FROM public.account_emails
+    WHERE lower(email COLLATE "default")
+        LIKE '%' || replace(replace(replace(lower(:'search'::text), '!', '!!'), '%', '!%'), '_', '!_') || '%' ESCAPE '!'
 ),
 
-previous AS (
+cover AS (
     SELECT
-        window_id,
-        day_until,
-        stop,
-        rest_from,
-        rest_until,
-        rest_sign
+        :'since'::timestamptz AS since, window_id, day_until, stop, rest_from, rest_until, rest_sign,
+        true AS is_in_window
+    FROM usage_sums.cover(:'since'::timestamptz, :'until'::timestamptz, 'windows'::text)
+    WHERE replace(:'filters'::jsonb::text, '{}', 'true')::boolean
+    UNION ALL
+    SELECT
+        :'previous_since'::timestamptz AS since, window_id, day_until, stop, rest_from, rest_until, rest_sign,
+        false AS is_in_window
     FROM usage_sums.cover(:'previous_since'::timestamptz, :'previous_until'::timestamptz, 'windows'::text)
 ),
 
-part AS (
-    SELECT
-        account_id,
-        credits_deducted_cents,
-        event_count::bigint AS event_count,
-        true AS is_in_window
-    FROM usage_sums.accounts
-    WHERE window_id = (SELECT cover.window_id FROM cover)
+part AS NOT MATERIALIZED (
+    SELECT kept.account_id, kept.credits_deducted_cents, kept.event_count::bigint AS event_count, cover.is_in_window
+    FROM cover
+    INNER JOIN usage_sums.accounts AS kept ON kept.window_id = cover.window_id
+    UNION ALL
+    SELECT kept.account_id, kept.credits_deducted_cents, kept.event_count::bigint AS event_count, cover.is_in_window
+    FROM cover
+    INNER JOIN usage_sums.days AS kept
+        ON kept.day >= (cover.since AT TIME ZONE 'UTC')::date AND kept.day < cover.day_until
     UNION ALL
     SELECT
-        account_id,
-        credits_deducted_cents,
-        event_count::bigint AS event_count,
-        true AS is_in_window
-    FROM usage_sums.days
-    WHERE day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
-        AND day < (SELECT cover.day_until FROM cover)
+        late.account_id, coalesce(late.credits_deducted_cents, 0) AS credits_deducted_cents,
+        late.sign::bigint AS event_count, cover.is_in_window
+    FROM cover
+    INNER JOIN usage_sums.late ON late.created_at >= cover.since AND late.created_at < cover.stop
     UNION ALL
     SELECT
-        account_id,
-        coalesce(credits_deducted_cents, 0) AS credits_deducted_cents,
-        sign::bigint AS event_count,
-        true AS is_in_window
-    FROM usage_sums.late
-    WHERE (SELECT cover.stop > :'since'::timestamptz FROM cover)
-        AND created_at >= :'since'::timestamptz
-        AND created_at < (SELECT cover.stop FROM cover)
+        rest.account_id, coalesce(rest.:"credits_column", 0)::bigint AS credits_deducted_cents,
+        cover.rest_sign::bigint AS event_count, cover.is_in_window
+    FROM cover
+    INNER JOIN public.usage_events AS rest
+        ON rest.created_at >= cover.rest_from AND rest.created_at < cover.rest_until
+),
+
+spent AS (
+    SELECT account_id, credits_deducted_cents, event_count, is_in_window
+    FROM part
+    WHERE :'search'::text = ''
+        OR ((SELECT count(*) <= 1000 FROM found) AND account_id = ANY(ARRAY(SELECT found.account_id FROM found)))
     UNION ALL
-    SELECT
-        account_id,
-        coalesce(:"credits_column", 0)::bigint AS credits_deducted_cents,
-        (SELECT cover.rest_sign FROM cover)::bigint AS event_count,
-        true AS is_in_window
-    FROM public.usage_events
-    WHERE created_at >= (SELECT cover.rest_from FROM cover)
-        AND created_at < (SELECT cover.rest_until FROM cover)
-    UNION ALL
-    SELECT
-        account_id,
-        credits_deducted_cents,
-        event_count::bigint AS event_count,
-        false AS is_in_window
-    FROM usage_sums.accounts
-    WHERE window_id = (SELECT previous.window_id FROM previous)
-    UNION ALL
-    SELECT
-        account_id,
-        credits_deducted_cents,
-        event_count::bigint AS event_count,
-        false AS is_in_window
-    FROM usage_sums.days
-    WHERE day >= (:'previous_since'::timestamptz AT TIME ZONE 'UTC')::date
-        AND day < (SELECT previous.day_until FROM previous)
-    UNION ALL
-    SELECT
-        account_id,
-        coalesce(credits_deducted_cents, 0) AS credits_deducted_cents,
-        sign::bigint AS event_count,
-        false AS is_in_window
-    FROM usage_sums.late
-    WHERE (SELECT previous.stop > :'previous_since'::timestamptz FROM previous)
-        AND created_at >= :'previous_since'::timestamptz
-        AND created_at < (SELECT previous.stop FROM previous)
-    UNION ALL
-    SELECT
-        account_id,
-        coalesce(:"credits_column", 0)::bigint AS credits_deducted_cents,
-        (SELECT previous.rest_sign FROM previous)::bigint AS event_count,
-        false AS is_in_window
-    FROM public.usage_events
-    WHERE created_at >= (SELECT previous.rest_from FROM previous)
-        AND created_at < (SELECT previous.rest_until FROM previous)
+    SELECT account_id, credits_deducted_cents, event_count, is_in_window
+    FROM part
+    WHERE :'search'::text <> '' AND (SELECT count(*) > 1000 FROM found)
+        AND (account_id IN (SELECT found.account_id FROM found)) IS TRUE
 ),
 
 spend AS (
     SELECT
         account_id,
-        -- Events with a negative count are subtracted.
         coalesce(sum(credits_deducted_cents) FILTER (WHERE is_in_window AND event_count > 0), 0)
         - coalesce(sum(credits_deducted_cents) FILTER (WHERE is_in_window AND event_count < 0), 0)
             AS total_credits_deducted_cents,
@@ -126,22 +77,14 @@ spend AS (
         - coalesce(sum(credits_deducted_cents) FILTER (WHERE NOT is_in_window AND event_count < 0), 0)
             AS previous_credits_deducted_cents,
         coalesce(sum(event_count) FILTER (WHERE NOT is_in_window), 0)::bigint AS previous_event_count
-    FROM part
+    FROM spent
     GROUP BY account_id
-    -- neither number is below 0
     HAVING sum(event_count) > 0
 ),
 
 page AS (
-    SELECT
-        account_id,
-        total_credits_deducted_cents,
-        event_count,
-        previous_credits_deducted_cents,
-        previous_event_count,
-        total_credits_deducted_cents - previous_credits_deducted_cents AS change_credits_deducted_cents
+    SELECT account_id, total_credits_deducted_cents, event_count, previous_credits_deducted_cents, previous_event_count
     FROM spend
-    -- a constant when it is planned, unless only some are asked for
     WHERE
         CASE :'only'::text
             WHEN '' THEN true
@@ -149,45 +92,29 @@ page AS (
             WHEN 'stopped' THEN event_count = 0
             WHEN 'up' THEN total_credits_deducted_cents > previous_credits_deducted_cents
             WHEN 'down' THEN total_credits_deducted_cents < previous_credits_deducted_cents
-            -- fails, with the value in the message
             ELSE (:'only'::text || ' is not started, stopped, up or down')::boolean
         END
     ORDER BY abs(total_credits_deducted_cents - previous_credits_deducted_cents) DESC, account_id ASC
     LIMIT :'limit'::bigint OFFSET :'offset'::bigint
 ),
 
--- Look up only the accounts of the page. With = ANY(ARRAY(...)) the planner uses the indexes even if it expects many.
--- Without a limit, read both tables once instead.
 identity AS MATERIALIZED (
-    SELECT
-        accounts.id AS account_id,
-        accounts.name AS account_name,
-        address.email AS account_email
+    SELECT accounts.id AS account_id, accounts.name AS account_name, address.email AS account_email
     FROM public.accounts
     LEFT JOIN (
-        SELECT DISTINCT ON (account_emails.account_id)
-            account_emails.account_id,
-            account_emails.email
+        SELECT DISTINCT ON (account_id) account_id, email
         FROM public.account_emails
-        WHERE account_emails.email IS NOT NULL
-            AND (
-                :'limit'::bigint = 9223372036854775807
-                OR account_emails.account_id = ANY(ARRAY(SELECT page.account_id FROM page))
-            )
-        ORDER BY account_emails.account_id ASC, account_emails.updated_at DESC, account_emails.email COLLATE "C" ASC
+        WHERE email IS NOT NULL
+            AND (:'limit'::bigint = 9223372036854775807 OR account_id = ANY(ARRAY(SELECT page.account_id FROM page)))
+        ORDER BY account_id ASC, updated_at DESC, email COLLATE "C" ASC
     ) AS address ON address.account_id = accounts.id
     WHERE :'limit'::bigint = 9223372036854775807 OR accounts.id = ANY(ARRAY(SELECT page.account_id FROM page))
 )
 
 SELECT
-    page.account_id,
-    identity.account_name,
-    identity.account_email,
-    page.total_credits_deducted_cents,
-    page.event_count,
-    page.previous_credits_deducted_cents,
-    page.previous_event_count,
-    page.change_credits_deducted_cents
+    page.account_id, identity.account_name, identity.account_email, page.total_credits_deducted_cents, page.event_count,
+    page.previous_credits_deducted_cents, page.previous_event_count,
+    page.total_credits_deducted_cents - page.previous_credits_deducted_cents AS change_credits_deducted_cents
 FROM page
 LEFT JOIN identity ON identity.account_id = page.account_id
-ORDER BY abs(page.change_credits_deducted_cents) DESC, page.account_id ASC;
+ORDER BY abs(page.total_credits_deducted_cents - page.previous_credits_deducted_cents) DESC, page.account_id ASC;

@@ -1,101 +1,113 @@
 SET LOCAL search_path = pg_catalog, pg_temp\;
--- credits_changes_count: number of accounts with an event in a window or in the window before.
---
--- Parameters
---   :since           timestamptz  start of the window, inclusive
---   :until           timestamptz  end of the window, exclusive; infinity for no upper bound
---   :previous_since  timestamptz  start of the window before, inclusive
---   :previous_until  timestamptz  end of the window before, exclusive; not after since
--- Columns: total_count
--- Order:   one row
--- psql -X -q -v ON_ERROR_STOP=1 -v since=2026-11-01 -v until=infinity -v previous_since=2026-10-01 \
---   -v previous_until=2026-11-01 -f sums/credits_changes_count.sql
---
--- usage_sums.cover(), which sql/dba/sums.sql defines, says what of the window the sums cover.
-WITH cover AS (
-    SELECT
-        window_id,
-        day_until,
-        stop,
-        rest_from,
-        rest_until,
-        rest_sign
-    FROM usage_sums.cover(:'since'::timestamptz, :'until'::timestamptz, 'windows'::text)
+-- credits_changes_count: number of accounts in credits_changes, and what their columns add up to, from the sums.
+-- Parameters, columns and order are those of ../credits_changes_count.sql.
+-- usage_sums.cover(), which sql/dba/sums.sql defines, says what of a window the sums cover.
+WITH found AS MATERIALIZED (
+    SELECT id AS account_id
+    FROM public.accounts
+    WHERE lower(name COLLATE "default")
+        LIKE '%' || replace(replace(replace(lower(:'search'::text), '!', '!!'), '%', '!%'), '_', '!_') || '%' ESCAPE '!'
+        -- the beginning of an id: a range, which an index can serve; null where the text cannot be one
+        OR id BETWEEN rpad(substring(replace(:'search'::text, '-', ''), '^[0-9A-Fa-f]{8,32}$'), 32, '0')::uuid
+        AND rpad(substring(replace(:'search'::text, '-', ''), '^[0-9A-Fa-f]{8,32}$'), 32, 'f')::uuid
+        AND starts_with(id::text, lower(:'search'::text))
+    UNION ALL
+    SELECT account_id
+    FROM public.account_emails
+    WHERE lower(email COLLATE "default")
+        LIKE '%' || replace(replace(replace(lower(:'search'::text), '!', '!!'), '%', '!%'), '_', '!_') || '%' ESCAPE '!'
 ),
 
-previous AS (
+cover AS (
     SELECT
-        window_id,
-        day_until,
-        stop,
-        rest_from,
-        rest_until,
-        rest_sign
+        :'since'::timestamptz AS since, window_id, day_until, stop, rest_from, rest_until, rest_sign,
+        true AS is_in_window
+    FROM usage_sums.cover(:'since'::timestamptz, :'until'::timestamptz, 'windows'::text)
+    -- fails for filters: sums of accounts have none
+    WHERE replace(:'filters'::jsonb::text, '{}', 'true')::boolean
+    UNION ALL
+    SELECT
+        :'previous_since'::timestamptz AS since, window_id, day_until, stop, rest_from, rest_until, rest_sign,
+        false AS is_in_window
     FROM usage_sums.cover(:'previous_since'::timestamptz, :'previous_until'::timestamptz, 'windows'::text)
 ),
 
-part AS (
-    SELECT
-        account_id,
-        event_count::bigint AS event_count
-    FROM usage_sums.accounts
-    WHERE window_id = (SELECT cover.window_id FROM cover)
+part AS NOT MATERIALIZED (
+    SELECT kept.account_id, kept.credits_deducted_cents, kept.event_count::bigint AS event_count, cover.is_in_window
+    FROM cover
+    INNER JOIN usage_sums.accounts AS kept ON kept.window_id = cover.window_id
+    UNION ALL
+    SELECT kept.account_id, kept.credits_deducted_cents, kept.event_count::bigint AS event_count, cover.is_in_window
+    FROM cover
+    INNER JOIN usage_sums.days AS kept
+        ON kept.day >= (cover.since AT TIME ZONE 'UTC')::date AND kept.day < cover.day_until
     UNION ALL
     SELECT
-        account_id,
-        event_count::bigint AS event_count
-    FROM usage_sums.days
-    WHERE day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
-        AND day < (SELECT cover.day_until FROM cover)
+        late.account_id, coalesce(late.credits_deducted_cents, 0) AS credits_deducted_cents,
+        late.sign::bigint AS event_count, cover.is_in_window
+    FROM cover
+    INNER JOIN usage_sums.late ON late.created_at >= cover.since AND late.created_at < cover.stop
     UNION ALL
     SELECT
-        account_id,
-        sign::bigint AS event_count
-    FROM usage_sums.late
-    WHERE (SELECT cover.stop > :'since'::timestamptz FROM cover)
-        AND created_at >= :'since'::timestamptz
-        AND created_at < (SELECT cover.stop FROM cover)
+        rest.account_id, coalesce(rest.:"credits_column", 0)::bigint AS credits_deducted_cents,
+        cover.rest_sign::bigint AS event_count, cover.is_in_window
+    FROM cover
+    INNER JOIN public.usage_events AS rest
+        ON rest.created_at >= cover.rest_from AND rest.created_at < cover.rest_until
+),
+
+spent AS (
+    SELECT account_id, credits_deducted_cents, event_count, is_in_window
+    FROM part
+    WHERE :'search'::text = ''
+        OR ((SELECT count(*) <= 1000 FROM found) AND account_id = ANY(ARRAY(SELECT found.account_id FROM found)))
     UNION ALL
+    SELECT account_id, credits_deducted_cents, event_count, is_in_window
+    FROM part
+    WHERE :'search'::text <> '' AND (SELECT count(*) > 1000 FROM found)
+        AND (account_id IN (SELECT found.account_id FROM found)) IS TRUE
+),
+
+spend AS (
     SELECT
         account_id,
-        (SELECT cover.rest_sign FROM cover)::bigint AS event_count
-    FROM public.usage_events
-    WHERE created_at >= (SELECT cover.rest_from FROM cover)
-        AND created_at < (SELECT cover.rest_until FROM cover)
-    UNION ALL
-    SELECT
-        account_id,
-        event_count::bigint AS event_count
-    FROM usage_sums.accounts
-    WHERE window_id = (SELECT previous.window_id FROM previous)
-    UNION ALL
-    SELECT
-        account_id,
-        event_count::bigint AS event_count
-    FROM usage_sums.days
-    WHERE day >= (:'previous_since'::timestamptz AT TIME ZONE 'UTC')::date
-        AND day < (SELECT previous.day_until FROM previous)
-    UNION ALL
-    SELECT
-        account_id,
-        sign::bigint AS event_count
-    FROM usage_sums.late
-    WHERE (SELECT previous.stop > :'previous_since'::timestamptz FROM previous)
-        AND created_at >= :'previous_since'::timestamptz
-        AND created_at < (SELECT previous.stop FROM previous)
-    UNION ALL
-    SELECT
-        account_id,
-        (SELECT previous.rest_sign FROM previous)::bigint AS event_count
-    FROM public.usage_events
-    WHERE created_at >= (SELECT previous.rest_from FROM previous)
-        AND created_at < (SELECT previous.rest_until FROM previous)
+        -- Events with a negative count are subtracted.
+        coalesce(sum(credits_deducted_cents) FILTER (WHERE is_in_window AND event_count > 0), 0)
+        - coalesce(sum(credits_deducted_cents) FILTER (WHERE is_in_window AND event_count < 0), 0)
+            AS total_credits_deducted_cents,
+        coalesce(sum(event_count) FILTER (WHERE is_in_window), 0)::bigint AS event_count,
+        coalesce(sum(credits_deducted_cents) FILTER (WHERE NOT is_in_window AND event_count > 0), 0)
+        - coalesce(sum(credits_deducted_cents) FILTER (WHERE NOT is_in_window AND event_count < 0), 0)
+            AS previous_credits_deducted_cents,
+        coalesce(sum(event_count) FILTER (WHERE NOT is_in_window), 0)::bigint AS previous_event_count
+    FROM spent
+    GROUP BY account_id
+    -- neither number is below 0
+    HAVING sum(event_count) > 0
 )
 
-SELECT count(*) AS total_count
-FROM (
-    SELECT account_id
-    FROM part
-    GROUP BY account_id
-    HAVING sum(event_count) > 0
-) AS spenders;
+SELECT
+    count(*) AS total_count,
+    -- constants when it is planned, unless they are asked for
+    CASE WHEN :'totals'::boolean THEN coalesce(sum(total_credits_deducted_cents), 0) END
+        AS total_credits_deducted_cents,
+    CASE WHEN :'totals'::boolean THEN coalesce(sum(event_count), 0)::bigint END AS event_count,
+    CASE WHEN :'totals'::boolean THEN coalesce(sum(previous_credits_deducted_cents), 0) END
+        AS previous_credits_deducted_cents,
+    CASE WHEN :'totals'::boolean THEN coalesce(sum(previous_event_count), 0)::bigint END AS previous_event_count,
+    CASE
+        WHEN :'totals'::boolean
+            THEN coalesce(sum(total_credits_deducted_cents - previous_credits_deducted_cents), 0)
+    END AS change_credits_deducted_cents
+FROM spend
+WHERE
+    CASE :'only'::text
+        WHEN '' THEN true
+        WHEN 'spending' THEN event_count > 0
+        WHEN 'started' THEN previous_event_count = 0
+        WHEN 'stopped' THEN event_count = 0
+        WHEN 'up' THEN total_credits_deducted_cents > previous_credits_deducted_cents
+        WHEN 'down' THEN total_credits_deducted_cents < previous_credits_deducted_cents
+        -- fails, with the value in the message
+        ELSE (:'only'::text || ' is not started, stopped, up or down')::boolean
+    END;

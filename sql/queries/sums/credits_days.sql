@@ -1,33 +1,19 @@
 SET LOCAL search_path = pg_catalog, pg_temp\;
--- credits_days: credits spent and number of events per UTC day in a window, for one account or for all accounts.
---
--- Parameters
---   :account_id      text         the account; empty for all accounts
---   :since           timestamptz  start of the window, inclusive, a UTC midnight; -infinity for no cutoff
---   :until           timestamptz  end of the window, exclusive; infinity for no upper bound
---   :last_day        date         last day to list, even if empty
---   :credits_column  identifier   credits_deducted_cents, or credits_deducted where that is its name
--- Columns: day, total_credits_deducted_cents, event_count
--- Order:   oldest first; days without events are zeros from since, or the first event's day since 2000, to last_day
--- psql -X -q -v ON_ERROR_STOP=1 -v account_id= -v since=2026-11-01 -v until=infinity -v last_day=2026-11-22 \
---   -v credits_column=credits_deducted_cents -f sums/credits_days.sql
---
--- usage_sums.cover(), which sql/dba/sums.sql defines, says what of the window the sums cover.
+-- credits_days: credits spent and number of events per UTC day in a window, for one account or for all accounts, from the sums.
+-- Parameters, columns and order are those of ../credits_days.sql.
+-- usage_sums.cover(), which sql/dba/sums.sql defines, says what of a window the sums cover.
 WITH cover AS (
-    SELECT
-        day_until,
-        stop,
-        rest_from,
-        rest_until,
-        rest_sign
-    FROM usage_sums.cover(:'since'::timestamptz, :'until'::timestamptz, 'days'::text)
+    SELECT day_until, stop, rest_from, rest_until, rest_sign
+    FROM usage_sums.cover(
+            :'since'::timestamptz,
+            :'until'::timestamptz,
+            -- the sums of accounts are of all keys together
+            CASE WHEN :'account_id'::text = '' OR :'filters'::jsonb = '{}' THEN 'days' ELSE 'events' END::text
+        )
 ),
 
 part AS (
-    SELECT
-        day,
-        credits_deducted_cents::numeric AS credits_deducted_cents,
-        event_count
+    SELECT model_id, provider, source, agent_type, day, credits_deducted_cents, event_count
     FROM usage_sums.keys
     WHERE :'account_id'::text = ''
         AND day >= (:'since'::timestamptz AT TIME ZONE 'UTC')::date
@@ -35,6 +21,7 @@ part AS (
         AND isfinite(day)
     UNION ALL
     SELECT
+        NULL AS model_id, NULL AS provider, NULL AS source, NULL AS agent_type,
         day,
         credits_deducted_cents::numeric AS credits_deducted_cents,
         event_count
@@ -45,36 +32,42 @@ part AS (
         AND isfinite(day)
     UNION ALL
     SELECT
+        model_id, provider, source, agent_type,
         (created_at AT TIME ZONE 'UTC')::date AS day,
-        sign * coalesce(credits_deducted_cents, 0)::numeric AS credits_deducted_cents,
+        coalesce(credits_deducted_cents, 0)::numeric AS credits_deducted_cents,
         sign AS event_count
     FROM usage_sums.late
-    WHERE (SELECT cover.stop > :'since'::timestamptz FROM cover)
-        AND created_at >= :'since'::timestamptz
-        AND created_at < (SELECT cover.stop FROM cover)
+    WHERE created_at >= :'since'::timestamptz AND created_at < (SELECT cover.stop FROM cover)
         AND isfinite(created_at)
         AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
     UNION ALL
     SELECT
+        model_id, provider, source, agent_type,
         -- independent of the session's TimeZone
         (created_at AT TIME ZONE 'UTC')::date AS day,
-        coalesce(sum(:"credits_column"), 0) * (SELECT cover.rest_sign FROM cover) AS credits_deducted_cents,
-        count(*) * (SELECT cover.rest_sign FROM cover) AS event_count
+        coalesce(:"credits_column", 0)::numeric AS credits_deducted_cents,
+        (SELECT cover.rest_sign FROM cover) AS event_count
     FROM public.usage_events
-    WHERE created_at >= (SELECT cover.rest_from FROM cover)
-        AND created_at < (SELECT cover.rest_until FROM cover)
+    WHERE created_at >= (SELECT cover.rest_from FROM cover) AND created_at < (SELECT cover.rest_until FROM cover)
         -- an event dated -infinity lies on no day
         AND isfinite(created_at)
         AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
-    GROUP BY (created_at AT TIME ZONE 'UTC')::date
 ),
 
 spend AS (
     SELECT
         day,
-        sum(credits_deducted_cents) AS total_credits_deducted_cents,
+        -- Events with a negative count are subtracted.
+        coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count > 0), 0)
+        - coalesce(sum(credits_deducted_cents) FILTER (WHERE event_count < 0), 0) AS total_credits_deducted_cents,
         sum(event_count)::bigint AS event_count
     FROM part
+    -- fails for another key of the filters, with it in the message
+    WHERE replace((:'filters'::jsonb - '{model,provider,source,agent_type}'::text[])::text, '{}', 'true')::boolean
+        AND coalesce(coalesce(model_id, '') COLLATE "C" = :'filters'::jsonb ->> 'model', true)
+        AND coalesce(coalesce(provider, '') COLLATE "C" = :'filters'::jsonb ->> 'provider', true)
+        AND coalesce(coalesce(source, '') COLLATE "C" = :'filters'::jsonb ->> 'source', true)
+        AND coalesce(coalesce(agent_type, '') COLLATE "C" = :'filters'::jsonb ->> 'agent_type', true)
     GROUP BY day
     HAVING sum(event_count) > 0
 ),

@@ -1,24 +1,12 @@
 SET LOCAL search_path = pg_catalog, pg_temp\;
--- credits_events_count: number of usage events of one account in a window.
---
--- Parameters
---   :account_id  uuid         the account
---   :since       timestamptz  start of the window, inclusive; -infinity for no cutoff
---   :until       timestamptz  end of the window, exclusive; infinity for no upper bound
--- Columns: total_count
--- Order:   one row
--- psql -X -q -v ON_ERROR_STOP=1 -v account_id=3c90c3cc-0d44-4b50-8888-8dd25736052a -v since=2026-11-01 -v until=infinity \
---   -f sums/credits_events_count.sql
---
--- usage_sums.cover(), which sql/dba/sums.sql defines, says what of the window the sums cover.
+-- credits_events_count: number of usage events of one account in a window, from the sums.
+-- Parameters, columns and order are those of ../credits_events_count.sql.
+-- usage_sums.cover(), which sql/dba/sums.sql defines, says what of a window the sums cover.
 WITH cover AS (
-    SELECT
-        day_until,
-        stop,
-        rest_from,
-        rest_until,
-        rest_sign
+    SELECT day_until, stop, rest_from, rest_until, rest_sign
     FROM usage_sums.cover(:'since'::timestamptz, :'until'::timestamptz, 'days'::text)
+    -- fails for filters: sums of accounts have none
+    WHERE replace(:'filters'::jsonb::text, '{}', 'true')::boolean
 )
 
 SELECT (days.event_count + late.event_count + rest.event_count)::bigint AS total_count

@@ -1,50 +1,27 @@
 SET LOCAL search_path = pg_catalog, pg_temp\;
--- credits_rollup_previous: credits spent and number of events of given accounts in the window before.
---
--- Parameters
---   :account_ids     uuid[]       the accounts, as {id,id}
---   :previous_since  timestamptz  start of the window before, inclusive
---   :previous_until  timestamptz  end of the window before, exclusive
---   :credits_column  identifier   credits_deducted_cents, or credits_deducted where that is its name
--- Columns: account_id, previous_credits_deducted_cents, previous_event_count
--- Order:   account_id; no row for an account without events
--- psql -X -q -v ON_ERROR_STOP=1 -v account_ids={3c90c3cc-0d44-4b50-8888-8dd25736052a} -v previous_since=2026-10-01 \
---   -v previous_until=2026-11-01 -v credits_column=credits_deducted_cents -f sums/credits_rollup_previous.sql
---
--- usage_sums.cover(), which sql/dba/sums.sql defines, says what of the window the sums cover.
+-- credits_rollup_previous: credits spent and number of events of given accounts in the window before, from the sums.
+-- Parameters, columns and order are those of ../credits_rollup_previous.sql.
+-- usage_sums.cover(), which sql/dba/sums.sql defines, says what of a window the sums cover.
 WITH cover AS (
-    SELECT
-        window_id,
-        day_until,
-        stop,
-        rest_from,
-        rest_until,
-        rest_sign
+    SELECT window_id, day_until, stop, rest_from, rest_until, rest_sign
     FROM usage_sums.cover(:'previous_since'::timestamptz, :'previous_until'::timestamptz, 'windows'::text)
+    -- fails for filters: sums of accounts have none
+    WHERE replace(:'filters'::jsonb::text, '{}', 'true')::boolean
 ),
 
 part AS (
-    SELECT
-        account_id,
-        credits_deducted_cents,
-        event_count::bigint AS event_count
+    SELECT account_id, credits_deducted_cents, event_count::bigint AS event_count
     FROM usage_sums.accounts
     WHERE window_id = (SELECT cover.window_id FROM cover)
         AND account_id = ANY(:'account_ids'::uuid[])
     UNION ALL
-    SELECT
-        account_id,
-        credits_deducted_cents,
-        event_count::bigint AS event_count
+    SELECT account_id, credits_deducted_cents, event_count::bigint AS event_count
     FROM usage_sums.days
     WHERE day >= (:'previous_since'::timestamptz AT TIME ZONE 'UTC')::date
         AND day < (SELECT cover.day_until FROM cover)
         AND account_id = ANY(:'account_ids'::uuid[])
     UNION ALL
-    SELECT
-        account_id,
-        coalesce(credits_deducted_cents, 0) AS credits_deducted_cents,
-        sign::bigint AS event_count
+    SELECT account_id, coalesce(credits_deducted_cents, 0) AS credits_deducted_cents, sign::bigint AS event_count
     FROM usage_sums.late
     WHERE (SELECT cover.stop > :'previous_since'::timestamptz FROM cover)
         AND created_at >= :'previous_since'::timestamptz
@@ -56,8 +33,7 @@ part AS (
         coalesce(:"credits_column", 0)::bigint AS credits_deducted_cents,
         (SELECT cover.rest_sign FROM cover)::bigint AS event_count
     FROM public.usage_events
-    WHERE created_at >= (SELECT cover.rest_from FROM cover)
-        AND created_at < (SELECT cover.rest_until FROM cover)
+    WHERE created_at >= (SELECT cover.rest_from FROM cover) AND created_at < (SELECT cover.rest_until FROM cover)
         AND account_id = ANY(:'account_ids'::uuid[])
 )
 
