@@ -11,7 +11,7 @@ from marshmallow import Schema, fields
 
 from service.endpoint import Operation
 from service.queries import FILES
-from service.representations import media_types_of
+from service.representations import media_types_of, metrics
 from service.representations.json import MEDIA_TYPE as JSON
 from service.representations.workbook import MEDIA_TYPE as WORKBOOK
 from service.schemas.requests import Instant, PageArguments
@@ -75,6 +75,8 @@ ACCEPTED = """\
 The media type of the answer, one of {}. In CSV, null is an empty cell, and an empty text is "". An apostrophe is put
 before = + - @ (of either width) and ' at the start of a text or after one of , ; | " tab CR LF, and before a tab, CR or
 LF at the start; remove one at each of these places to get the text."""
+GAUGES = """\
+Metrics are for Prometheus, one page as in JSON: a gauge for each column of numbers, exact up to 2^53."""
 IF_NONE_MATCH = {
     "in": "header",
     "name": "If-None-Match",
@@ -162,7 +164,7 @@ def _list_operation(arguments: Schema, envelope: Envelope) -> Json:
         "name": "Accept",
         # no enum: a list of types with qualities is valid too
         "schema": {"type": "string", "default": JSON, "examples": list(media_types)},
-        "description": ACCEPTED.format(", ".join(media_types)),
+        "description": ACCEPTED.format(", ".join(media_types)) + (f" {GAUGES}" if metrics.describes(envelope) else ""),
     }
     return {
         "parameters": [{"in": "query", "schema": arguments}, accept, IF_NONE_MATCH],

@@ -7,16 +7,18 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from service.errors import NotAcceptable
-from service.representations import csv, json, workbook
+from service.representations import csv, json, metrics, metrics_text, workbook
 from service.schemas.responses import Envelope
 
 # The first is served where a client is indifferent.
-REPRESENTATIONS = (json, csv, workbook)
+REPRESENTATIONS = (json, csv, workbook, metrics, metrics_text)
 
 
-def representations_of(_envelope: Envelope) -> tuple[ModuleType, ...]:
+def representations_of(envelope: Envelope) -> tuple[ModuleType, ...]:
     """Return the representations of a list."""
-    return REPRESENTATIONS
+    if metrics.describes(envelope):
+        return REPRESENTATIONS
+    return tuple(representation for representation in REPRESENTATIONS if representation not in (metrics, metrics_text))
 
 
 def media_types_of(envelope: Envelope) -> tuple[str, ...]:
