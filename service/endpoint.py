@@ -21,8 +21,9 @@ from service.database.trust import Trust
 from service.errors import BadParameters, UnknownCharacter
 from service.listing import List
 from service.question import Question, asked
-from service.representations import negotiated
+from service.representations import json, negotiated
 from service.representations.response import response_of
+from service.representations.written import Context
 from service.schemas.requests import WindowArguments
 from service.schemas.responses import Envelope
 
@@ -139,16 +140,32 @@ def for_admin(work: Callable[[Snapshot, datetime], Response]) -> Response:
 def _answer(view: View, arguments: WindowArguments, envelope: Envelope, snapshot: Snapshot, now: datetime) -> Response:
     """Return the response to a question; its rows are read while they are written."""
     question = asked(arguments, request.args, now, snapshot.replayed)
-    representation = negotiated(request.headers.get("Accept"))
-    if question.with_totals and representation.ONLY_ROWS:
+    representation = negotiated(request.headers.get("Accept"), envelope)
+    if question.with_totals and representation is not json:
         raise BadParameters({"totals": "can only be had in JSON"})
     question = replace(question, only_rows=representation.ONLY_ROWS)
+    settings: Settings = current_app.extensions["settings"]
+    context = Context(
+        list_name=view.__name__,
+        caller=g.caller,
+        credits_column=snapshot.credits_column,
+        credits_per_usd=settings.credits_per_usd_of(snapshot.credits_column),
+        count=lambda: _count(view, snapshot, question),
+    )
     try:
         listed = view(snapshot, question)
-        written = representation.write(envelope, question, listed, g.caller)
+        written = representation.write(envelope, question, listed, context)
     except UnknownCharacter as error:
         listed = List(envelope.columns(question.previous is not None), [], 0, (error.query_name,))
-        written = representation.write(envelope, question, listed, g.caller)
+        written = representation.write(envelope, question, listed, context)
     g.row_count = written.row_count
     files = [snapshot.file_of(query, question.parameters) for query in listed.queries]
     return response_of(written, question, listed.total_count, files)
+
+
+def _count(view: View, snapshot: Snapshot, question: Question) -> int | None:
+    """Return how many rows a list has on all pages, None if it has no pages."""
+    if "page" not in question.arguments:
+        return None
+    one = replace(question, arguments={**question.arguments, "limit": 1, "page": 1}, names_page=True)
+    return view(snapshot, one).total_count

@@ -56,6 +56,19 @@ class BadParameters(ServiceError):
         return {"error": self.sentence, "missing_fields": sorted(self.problems)}
 
 
+class TooManyRows(ServiceError):
+    """A list has more rows than a workbook ``holds``; no parameter is wrong by itself."""
+
+    status = 400
+
+    def __init__(self, holds: int) -> None:
+        super().__init__(f"The list has more than the {holds:,} rows that a workbook holds; ask for text/csv.")
+
+    def body(self) -> dict[str, object]:
+        """Add the names of the bad parameters, as every 400 does: none."""
+        return {"error": self.sentence, "missing_fields": []}
+
+
 class NotAcceptable(ServiceError):
     """The client accepts no representation that exists."""
 
@@ -141,9 +154,10 @@ class AnswerTooLarge(ServiceError):
 
 
 class NoSpaceLeft(Unavailable):
-    """The disk is full on which a long CSV is stored until it is sent."""
+    """The disk is full on which a long answer is stored until it is sent; ``what`` it is."""
 
-    sentence = "The server has no space left for this CSV; ask for fewer rows."
+    def __init__(self, what: str) -> None:
+        super().__init__(f"The server has no space left for this {what}; ask for fewer rows.")
 
 
 class Overloaded(Unavailable):

@@ -11,9 +11,9 @@ from marshmallow import Schema, fields
 
 from service.endpoint import Operation
 from service.queries import FILES
-from service.representations import MEDIA_TYPES
-from service.representations.csv import MEDIA_TYPE as CSV
+from service.representations import media_types_of, metrics
 from service.representations.json import MEDIA_TYPE as JSON
+from service.representations.workbook import MEDIA_TYPE as WORKBOOK
 from service.schemas.requests import FILTERS, Comparison, Instant, PageArguments
 from service.schemas.responses import COMPARED, Envelope, Rows, Timestamp
 from service.version import VERSION
@@ -42,7 +42,6 @@ ERRORS = {
     400: "A parameter is missing, malformed, out of bounds, unknown, repeated or excluded by another.",
     401: "There is no key, more than one, or a malformed, unknown or expired one.",
     403: "The owner of the key is not an administrator.",
-    406: f"The client accepts none of {', '.join(MEDIA_TYPES)}.",
     412: "The ETag of the answer is not in If-Match.",
     500: "An unexpected error.",
     503: "The database cannot be reached or is not ready, too many requests are waiting, or the answer is too large.",
@@ -72,17 +71,12 @@ PREVIOUS = {
     "Previous-Start": "Start of the previous window, inclusive; absent without a comparison.",
     "Previous-End": "End of the previous window, exclusive; absent without a comparison.",
 }
-ACCEPTED = f"""\
-The media type of the answer, one of {", ".join(MEDIA_TYPES)}. In CSV, null is an empty cell, and an empty text is "".
-An apostrophe is put before = + - @ (of either width) and ' at the start of a text or after one of , ; | " tab CR LF,
-and before a tab, CR or LF at the start; remove one at each of these places to get the text."""
-ACCEPT = {
-    "in": "header",
-    "name": "Accept",
-    # no enum: a list of types with qualities is valid too
-    "schema": {"type": "string", "default": JSON, "examples": list(MEDIA_TYPES)},
-    "description": ACCEPTED,
-}
+ACCEPTED = """\
+The media type of the answer, one of {}. In CSV, null is an empty cell, and an empty text is "". An apostrophe is put
+before = + - @ (of either width) and ' at the start of a text or after one of , ; | " tab CR LF, and before a tab, CR or
+LF at the start; remove one at each of these places to get the text."""
+GAUGES = """\
+Metrics are for Prometheus, one page as in JSON: a gauge for each column of numbers, exact up to 2^53."""
 IF_NONE_MATCH = {
     "in": "header",
     "name": "If-None-Match",
@@ -166,16 +160,24 @@ def _spec() -> APISpec:
 def _list_operation(arguments: Schema, envelope: Envelope) -> Json:
     """Return the parameters and responses of an endpoint that answers with a list."""
     headers = _headers(HEADERS | (PREVIOUS if COMPARED[0] in envelope.row_schema.fields else {}))
-    content = {
-        JSON: {"schema": envelope, "example": _example(envelope, arguments)},
-        CSV: {"schema": {"type": "string"}},
+    media_types = media_types_of(envelope)
+    content: Json = {media_type: {"schema": {"type": "string"}} for media_type in media_types}
+    content[JSON] = {"schema": envelope, "example": _example(envelope, arguments)}
+    content[WORKBOOK] = {"schema": {"type": "string", "format": "binary"}}
+    accept = {
+        "in": "header",
+        "name": "Accept",
+        # no enum: a list of types with qualities is valid too
+        "schema": {"type": "string", "default": JSON, "examples": list(media_types)},
+        "description": ACCEPTED.format(", ".join(media_types)) + (f" {GAUGES}" if metrics.describes(envelope) else ""),
     }
     return {
-        "parameters": [{"in": "query", "schema": arguments}, ACCEPT, IF_NONE_MATCH],
+        "parameters": [{"in": "query", "schema": arguments}, accept, IF_NONE_MATCH],
         "responses": {
             "200": {"description": "The answer.", "headers": headers, "content": content},
             "304": {"description": "The client's copy is current.", "headers": headers},
             **{str(status): _error_response(status) for status in ERRORS},
+            "406": _error_response(406, f"The client accepts none of {', '.join(media_types)}."),
         },
     }
 
@@ -190,8 +192,8 @@ def _script_operation() -> Json:
         "responses": {
             "200": {"description": "The file.", "headers": headers, "content": content},
             "304": {"description": "The client's copy is current.", "headers": headers},
-            "404": _error_response(404),
-            **{str(status): _error_response(status) for status in ERRORS if status not in (400, 406)},
+            "404": _error_response(404, "There is no such path."),
+            **{str(status): _error_response(status) for status in ERRORS if status != 400},
         },
     }
 
@@ -230,10 +232,10 @@ def _error_schema(**more: Json) -> Json:
     }
 
 
-def _error_response(status: int) -> Json:
+def _error_response(status: int, description: str | None = None) -> Json:
     name = "BadParameters" if status == 400 else "Error"
     response: Json = {
-        "description": ERRORS.get(status, "There is no such path."),
+        "description": description or ERRORS[status],
         "content": {JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}},
     }
     return response | ({"headers": ERROR_HEADERS[status]} if status in ERROR_HEADERS else {})

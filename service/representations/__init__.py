@@ -7,36 +7,56 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from service.errors import NotAcceptable
-from service.representations import csv, json
+from service.representations import csv, json, metrics, metrics_text, workbook
+from service.schemas.responses import Envelope
 
 # The first is served where a client is indifferent.
-REPRESENTATIONS = (json, csv)
-MEDIA_TYPES = tuple(representation.MEDIA_TYPE for representation in REPRESENTATIONS)
+REPRESENTATIONS = (json, csv, workbook, metrics, metrics_text)
 
 
-def negotiated(header: str | None) -> ModuleType:
-    """Return the representation that an Accept header prefers.
+def representations_of(envelope: Envelope) -> tuple[ModuleType, ...]:
+    """Return the representations of a list."""
+    if metrics.describes(envelope):
+        return REPRESENTATIONS
+    return tuple(representation for representation in REPRESENTATIONS if representation not in (metrics, metrics_text))
+
+
+def media_types_of(envelope: Envelope) -> tuple[str, ...]:
+    """Return the media types of a list."""
+    return tuple(representation.MEDIA_TYPE for representation in representations_of(envelope))
+
+
+def negotiated(header: str | None, envelope: Envelope) -> ModuleType:
+    """Return the representation of a list that an Accept header prefers.
 
     Raises:
         NotAcceptable: when it accepts none.
     """
     # URLConnection of Java 8 sends "*; q=.2". Werkzeug drops a range with such a quality.
     accept = parse_accept_header(re.sub(r"(;\s*q=)(?=\.)", r"\g<1>0", header or ""), MIMEAccept)
-    qualities = [_quality(accept, media_type) for media_type in MEDIA_TYPES]
+    media_types = media_types_of(envelope)
+    qualities = [_quality(accept, media_type) for media_type in media_types]
     if not any(qualities):
-        raise NotAcceptable(MEDIA_TYPES)
-    return REPRESENTATIONS[qualities.index(max(qualities))]
+        raise NotAcceptable(media_types)
+    return representations_of(envelope)[qualities.index(max(qualities))]
 
 
 def _quality(accept: MIMEAccept, offer: str) -> float:
     """Return the quality that the most specific range of the Accept header gives a media type (RFC 9110, 12.5.1).
 
-    Parameters of a range are ignored, because each type is served in one form.
+    A range with the type must also have the parameter of the offer, if it has one: a client that reads any text/plain
+    does not read metrics. Other parameters of a range are ignored, because each type is served in one form.
     """
     if not accept:
         return 1.0
-    for fitting in ({offer}, {f"{offer.partition('/')[0]}/*"}, {"*/*", "*"}):
-        found = [quality for media, quality in accept if media.partition(";")[0].strip().lower() in fitting]
+    media_type, _, parameter = offer.partition(";")
+    ranges = [(re.split(r"\s*;\s*", media.strip().lower()), quality) for media, quality in accept]
+    exact = [quality for (media, *given), quality in ranges if media == media_type and parameter in (*given, "")]
+    for found in (
+        exact,
+        [quality for (media, *_), quality in ranges if media == f"{media_type.partition('/')[0]}/*"],
+        [quality for (media, *_), quality in ranges if media in ("*/*", "*")],
+    ):
         if found:
             return max(found)
     return 0.0

@@ -3,21 +3,17 @@
 Python's csv module writes null and the empty text alike, and takes twice as long.
 """
 
-import errno
 import hashlib
-import logging
 import re
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from typing import IO, Any
 
 from marshmallow import fields
 
-from service.errors import NoSpaceLeft
 from service.listing import List
 from service.question import Question
-from service.representations.written import Written
+from service.representations.spool import spooled
+from service.representations.written import Context, Written
 from service.schemas.responses import Envelope
 
 MEDIA_TYPE = "text/csv"
@@ -30,9 +26,6 @@ GUARDED = re.compile(r"""(?<![^,;|"\t\r\n])(?=['=+@＝＋－＠-])|\A(?=[\t\r\n]
 PLAIN = re.compile(r"""(?!['=+@＝＋－＠-])[^,;|"\t\r\n]+""")  # noqa: RUF001 - full-width signs are meant
 # The empty text too, because null is an empty cell.
 QUOTED = re.compile(r'[,"\r\n]|\A\Z')
-SPOOLED_IN_MEMORY = 2**20
-
-log = logging.getLogger(__name__)
 
 
 class _Hashing:
@@ -48,35 +41,24 @@ class _Hashing:
         self._file.write(data)
 
 
-def write(envelope: Envelope, _question: Question, listed: List, caller: str) -> Written:
-    """Write the rows of a list; ``caller`` is part of the digest. In text an apostrophe is put before each formula.
+def write(envelope: Envelope, _question: Question, listed: List, context: Context) -> Written:
+    """Write the rows of a list. In text an apostrophe is put before each formula.
 
     Raises:
         NoSpaceLeft: when the disk is full, or a file may not be so large.
     """
     spellings = [_spelling(envelope.row_schema.fields[name]) for name in listed.columns]
-    spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=SPOOLED_IN_MEMORY)  # noqa: SIM115 - the response closes it
-    hashing = _Hashing(spool, f"{caller} {MEDIA_TYPE} ")
     row_count = 0
-    try:
+    with spooled("CSV") as file:
+        hashing = _Hashing(file, f"{context.caller} {MEDIA_TYPE} ")
         hashing.write(f"{','.join(listed.columns)}\r\n")
         for row in listed.rows:
             cells = [spell(value) for spell, value in zip(spellings, row, strict=True)]
             hashing.write(f"{','.join(cells)}\r\n")
             row_count += 1
-        spool.flush()
-    except BaseException as error:
-        # Closing the file writes what it still buffers.
-        with suppress(OSError):
-            spool.close()
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-            log.warning("no space left in %s", tempfile.gettempdir())
-            raise NoSpaceLeft from None
-        raise
-    length = spool.tell()
-    spool.seek(0)
+        length = file.tell()
     content_type = f"{MEDIA_TYPE}; charset=utf-8; header=present"
-    return Written(spool, length, hashing.digest.hexdigest(), row_count, content_type)
+    return Written(file, length, hashing.digest.hexdigest(), row_count, content_type)
 
 
 def _spelling(column: fields.Field[Any]) -> Callable[[Any], str]:

@@ -8,7 +8,7 @@ import orjson
 
 from service.listing import List
 from service.question import Question
-from service.representations.written import Written
+from service.representations.written import Context, Written
 from service.schemas.responses import Envelope
 
 MEDIA_TYPE = "application/json"
@@ -16,12 +16,12 @@ MEDIA_TYPE = "application/json"
 ONLY_ROWS = False
 
 
-def write(envelope: Envelope, question: Question, listed: List, caller: str) -> Written:
-    """Write a list as the body of a 200; ``caller`` is part of the digest."""
+def write(envelope: Envelope, question: Question, listed: List, context: Context) -> Written:
+    """Write a list as the body of a 200."""
     rows = [dict(zip(listed.columns, row, strict=True)) for row in listed.rows]
     found = {"total_count": len(rows) if listed.total_count is None else listed.total_count, envelope.list_name: rows}
     body = _exact(envelope.dump({**question.arguments, **found, **listed.beside}))
-    digest = hashlib.sha256(f"{caller} {MEDIA_TYPE} ".encode() + body)
+    digest = hashlib.sha256(f"{context.caller} {MEDIA_TYPE} ".encode() + body)
     return Written(body, len(body), digest.hexdigest(), len(rows), MEDIA_TYPE)
 
 

@@ -38,7 +38,7 @@ class Page:
 def response_of(written: Written, question: Question, total_count: int | None, files: Iterable[str]) -> Response:
     """Return the response of an answer; ``files`` are the paths of its query files below sql/queries."""
     if isinstance(written.content, bytes):
-        response = Response(written.content, mimetype=written.content_type)
+        response = Response(written.content, content_type=written.content_type)
     else:
         response = Response(
             FileWrapper(written.content, BLOCK), content_type=written.content_type, direct_passthrough=True

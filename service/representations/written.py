@@ -1,7 +1,23 @@
-"""The content of an answer, written by a representation."""
+"""The content of an answer, written by a representation, and what that needs beside the list."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a representation needs to know beside the question and the list.
+
+    ``credits_column`` is the column of the database whose unit a credit is; ``credits_per_usd``, a decimal number, is
+    how many make a dollar. ``count`` returns how many rows the list has on all pages, None if it has no pages.
+    """
+
+    list_name: str
+    caller: str
+    credits_column: str
+    credits_per_usd: str
+    count: Callable[[], int | None]
 
 
 @dataclass(frozen=True)

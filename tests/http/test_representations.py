@@ -25,6 +25,9 @@ NOVA_IN_FIVE = UUID(int=1)
 CSV = {"Accept": "text/csv"}
 JSON = "application/json"
 CSV_TYPE = "text/csv; charset=utf-8; header=present"
+WORKBOOK = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+METRICS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 # The line of the document that takes the apostrophes away, in each language.
 (UNDONE_IN_PYTHON,), (UNDONE_IN_SQL,) = (
@@ -74,7 +77,11 @@ def pages(response: TestResponse) -> dict[str, int]:
         pytest.param("limit=2&page=4&as_of=2026-01-01T00:00:00Z", {"first": 1, "prev": 1}, id="past nothing"),
     ],
 )
-@pytest.mark.parametrize("headers", [{}, CSV], ids=["json", "csv"])
+@pytest.mark.parametrize(
+    "headers",
+    [{}, CSV, {"Accept": WORKBOOK}, {"Accept": "application/openmetrics-text"}],
+    ids=["json", "csv", "workbook", "metrics"],
+)
 def test_links_lead_to_the_other_pages(
     admin: FlaskClient, five: Tables, query: str, expected: dict[str, int], headers: dict[str, str]
 ) -> None:
@@ -118,6 +125,14 @@ def test_the_days_have_no_pages(admin: FlaskClient, five: Tables) -> None:
         pytest.param("application/json;q=0, */*", CSV_TYPE, id="anything but json"),
         pytest.param("*/*;q=0.5, text/csv;q=0.6", CSV_TYPE, id="specific first"),
         pytest.param("*;q=.5, text/csv;q=.6", CSV_TYPE, id="as Java 8 spells it"),
+        pytest.param(WORKBOOK, WORKBOOK, id="a workbook"),
+        pytest.param(f"application/*;q=0.9, {WORKBOOK}", WORKBOOK, id="rather a workbook than JSON"),
+        pytest.param("application/*", JSON, id="any application"),
+        pytest.param("application/openmetrics-text", OPEN_METRICS, id="metrics without a version"),
+        pytest.param("text/plain; version=0.0.4", METRICS_TEXT, id="the older format of metrics"),
+        pytest.param('TEXT/PLAIN;charset=utf-8;version="0.0.4"', METRICS_TEXT, id="spelled in another way"),
+        pytest.param("text/plain, */*;q=0.1", JSON, id="plain text is no metrics"),
+        pytest.param("text/csv;q=0, text/*", METRICS_TEXT, id="any text but csv"),
     ],
 )
 def test_the_representation_is_negotiated(admin: FlaskClient, five: Tables, accept: str, content_type: str) -> None:
@@ -165,13 +180,13 @@ def test_the_representation_is_negotiated(admin: FlaskClient, five: Tables, acce
             "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;"
             "version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,"
             "*/*;q=0.2",
-            JSON,
+            OPEN_METRICS,
             id="Prometheus 3",
         ),
         pytest.param(
             "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
             "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
-            JSON,
+            OPEN_METRICS,
             id="Prometheus 2, as in Debian 12",
         ),
         pytest.param(
@@ -179,9 +194,13 @@ def test_the_representation_is_negotiated(admin: FlaskClient, five: Tables, acce
             "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;"
             "version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,"
             "*/*;q=0.1",
-            JSON,
+            OPEN_METRICS,
             id="Prometheus 3 with native histograms",
         ),
+        pytest.param("text/plain;version=0.0.4;q=1,*/*;q=0.1", METRICS_TEXT, id="Prometheus 1 and vmagent"),
+        pytest.param("text/html, text/plain, text/sgml, */*;q=0.01", JSON, id="Lynx"),
+        pytest.param("text/html, text/*;q=0.5, image/*", CSV_TYPE, id="w3m"),
+        pytest.param(WORKBOOK, WORKBOOK, id="Web.Contents with Headers = [Accept = ...sheet], for Excel.Workbook"),
     ],
 )
 def test_what_clients_send_is_answered_with_what_they_read(
@@ -196,8 +215,9 @@ def test_what_clients_send_is_answered_with_what_they_read(
     [
         "text/html",
         "application/xml",
-        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-        "text/plain;version=0.0.4",
+        "application/vnd.ms-excel",
+        "text/plain",
+        "text/plain;version=1.0.0",
         "*/*;q=0",
         "nonsense",
     ],
@@ -207,8 +227,23 @@ def test_what_cannot_be_served_is_a_406_in_the_envelope(admin: FlaskClient, five
     assert (response.status_code, response.content_type, response.get_json()) == (
         406,
         "application/json",
-        {"status": "error", "error": "Only application/json and text/csv can be served here."},
+        {
+            "status": "error",
+            "error": f"Only application/json, text/csv, {WORKBOOK}, application/openmetrics-text and "
+            "text/plain;version=0.0.4 can be served here.",
+        },
     )
+
+
+@pytest.mark.parametrize("path", [DAYS, f"{EVENTS}?account_id={NOVA}"])
+@pytest.mark.parametrize("accept", ["application/openmetrics-text", "text/plain;version=0.0.4"])
+def test_metrics_of_a_list_that_has_none_are_a_406(admin: FlaskClient, five: Tables, path: str, accept: str) -> None:
+    response = admin.get(path, headers={"Accept": accept})
+    assert (response.status_code, response.get_json()["error"]) == (
+        406,
+        f"Only application/json, text/csv and {WORKBOOK} can be served here.",
+    )
+    assert admin.get(path, headers={"Accept": f"{accept}, */*;q=0.1"}).content_type == JSON
 
 
 def test_the_406_and_the_reference_name_every_representation(admin: FlaskClient, five: Tables) -> None:
@@ -350,7 +385,7 @@ def test_a_csv_that_fills_the_disk_is_a_503(
     assert f"no space left in {tempfile.gettempdir()}" in caplog.text
 
 
-@pytest.mark.parametrize("accept", ["application/json", "text/csv"])
+@pytest.mark.parametrize("accept", ["application/json", "text/csv", WORKBOOK])
 @pytest.mark.parametrize("path", [f"{ROLLUP}?limit=2", f"{EVENTS}?account_id={NOVA_IN_FIVE}&limit=2", DAYS])
 def test_an_unchanged_answer_is_a_304_without_a_body(admin: FlaskClient, five: Tables, path: str, accept: str) -> None:
     first = admin.get(path, headers={"Accept": accept})
