@@ -51,6 +51,54 @@ def test_a_wrong_setting_is_named(name: str, value: str, complaint: str) -> None
     assert str(refusal.value) == complaint
 
 
+def in_files(folder: Path, url: bytes, secrets: bytes) -> dict[str, str]:
+    """Write the files of the secrets, and return the variables that name them."""
+    (folder / "url").write_bytes(url)
+    (folder / "secrets").write_bytes(secrets)
+    return {"DATABASE_URL_FILE": str(folder / "url"), "API_KEY_SECRET_FILE": str(folder / "secrets")}
+
+
+@pytest.mark.parametrize(
+    ("secrets", "current", "previous"),
+    [
+        pytest.param(b"s3cret", "s3cret", None, id="no newline"),
+        pytest.param(b" s3cret \n", " s3cret ", None, id="spaces belong to it"),
+        pytest.param(b"new\r\nold\r\n", "new", "old", id="two lines"),
+        pytest.param(b"\xff\xc2\x85x\n", os.fsdecode(b"\xff\xc2\x85x"), None, id="no UTF-8"),
+    ],
+)
+def test_secrets_may_be_in_files(tmp_path: Path, secrets: bytes, current: str, previous: str | None) -> None:
+    settings = Settings.from_environment(in_files(tmp_path, REQUIRED["DATABASE_URL"].encode() + b"\n", secrets))
+    assert settings.database_url == REQUIRED["DATABASE_URL"]
+    assert (settings.api_key_secret, settings.api_key_secret_previous) == (current, previous)
+
+
+@pytest.mark.parametrize(
+    ("secrets", "also", "complaint"),
+    [
+        pytest.param(b"\n", {}, "API_KEY_SECRET_FILE names a file that must have the lines", id="empty line"),
+        pytest.param(b"", {}, "API_KEY_SECRET_FILE names a file that must have the lines", id="empty file"),
+        pytest.param(b"a\nb\nc", {}, "API_KEY_SECRET_FILE names a file that must have the lines", id="three lines"),
+        pytest.param(
+            b"a",
+            {"API_KEY_SECRET": "b"},
+            "API_KEY_SECRET is set, and also in the file of API_KEY_SECRET_FILE",
+            id="twice",
+        ),
+        pytest.param(
+            b"a", {"API_KEY_SECRET_FILE": "/nowhere"}, "API_KEY_SECRET_FILE names a file that cannot", id="absent"
+        ),
+        pytest.param(b"a", {"DATABASE_URL_FILE": "/"}, "DATABASE_URL_FILE names a file that cannot", id="a folder"),
+    ],
+)
+def test_a_wrong_file_of_a_secret_is_named(
+    tmp_path: Path, secrets: bytes, also: dict[str, str], complaint: str
+) -> None:
+    given = in_files(tmp_path, REQUIRED["DATABASE_URL"].encode(), secrets) | also
+    with pytest.raises(ConfigurationError, match=f"^{complaint}"):
+        Settings.from_environment(given)
+
+
 def test_threads_and_the_graceful_timeout_follow_from_the_other_settings() -> None:
     settings = Settings.from_environment(
         {**REQUIRED, "POOL_SIZE": "2", "QUEUE_SIZE": "3", "REQUEST_TIMEOUT_MS": "2001"}
