@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick lint format psql soak bench screenshot lock clean
+.PHONY: help run check test quick lint format psql soak bench screenshot lock clean
 # Each stamp is made under a lock, so that two `make` processes do not build the virtual environment at once.
 LOCKED := flock .make.lock
 
@@ -15,6 +15,9 @@ help: ## List the commands.
 
 run: $(VENV)/embedded.stamp ## Serve demo data on 127.0.0.1:8000, or DATABASE_URL if it is set.
 	@if [ -n "$$DATABASE_URL" ]; then exec $(RUN) -m gunicorn wsgi:app; else exec $(RUN) -m tools.demo; fi
+
+check: ## Check the settings and the database before a start, with what .venv has: a line for each check.
+	@$(RUN) -m service.check
 
 test: $(VENV)/dev.stamp ## Run the suite on the embedded PostgreSQL; POSTGRES_BIN names another server's binaries.
 	@$(PYTEST) $(ARGS)

@@ -3,7 +3,10 @@
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
@@ -59,11 +62,22 @@ def _uuid(value: str) -> str:
     return str(UUID(value))
 
 
+def _host(value: str) -> str:
+    with suppress(ValueError):
+        ip_address(value.strip("[]"))
+        return value
+    if value != "localhost":
+        raise ValueError("must be an IPv4 or IPv6 address")
+    return value
+
+
 def _libpq_uri(value: str) -> str:
     try:
-        parse_dsn(value)
-        # parse_dsn() also accepts key=value text
-        well_formed = value.startswith(("postgresql://", "postgres://"))
+        dsn = parse_dsn(value)
+        # parse_dsn() also accepts key=value text. It takes what follows an @ or / of the password for host or port.
+        well_formed = value.startswith(("postgresql://", "postgres://")) and not (
+            "@" in dsn.get("host", "")[1:] or re.search(r"[^0-9,]", dsn.get("port", ""))
+        )
     except psycopg2.ProgrammingError:
         well_formed = False
     if not well_formed:
@@ -115,7 +129,7 @@ class Settings:
     api_key_secret: str = _setting(_text, repr=False)
     api_key_secret_previous: str | None = _setting(_text, repr=False, default=None)
     admin_organization_id: str = _setting(_uuid, default="04e3aba9-c130-4fb8-8b92-34e95d43e66b")
-    host: str = _setting(_text, default="127.0.0.1")
+    host: str = _setting(_host, default="127.0.0.1")
     port: int = _setting(_integer(1, 65_535), default=8_000)
     web_concurrency: int = _setting(_integer(1, 256), default=2)
     pool_size: int = _setting(_integer(1, 256), default=4)
@@ -179,3 +193,10 @@ class Settings:
         fresh = self.from_environment(environ)
         for name in (name.lower() for names in SECRET_FILES.values() for name in names):
             object.__setattr__(self, name, getattr(fresh, name))
+
+
+def misspelt(environ: Mapping[str, str]) -> list[str]:
+    """Return a sentence about each variable whose name is almost that of a setting."""
+    names = [setting.name.upper() for setting in fields(Settings)] + list(SECRET_FILES)
+    similar = {name: get_close_matches(name.upper(), names, 1, cutoff=0.85) for name in environ if name not in names}
+    return [f"{name} is not a setting: is it {meant[0]}?" for name, meant in sorted(similar.items()) if meant]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from live import ROOT, Gunicorn
-from service.config import ConfigurationError, Settings
+from service.config import ConfigurationError, Settings, misspelt
 
 REQUIRED = {"DATABASE_URL": "postgresql://reader:hunter2@db.example/credits", "API_KEY_SECRET": "s3cret"}
 
@@ -38,6 +38,9 @@ NO_URI = (
         ("API_KEY_SECRET", "", "API_KEY_SECRET is required"),
         pytest.param("DATABASE_URL", "host=db dbname=x password=hunter2", NO_URI, id="another text that libpq knows"),
         pytest.param("DATABASE_URL", "postgresql://u:hunter2@h/d?no_such=1", NO_URI, id="unknown option"),
+        pytest.param("DATABASE_URL", "postgresql://u:hun@ter2@h/d", NO_URI, id="@ in the password"),
+        pytest.param("DATABASE_URL", "postgresql://u:hun/ter2@h/d", NO_URI, id="slash in the password"),
+        ("HOST", "127.0.0", "HOST must be an IPv4 or IPv6 address"),
         ("PORT", "65536", "PORT must be an integer from 1 to 65535"),
         ("POOL_SIZE", "1_0", "POOL_SIZE must be an integer from 1 to 256"),
         pytest.param("QUEUE_SIZE", "501", "QUEUE_SIZE must be an integer from 0 to 500", id="health checks would wait"),
@@ -110,10 +113,10 @@ def test_no_secret_is_in_the_representation() -> None:
     assert not re.search("hunter2|s3cret", repr(Settings.from_environment(REQUIRED)))
 
 
-def start(environment: dict[str, str], folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def start(environment: dict[str, str], folder: Path = ROOT, *flags: str) -> subprocess.CompletedProcess[str]:
     """Start gunicorn as production does, in vain."""
     return subprocess.run(
-        [sys.executable, "-m", "gunicorn", "wsgi:app"],
+        [sys.executable, "-m", "gunicorn", *flags, "wsgi:app"],
         cwd=folder,
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
@@ -127,6 +130,39 @@ def test_a_wrong_setting_stops_gunicorn_with_one_line() -> None:
     ended = start({**REQUIRED, "POOL_SIZE": "many"})
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == "admin-credits: POOL_SIZE must be an integer from 1 to 256\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "status", "printed"),
+    [
+        pytest.param({}, 0, "", id="nothing"),
+        pytest.param(
+            {"POOL_SIZE": "0"}, 1, "admin-credits: POOL_SIZE must be an integer from 1 to 256\n", id="wrong value"
+        ),
+        # It may belong to another program, so it does not stop the start.
+        pytest.param({"POLL_SIZE": "3"}, 0, "POLL_SIZE is not a setting: is it POOL_SIZE?\n", id="wrong name"),
+    ],
+)
+def test_check_config_names_what_is_wrong(setting: dict[str, str], status: int, printed: str) -> None:
+    ended = start({**REQUIRED, **setting}, ROOT, "--check-config")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (status, "", printed)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("LOGLEVEL", "LOG_LEVEL"),
+        ("queue_size", "QUEUE_SIZE"),
+        ("QUEUE_TIMEOUT", "QUEUE_TIMEOUT_MS"),
+        ("API_KEY_SECRET_FILES", "API_KEY_SECRET_FILE"),
+        *(
+            (other, None)
+            for other in ("HOSTNAME", "PGPORT", "HTTP_PORT", "SSL_CERT_FILE", "LOG_FORMAT", "REQUEST_METHOD")
+        ),
+    ],
+)
+def test_a_name_that_is_almost_a_setting_is_misspelt(name: str, meant: str | None) -> None:
+    assert misspelt({name: "x", "POOL_SIZE": "3"}) == ([f"{name} is not a setting: is it {meant}?"] if meant else [])
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
