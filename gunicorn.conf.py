@@ -34,7 +34,7 @@ logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"()": DiscreetFormatter, "format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+        "line": {"()": DiscreetFormatter},
         "bare": {"format": "%(message)s"},
     },
     "handlers": {
