@@ -95,7 +95,7 @@ def role_line(settings: Settings, role: str, is_super: bool, limit: int, used: i
     if is_super:
         return "role", "warning", f"{role} may do more than it needs: run reader_role.sql"
     if 0 <= limit < need:
-        return "role", "FAILED", text
+        return "role", "warning", text
     return "role", "ok", text if limit >= 0 else f"{role}, without a limit of connections"
 
 
