@@ -118,11 +118,15 @@ def snapshot_lines(
         if trust.source(connection) == "sums":
             ((until, unusable),) = snapshot.rows("watermark", {})
             if unusable:
-                yield "sums in use", "warning", f"no, answers come from the events: {unusable}"
+                yield "spend_source", "warning", f"events, not sums: {unusable}"
             else:
-                yield "sums in use", "ok", f"until {datetime.fromtimestamp(float(until), UTC):%Y-%m-%dT%H:%M:%SZ}"
+                yield (
+                    "spend_source",
+                    "ok",
+                    f"sums, until {datetime.fromtimestamp(float(until), UTC):%Y-%m-%dT%H:%M:%SZ}",
+                )
         else:
-            yield "sums in use", "warning" if said else "ok", said or "no, answers come from the events"
+            yield "spend_source", "warning" if said else "ok", f"events, not sums: {said}" if said else "events"
         (caller,) = snapshot.records("caller", key_hash="", organization_id=settings.admin_organization_id)
         apart = (datetime.now(UTC) - datetime.fromisoformat(caller["now"])).total_seconds()
         yield "clock", "ok" if abs(apart) < CLOCK_S else "warning", f"{apart:+.1f} s from the database's"

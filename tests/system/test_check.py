@@ -51,7 +51,7 @@ def test_a_database_that_has_everything(server: PostgresServer, owner: Tables) -
         r"privileges: ok",
         r"policies: ok",
         r"indexes: ok",
-        r"sums in use: ok: until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ",
+        r"spend_source: ok: sums, until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ",
         r"clock: ok: [+-]\d\.\d s from the database's",
     ]
     status, lines = check(server)
@@ -101,14 +101,14 @@ def test_a_database_that_has_everything(server: PostgresServer, owner: Tables) -
             "TRUNCATE usage_sums.watermark",
             "",
             0,
-            "sums in use: warning: no, answers come from the events: nothing is summed yet",
+            "spend_source: warning: events, not sums: nothing is summed yet",
             id="sums",
         ),
         pytest.param(
             "REVOKE USAGE ON SCHEMA usage_sums FROM credits_reader",
             "GRANT USAGE ON SCHEMA usage_sums TO credits_reader",
             0,
-            "sums in use: warning: table usage_sums.accounts: columns not readable, .*",
+            "spend_source: warning: events, not sums: table usage_sums.accounts: columns not readable, .*",
             id="sums that cannot be read",
         ),
     ],
