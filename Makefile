@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick lint format psql soak bench screenshot lock clean
+.PHONY: help run check test quick lint format psql soak bench screenshot lock clean
 # Each stamp is made under a lock, so that two `make` processes do not build the virtual environment at once.
 LOCKED := flock .make.lock
 
@@ -16,6 +16,9 @@ help: ## List the commands.
 run: $(VENV)/embedded.stamp ## Serve demo data on 127.0.0.1:8000, or DATABASE_URL if it is set.
 	@if [ -n "$$DATABASE_URL" ]; then exec $(RUN) -m gunicorn wsgi:app; else exec $(RUN) -m tools.demo; fi
 
+check: ## Check the settings and the database before a start, with what .venv has: a line for each check.
+	@$(RUN) -m service.check
+
 test: $(VENV)/dev.stamp ## Run the suite on the embedded PostgreSQL; POSTGRES_BIN names another server's binaries.
 	@$(PYTEST) $(ARGS)
 
@@ -24,7 +27,7 @@ PYTEST := $(RUN) -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfi
 
 # What `make quick` leaves out: tests of whole processes, and of whole databases.
 SLOW := live page nginx embedded demo logs metrics fuzz openapi standby pgbouncer planted secrets plans tls sums laws psql \
-	credits_column readiness reader_role remove
+	credits_column readiness reader_role remove hosts rotation check
 
 quick: $(VENV)/dev.stamp ## Run the quickest 530 tests of the suite, in a quarter of a minute.
 	@$(PYTEST) -q $(foreach name,$(SLOW),--ignore-glob='*/test_$(name)*.py') $(ARGS)

@@ -9,10 +9,14 @@ from service.config import ConfigurationError, Settings
 from service.logs import DiscreetFormatter, LineHandler
 from service.version import VERSION
 
-try:
-    _settings = Settings.from_environment(os.environ)
-except ConfigurationError as error:
-    sys.exit(f"admin-credits: {error}")
+if "wsgi" in sys.modules:
+    # gunicorn reads this file again on SIGHUP; on_reload() reads the secrets.
+    _settings: Settings = sys.modules["wsgi"].app.extensions["settings"]
+else:
+    try:
+        _settings = Settings.from_environment(os.environ)
+    except ConfigurationError as error:
+        sys.exit(f"admin-credits: {error}")
 
 # With brackets for an IPv6 address; gunicorn allows them around any.
 bind = f"[{_settings.host.strip('[]')}]:{_settings.port}"
@@ -30,7 +34,7 @@ logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"()": DiscreetFormatter, "format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+        "line": {"()": DiscreetFormatter},
         "bare": {"format": "%(message)s"},
     },
     "handlers": {
@@ -48,6 +52,15 @@ logconfig_dict = {
 def on_starting(server: Any) -> None:
     """Log the version."""
     server.log.info("admin-credits %s", VERSION)
+
+
+def on_reload(server: Any) -> None:
+    """Read the secrets again, before the new workers start. If that fails, they start with the old ones."""
+    try:
+        _settings.read_secrets_again(os.environ)
+    except ConfigurationError as error:
+        # its text, which the formatter leaves out of other exceptions
+        server.log.error("The secrets stay as they were: %s", str(error))  # noqa: TRY400 - one line
 
 
 def pre_fork(server: Any, worker: Any) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from werkzeug.datastructures import Headers
@@ -34,13 +34,14 @@ def key_of(headers: Headers) -> str:
     return token
 
 
-def key_hash(secret: str, key: str) -> str:
-    """Return the hash that the database stores of a key: hex(HMAC-SHA256(secret, key)).
+def key_hashes(secrets: Iterable[str | None], key: str) -> list[str]:
+    """Return the hashes that the database may store of a key: hex(HMAC-SHA256(secret, key)) for each secret.
 
-    The key is a WSGI header value, whose latin-1 characters stand for the bytes that were sent (PEP 3333). The secret
-    is from the environment; os.fsencode() returns the bytes that were set.
+    The key is a WSGI header value, whose latin-1 characters stand for the bytes that were sent (PEP 3333). A secret is
+    text from the environment or a file; os.fsencode() returns the bytes that were set.
     """
-    return hmac.new(os.fsencode(secret), key.encode("latin-1"), hashlib.sha256).hexdigest()
+    sent = key.encode("latin-1")
+    return [hmac.new(os.fsencode(secret), sent, hashlib.sha256).hexdigest() for secret in secrets if secret]
 
 
 def require_admin(caller: Mapping[str, Any]) -> None:

@@ -1,14 +1,24 @@
 """The settings, read from the environment once and checked."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
+# The secrets on the lines of the files that these variables name.
+SECRET_FILES = {
+    "DATABASE_URL_FILE": ("DATABASE_URL",),
+    "API_KEY_SECRET_FILE": ("API_KEY_SECRET", "API_KEY_SECRET_PREVIOUS"),
+}
 SPEND_SOURCES = ("auto", "events", "sums")
 # How many credits make a dollar by default, by the name of the column of credits: cents, or millionths of a dollar.
 CREDITS_PER_USD = {"credits_deducted_cents": "100", "credits_deducted": "1000000"}
@@ -52,11 +62,22 @@ def _uuid(value: str) -> str:
     return str(UUID(value))
 
 
+def _host(value: str) -> str:
+    with suppress(ValueError):
+        ip_address(value.strip("[]"))
+        return value
+    if value != "localhost":
+        raise ValueError("must be an IPv4 or IPv6 address")
+    return value
+
+
 def _libpq_uri(value: str) -> str:
     try:
-        parse_dsn(value)
-        # parse_dsn() also accepts key=value text
-        well_formed = value.startswith(("postgresql://", "postgres://"))
+        dsn = parse_dsn(value)
+        # parse_dsn() also accepts key=value text. It takes what follows an @ or / of the password for host or port.
+        well_formed = value.startswith(("postgresql://", "postgres://")) and not (
+            "@" in dsn.get("host", "")[1:] or re.search(r"[^0-9,]", dsn.get("port", ""))
+        )
     except psycopg2.ProgrammingError:
         well_formed = False
     if not well_formed:
@@ -77,6 +98,25 @@ def _choice(*values: str) -> Callable[[str], str]:
     return read
 
 
+def _with_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that are set, and those that stand in the files of SECRET_FILES."""
+    given = {name: text for name, text in environ.items() if text}
+    for variable in SECRET_FILES.keys() & given.keys():
+        names = SECRET_FILES[variable]
+        try:
+            # bytes that are no UTF-8 become what they are in the environment
+            lines = [os.fsdecode(line) for line in Path(given[variable]).read_bytes().splitlines()]
+        except OSError as error:
+            raise ConfigurationError(f"{variable} names a file that cannot be read: {error.strerror}") from None
+        if not lines or len(lines) > len(names) or "" in lines:
+            raise ConfigurationError(f"{variable} names a file that must have the lines {', '.join(names)}")
+        for name, line in zip(names, lines, strict=False):
+            if name in given:
+                raise ConfigurationError(f"{name} is set, and also in the file of {variable}")
+            given[name] = line
+    return given
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The settings of the service; each field is the environment variable of its name in capitals.
@@ -87,8 +127,9 @@ class Settings:
 
     database_url: str = _setting(_libpq_uri, repr=False)
     api_key_secret: str = _setting(_text, repr=False)
+    api_key_secret_previous: str | None = _setting(_text, repr=False, default=None)
     admin_organization_id: str = _setting(_uuid, default="04e3aba9-c130-4fb8-8b92-34e95d43e66b")
-    host: str = _setting(_text, default="127.0.0.1")
+    host: str = _setting(_host, default="127.0.0.1")
     port: int = _setting(_integer(1, 65_535), default=8_000)
     web_concurrency: int = _setting(_integer(1, 256), default=2)
     pool_size: int = _setting(_integer(1, 256), default=4)
@@ -127,9 +168,10 @@ class Settings:
             ConfigurationError: in one line, naming the first setting that is missing or malformed.
         """
         values = {}
+        given = _with_files(environ)
         for setting in fields(cls):
             name = setting.name.upper()
-            if text := environ.get(name):
+            if text := given.get(name):
                 try:
                     values[setting.name] = setting.metadata["read"](text)
                 except ValueError as error:
@@ -139,3 +181,22 @@ class Settings:
         except TypeError:
             missing = next(name for name in ("database_url", "api_key_secret") if name not in values)
             raise ConfigurationError(f"{missing.upper()} is required") from None
+
+    def read_secrets_again(self, environ: Mapping[str, str]) -> None:
+        """Take over what the files of the secrets contain now.
+
+        The secrets are changed in place, because all parts of the application hold these settings.
+
+        Raises:
+            ConfigurationError: as from_environment() does; then nothing is changed.
+        """
+        fresh = self.from_environment(environ)
+        for name in (name.lower() for names in SECRET_FILES.values() for name in names):
+            object.__setattr__(self, name, getattr(fresh, name))
+
+
+def misspelt(environ: Mapping[str, str]) -> list[str]:
+    """Return a sentence about each variable whose name is almost that of a setting."""
+    names = [setting.name.upper() for setting in fields(Settings)] + list(SECRET_FILES)
+    similar = {name: get_close_matches(name.upper(), names, 1, cutoff=0.85) for name in environ if name not in names}
+    return [f"{name} is not a setting: is it {meant[0]}?" for name, meant in sorted(similar.items()) if meant]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from flask import Blueprint, Response, current_app, g, request
 from marshmallow import Schema
 
-from service.auth import AdminKeys, key_hash, key_of, require_admin
+from service.auth import AdminKeys, key_hashes, key_of, require_admin
 from service.config import Settings
 from service.database.connection import Connection
 from service.database.pool import Database
@@ -102,10 +102,15 @@ def for_admin(work: Callable[[Snapshot, datetime], Response]) -> Response:
     database: Database = current_app.extensions["database"]
     trust: Trust = current_app.extensions["trust"]
     admin_keys: AdminKeys = current_app.extensions["admin_keys"]
-    hash_of_key = key_hash(settings.api_key_secret, key_of(request.headers))
+    # The second is looked up if the first is unknown. AdminKeys has the first of each key.
+    hashes = key_hashes((settings.api_key_secret, settings.api_key_secret_previous), key_of(request.headers))
+    hash_of_key = hashes[0]
 
     def admitted(snapshot: Snapshot) -> datetime:
-        (caller,) = snapshot.records("caller", key_hash=hash_of_key, organization_id=settings.admin_organization_id)
+        for key_hash in hashes:
+            (caller,) = snapshot.records("caller", key_hash=key_hash, organization_id=settings.admin_organization_id)
+            if caller["account_id"] is not None:
+                break
         g.caller = caller["account_id"]
         admin_keys.note(hash_of_key, caller["is_admin"])
         require_admin(caller)

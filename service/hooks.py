@@ -34,6 +34,8 @@ HEADERS = {
 TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 # A request id that is safe in a log line.
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# The position of a request in a trace (W3C Trace Context, 3.2).
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 access_log = logging.getLogger("service.access")
 
@@ -63,6 +65,7 @@ def register_hooks(app: Flask, settings: Settings) -> None:
             asked = request.headers.get("Access-Control-Request-Headers", "").split(",")
             allowed = ", ".join(filter(TOKEN.fullmatch, map(str.strip, asked)))
             response.headers.update({**PREFLIGHT_HEADERS, "Access-Control-Allow-Headers": allowed})
+        traceparent = request.headers.get("traceparent", "")
         total_ms, database_ms = g.budget.spent_ms(), g.budget.database_ms
         requests.count(request.endpoint or "none", response.status_code, total_ms / 1_000, database_ms / 1_000)
         access_log.info(
@@ -70,6 +73,7 @@ def register_hooks(app: Flask, settings: Settings) -> None:
                 {
                     "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                     "request_id": g.request_id,
+                    "traceparent": traceparent if TRACEPARENT.fullmatch(traceparent) else None,
                     "method": request.method,
                     # not the path, in which a client may put anything
                     "route": str(request.url_rule) if request.url_rule else None,

@@ -1,21 +1,28 @@
 """What logs leave out, and how a line is written without waiting for its reader."""
 
+import json
 import logging
 import os
 import socket
 import stat
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TextIO
+
+from flask import g, has_request_context
 
 from service.errors import own_frames
 from service.metrics import LINES_DROPPED
 
 
 class DiscreetFormatter(logging.Formatter):
-    """A formatter that leaves out what gunicorn quotes of a request: headers, and with them keys, and query strings."""
+    """A formatter that makes one line of JSON.
+
+    It leaves out what gunicorn quotes of a request: headers, and with them keys, and query strings.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Replace the messages that quote a request."""
+        """Replace the messages that quote a request, and return the line; in a request it has the request's id."""
         if record.name == "gunicorn.error":
             # The text of gunicorn's exceptions quotes what it has read.
             if isinstance(record.args, tuple):
@@ -25,7 +32,17 @@ class DiscreetFormatter(logging.Formatter):
                 record.msg, record.args = f"Refused a request: {reason}", ()
             elif record.exc_info and record.args:
                 record.msg, record.args = "Error handling a request", ()
-        return super().format(record)
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if has_request_context():
+            line["request_id"] = g.get("request_id")
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
 
     def formatException(  # noqa: N802 - logging calls it by this name
         self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]

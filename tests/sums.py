@@ -156,7 +156,8 @@ def questions(period: str, now: datetime) -> Iterator[tuple[str, dict[str, Any]]
             continue
         accounts = [str(NOVA)] if parameters.get("account_id") == "uuid" else ["", str(NOVA)]
         filters = ["{}"] if QUERIES["sums"][name].filtered else ["{}", '{"model": "large", "source": "web"}']
-        choices = {"account_id": accounts, "by": KEYS, "search": SEARCHES, "only": ONLY, "filters": filters}
+        by = KEYS[:1] if name == "credits_series" else KEYS
+        choices = {"account_id": accounts, "by": by, "search": SEARCHES, "only": ONLY, "filters": filters}
         choices |= {"bucket": BUCKETS, "totals": [True], "top": [1]}
         named = [parameter for parameter in choices if parameter in parameters]
         for chosen in product(*(choices[parameter] for parameter in named)):

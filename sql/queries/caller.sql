@@ -2,7 +2,7 @@ SET LOCAL search_path = pg_catalog, pg_temp\;
 -- caller: the time of the request, the owner of its key, and whether the owner is an admin.
 --
 -- Parameters
---   :key_hash         text  hex(HMAC-SHA256(API_KEY_SECRET, key))
+--   :key_hash         text  hex(HMAC-SHA256(API_KEY_SECRET, key)), then with API_KEY_SECRET_PREVIOUS if that is unknown
 --   :organization_id  uuid  the admin organisation
 -- Columns: now, account_id, is_admin
 -- Order:   one row always; account_id is null for a key that is unknown, expired or without an account

@@ -152,3 +152,18 @@ def test_the_secret_is_the_bytes_of_the_environment(settings: Settings, keys: Ta
     keys.insert("account_api_keys", "name, account, key_hash", [("key", ADMIN, stored)])
     client = create_app(replace(settings, api_key_secret=os.fsdecode(secret))).test_client()
     assert client.get(ROLLUP, headers=api_key("a key")).status_code == 200
+
+
+def test_while_the_secret_is_rotated_a_key_of_either_is_known(settings: Settings, keys: Tables) -> None:
+    stored = hmac.new(b"new", b"a new key", hashlib.sha256).hexdigest()
+    keys.insert("account_api_keys", "name, account, key_hash", [("key", ADMIN, stored)])
+
+    def statuses(**secrets: str) -> list[int]:
+        client = create_app(replace(settings, **secrets)).test_client()
+        sent = ("a new key", ADMIN_KEY, "key-of-no-admin", "key-expired-long-ago", "no-such-key")
+        return [client.get(ROLLUP, headers=api_key(key)).status_code for key in sent]
+
+    assert statuses() == [401, 200, 403, 401, 401]
+    rotated = {"api_key_secret": "new", "api_key_secret_previous": settings.api_key_secret}
+    assert statuses(**rotated) == [200, 200, 403, 401, 401]
+    assert statuses(api_key_secret="new") == [200, 401, 401, 401, 401]

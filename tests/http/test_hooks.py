@@ -87,6 +87,7 @@ def test_every_answer_has_the_same_headers_and_one_line_in_the_access_log(
     assert list(line.items()) == [
         ("time", line["time"]),
         ("request_id", "mine"),
+        ("traceparent", None),
         ("method", method),
         # Not the path, which is a client's text where there is no such route.
         ("route", path.partition("?")[0] if status not in (404, 405) else None),
@@ -125,6 +126,26 @@ def test_no_text_of_a_client_is_in_a_line(client: FlaskClient, lines: Callable[[
     nowhere, script = lines()
     assert len(f"{nowhere}\n") <= select.PIPE_BUF
     assert [json.loads(line)["route"] for line in (nowhere, script)] == [None, "/queries/<query_file:name>"]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        pytest.param("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", True, id="sampled"),
+        pytest.param("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", True, id="a later version"),
+        pytest.param("ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", False, id="no version"),
+        pytest.param("00-00000000000000000000000000000000-b7ad6b7169203331-01", False, id="no trace"),
+        pytest.param("00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01", False, id="no parent"),
+        pytest.param("00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", False, id="capitals"),
+        pytest.param("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-a@b.example", False, id="more"),
+    ],
+)
+def test_the_position_in_a_trace_is_logged_if_it_is_one(
+    client: FlaskClient, lines: Callable[[], list[str]], given: str, kept: bool
+) -> None:
+    client.get("/health/live", headers={"traceparent": given})
+    (line,) = lines()
+    assert json.loads(line)["traceparent"] == (given if kept else None)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ ALLOWED = {
     "hooks": "budget config metrics",
     "failures": "errors",
     "endpoint": "auth config database errors listing question representations schemas",
+    "check": "budget config database errors queries",
     "openapi": "endpoint queries representations schemas version",
     "views": "budget config database endpoint listing metrics queries question readiness representations schemas",
     "__init__": "auth config database failures hooks openapi queries readiness views",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from live import ROOT, Gunicorn
-from service.config import ConfigurationError, Settings
+from service.config import ConfigurationError, Settings, misspelt
 
 REQUIRED = {"DATABASE_URL": "postgresql://reader:hunter2@db.example/credits", "API_KEY_SECRET": "s3cret"}
 
@@ -38,6 +38,9 @@ NO_URI = (
         ("API_KEY_SECRET", "", "API_KEY_SECRET is required"),
         pytest.param("DATABASE_URL", "host=db dbname=x password=hunter2", NO_URI, id="another text that libpq knows"),
         pytest.param("DATABASE_URL", "postgresql://u:hunter2@h/d?no_such=1", NO_URI, id="unknown option"),
+        pytest.param("DATABASE_URL", "postgresql://u:hun@ter2@h/d", NO_URI, id="@ in the password"),
+        pytest.param("DATABASE_URL", "postgresql://u:hun/ter2@h/d", NO_URI, id="slash in the password"),
+        ("HOST", "127.0.0", "HOST must be an IPv4 or IPv6 address"),
         ("PORT", "65536", "PORT must be an integer from 1 to 65535"),
         ("POOL_SIZE", "1_0", "POOL_SIZE must be an integer from 1 to 256"),
         pytest.param("QUEUE_SIZE", "501", "QUEUE_SIZE must be an integer from 0 to 500", id="health checks would wait"),
@@ -51,6 +54,54 @@ def test_a_wrong_setting_is_named(name: str, value: str, complaint: str) -> None
     assert str(refusal.value) == complaint
 
 
+def in_files(folder: Path, url: bytes, secrets: bytes) -> dict[str, str]:
+    """Write the files of the secrets, and return the variables that name them."""
+    (folder / "url").write_bytes(url)
+    (folder / "secrets").write_bytes(secrets)
+    return {"DATABASE_URL_FILE": str(folder / "url"), "API_KEY_SECRET_FILE": str(folder / "secrets")}
+
+
+@pytest.mark.parametrize(
+    ("secrets", "current", "previous"),
+    [
+        pytest.param(b"s3cret", "s3cret", None, id="no newline"),
+        pytest.param(b" s3cret \n", " s3cret ", None, id="spaces belong to it"),
+        pytest.param(b"new\r\nold\r\n", "new", "old", id="two lines"),
+        pytest.param(b"\xff\xc2\x85x\n", os.fsdecode(b"\xff\xc2\x85x"), None, id="no UTF-8"),
+    ],
+)
+def test_secrets_may_be_in_files(tmp_path: Path, secrets: bytes, current: str, previous: str | None) -> None:
+    settings = Settings.from_environment(in_files(tmp_path, REQUIRED["DATABASE_URL"].encode() + b"\n", secrets))
+    assert settings.database_url == REQUIRED["DATABASE_URL"]
+    assert (settings.api_key_secret, settings.api_key_secret_previous) == (current, previous)
+
+
+@pytest.mark.parametrize(
+    ("secrets", "also", "complaint"),
+    [
+        pytest.param(b"\n", {}, "API_KEY_SECRET_FILE names a file that must have the lines", id="empty line"),
+        pytest.param(b"", {}, "API_KEY_SECRET_FILE names a file that must have the lines", id="empty file"),
+        pytest.param(b"a\nb\nc", {}, "API_KEY_SECRET_FILE names a file that must have the lines", id="three lines"),
+        pytest.param(
+            b"a",
+            {"API_KEY_SECRET": "b"},
+            "API_KEY_SECRET is set, and also in the file of API_KEY_SECRET_FILE",
+            id="twice",
+        ),
+        pytest.param(
+            b"a", {"API_KEY_SECRET_FILE": "/nowhere"}, "API_KEY_SECRET_FILE names a file that cannot", id="absent"
+        ),
+        pytest.param(b"a", {"DATABASE_URL_FILE": "/"}, "DATABASE_URL_FILE names a file that cannot", id="a folder"),
+    ],
+)
+def test_a_wrong_file_of_a_secret_is_named(
+    tmp_path: Path, secrets: bytes, also: dict[str, str], complaint: str
+) -> None:
+    given = in_files(tmp_path, REQUIRED["DATABASE_URL"].encode(), secrets) | also
+    with pytest.raises(ConfigurationError, match=f"^{complaint}"):
+        Settings.from_environment(given)
+
+
 def test_threads_and_the_graceful_timeout_follow_from_the_other_settings() -> None:
     settings = Settings.from_environment(
         {**REQUIRED, "POOL_SIZE": "2", "QUEUE_SIZE": "3", "REQUEST_TIMEOUT_MS": "2001"}
@@ -59,13 +110,14 @@ def test_threads_and_the_graceful_timeout_follow_from_the_other_settings() -> No
 
 
 def test_no_secret_is_in_the_representation() -> None:
-    assert not re.search("hunter2|s3cret", repr(Settings.from_environment(REQUIRED)))
+    settings = Settings.from_environment(REQUIRED | {"API_KEY_SECRET_PREVIOUS": "old s3cret"})
+    assert not re.search("hunter2|s3cret", repr(settings))
 
 
-def start(environment: dict[str, str], folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def start(environment: dict[str, str], folder: Path = ROOT, *flags: str) -> subprocess.CompletedProcess[str]:
     """Start gunicorn as production does, in vain."""
     return subprocess.run(
-        [sys.executable, "-m", "gunicorn", "wsgi:app"],
+        [sys.executable, "-m", "gunicorn", *flags, "wsgi:app"],
         cwd=folder,
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
@@ -79,6 +131,39 @@ def test_a_wrong_setting_stops_gunicorn_with_one_line() -> None:
     ended = start({**REQUIRED, "POOL_SIZE": "many"})
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == "admin-credits: POOL_SIZE must be an integer from 1 to 256\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "status", "printed"),
+    [
+        pytest.param({}, 0, "", id="nothing"),
+        pytest.param(
+            {"POOL_SIZE": "0"}, 1, "admin-credits: POOL_SIZE must be an integer from 1 to 256\n", id="wrong value"
+        ),
+        # It may belong to another program, so it does not stop the start.
+        pytest.param({"POLL_SIZE": "3"}, 0, "POLL_SIZE is not a setting: is it POOL_SIZE?\n", id="wrong name"),
+    ],
+)
+def test_check_config_names_what_is_wrong(setting: dict[str, str], status: int, printed: str) -> None:
+    ended = start({**REQUIRED, **setting}, ROOT, "--check-config")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (status, "", printed)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("LOGLEVEL", "LOG_LEVEL"),
+        ("queue_size", "QUEUE_SIZE"),
+        ("QUEUE_TIMEOUT", "QUEUE_TIMEOUT_MS"),
+        ("API_KEY_SECRET_FILES", "API_KEY_SECRET_FILE"),
+        *(
+            (other, None)
+            for other in ("HOSTNAME", "PGPORT", "HTTP_PORT", "SSL_CERT_FILE", "LOG_FORMAT", "REQUEST_METHOD")
+        ),
+    ],
+)
+def test_a_name_that_is_almost_a_setting_is_misspelt(name: str, meant: str | None) -> None:
+    assert misspelt({name: "x", "POOL_SIZE": "3"}) == ([f"{name} is not a setting: is it {meant}?"] if meant else [])
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")

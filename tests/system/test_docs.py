@@ -19,6 +19,7 @@ DOCUMENTS = {
         "docs/measured.md",
         "docs/operations.md",
         "docs/performance.md",
+        "docs/runbook.md",
         "sql/README.md",
     )
 }
@@ -37,6 +38,16 @@ def test_docs_operations_lists_every_setting_with_its_default_and_no_other() -> 
         f"`{setting.name.upper()}`": {MISSING: "required", None: "none"}.get(setting.default, f"`{setting.default}`")
         for setting in fields(Settings)
     }
+
+
+def test_the_runbook_says_what_to_do_on_each_alert() -> None:
+    alerts = re.findall(r"- alert: (\w+)", (ROOT / "deploy" / "alerts.yml").read_text())
+    section = DOCUMENTS["docs/runbook.md"].partition("\n## Alerts\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^### (\w+)$", section, re.MULTILINE) == alerts
+    links = re.findall(
+        r"runbook_url: file:/opt/admin-credits/docs/runbook.md#(\w+)", (ROOT / "deploy" / "alerts.yml").read_text()
+    )
+    assert links == [alert.lower() for alert in alerts]
 
 
 def test_every_promise_names_tests_that_exist() -> None:

