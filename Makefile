@@ -27,7 +27,7 @@ PYTEST := $(RUN) -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfi
 
 # What `make quick` leaves out: tests of whole processes, and of whole databases.
 SLOW := live page nginx embedded demo logs metrics fuzz openapi standby pgbouncer planted secrets plans tls sums laws psql \
-	credits_column readiness reader_role remove hosts rotation check
+	credits_column readiness reader_role remove hosts rotation check workbook
 
 quick: $(VENV)/dev.stamp ## Run the quickest 530 tests of the suite, in a quarter of a minute.
 	@$(PYTEST) -q $(foreach name,$(SLOW),--ignore-glob='*/test_$(name)*.py') $(ARGS)

@@ -53,9 +53,11 @@ FORMATS = {
     "paragraph": {"num_format": "@", "text_wrap": True, "valign": "top"},
 }
 # Widths of columns in characters, by the kind of their cells.
-WIDTHS = {"text": 36, "integer": 20, "dollars": 16, "day": 12, "instant": 24, "flag": 8}
+WIDTHS = {"text": 36, "integer": 16, "dollars": 16, "day": 12, "instant": 24, "flag": 8}
 # How the second sheet names arguments.
 LABELS = {"search": "q", **{name: f"only {name}" for name in BREAKDOWN_KEYS}}
+# The arguments that it shows in another way.
+ELSEWHERE = {"period", "since", "as_of", "compare", "page", "limit"}
 CHANGES_STILL = """\
 A window that has passed can still change: events can be added late, changed or deleted, and the events of a deleted \
 account are deleted with it. This workbook is as of the instant above."""
@@ -206,7 +208,8 @@ def _write_rows(sheet: _Sheet, envelope: Envelope, listed: List, context: Contex
     sums = dict.fromkeys(added, 0)
     for column, (name, kind, _) in enumerate(columns):
         sheet.text(0, column, name, "head")
-        sheet.sheet.set_column(column, column, WIDTHS[kind])
+        # With room for the button of the filter.
+        sheet.sheet.set_column(column, column, max(WIDTHS[kind], len(name) + 4))
     for number, row in enumerate(listed.rows, 1):
         is_counted = number == COUNTED_AFTER and listed.total_count is None
         if number > MAX_ROWS or (is_counted and (context.count() or 0) > MAX_ROWS):
@@ -237,8 +240,8 @@ def _write_about(sheet: _Sheet, question: Question, context: Context, rows: _She
         start, end = question.previous
         lines += [("compared with, start", *_edge(sheet, start)), ("compared with, end", *_edge(sheet, end))]
     for name, value in arguments.items():
-        if isinstance(value, str) and name not in ("period", "compare"):
-            lines.append((LABELS.get(name, name), sheet.text, value or "(none)"))
+        if name not in ELSEWHERE:
+            lines.append((LABELS.get(name, name), sheet.text, str(value) or "(none)"))
     lines.append(("credits in a dollar", sheet.text, context.credits_per_usd))
     for name, total in totals.items():
         lines.append((f"sum of {name}", sheet.integer, total))

@@ -24,10 +24,12 @@ VALUES = {
     "date": "2026-11-22",
     "text": "",
     "uuid[]": "{}",
+    "jsonb": "{}",
+    "boolean": "true",
     "identifier": IDENTIFIERS[CREDITS_COLUMN],
 }
 # The values of parameters that do not take every value of their type.
-CHOSEN = {"by": "model", "sort": "created_at", "credits_column": CREDITS_COLUMN}
+CHOSEN = {"by": "model", "bucket": "day", "sort": "created_at", "credits_column": CREDITS_COLUMN}
 NEEDED = (SQL / "queries" / "privileges.sql").read_text().replace("'credits_column'", f"'{CREDITS_COLUMN}'")
 READ = {
     table: sorted(re.findall(r"'(\w+)'", columns))

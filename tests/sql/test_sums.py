@@ -30,6 +30,7 @@ from live import PATIENCE_S, eventually
 from model import ONLY, PERIODS, Content, contents, foreign_keys_bypassed, instants_around, law
 from service import create_app
 from service.config import Settings
+from service.schemas.requests import BUCKETS
 from sums import (
     CHECK,
     KEYS,
@@ -194,10 +195,18 @@ def test_both_sources_return_the_same_rows_for_any_window(
         "last_day": TODAY,
         "search": data.draw(st.sampled_from(["nova", "a", "", str(NOVA), str(ORBIT)[:8], f"{ADMIN}"[:21].upper()])),
         "by": data.draw(st.sampled_from(KEYS)),
-        "only": data.draw(st.sampled_from(list(ONLY))),
+        "only": data.draw(st.sampled_from([*ONLY, "spending"] if name == "credits_changes_count" else list(ONLY))),
+        "filters": "{}",
+        "bucket": data.draw(st.sampled_from(BUCKETS)),
+        "top": data.draw(st.sampled_from([1, 20])),
+        "totals": data.draw(st.booleans()),
         "credits_column": CREDITS_COLUMN,
         "account_id": str(NOVA) if name == "credits_events_count" else data.draw(st.sampled_from(["", str(NOVA)])),
     }
+    if not QUERIES["sums"][name].filtered:
+        values["filters"] = data.draw(
+            st.sampled_from(["{}", '{"model": "large"}', '{"provider": "", "source": "web"}'])
+        )
     given_ = {parameter: values[parameter] for parameter in QUERIES["events"][name].parameters}
     try:
         expected, found = (infinite.rows(source, name, given_) for source in ("events", "sums"))

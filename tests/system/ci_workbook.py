@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from flask.testing import FlaskClient
 
-from conftest import ROLLUP, Tables
+from conftest import DAYS, EVENTS, ROLLUP, Tables
 from live import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(not shutil.which("soffice"), reason="libreoffice-calc is not installed")
@@ -110,3 +110,13 @@ def test_texts_numbers_and_dates_survive(
     assert about["window start, inclusive"] == "2026-11-22 00:00:00.000".replace(".", chr(translated.get(46, 46)))
     assert about["sum of event_count"] == str(len(NAMES))
     assert about["sum of total_credits_deducted_cents"] == str(sum(TOTALS))
+
+    events = admin.get(f"{EVENTS}?account_id={UUID(int=5)}&period=daily", headers=WORKBOOK)
+    head, event = shown(events.data, locale, tmp_path / "events")["events"]
+    by_name = dict(zip(head, event, strict=True))
+    assert by_name["id"] == "0005E5"
+    assert by_name["created_at"] == "2026-11-22 09:30:00.250".replace(".", chr(translated.get(46, 46)))
+
+    days = admin.get(f"{DAYS}?period=daily", headers=WORKBOOK)
+    _, day = shown(days.data, locale, tmp_path / "days")["days"]
+    assert day == ["2026-11-22", str(sum(TOTALS)), day[2], str(len(NAMES))]

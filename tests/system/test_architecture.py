@@ -13,7 +13,7 @@ ALLOWED = {
     "budget": "errors",
     "auth": "errors",
     "schemas": "errors periods",
-    "question": "errors periods schemas",
+    "question": "errors periods queries schemas",
     "database": "budget config errors metrics queries",
     "readiness": "budget database errors",
     "representations": "errors listing question schemas",
@@ -22,7 +22,9 @@ ALLOWED = {
     "endpoint": "auth config database errors listing question representations schemas",
     "check": "budget config database errors queries",
     "openapi": "endpoint queries representations schemas version",
-    "views": "budget config database endpoint listing metrics queries question readiness representations schemas",
+    "views": (
+        "budget config database endpoint errors listing metrics queries question readiness representations schemas"
+    ),
     "__init__": "auth config database failures hooks openapi queries readiness views",
 }
 WITHOUT_FLASK = {"config", "database", "errors", "listing", "periods", "queries", "question", "schemas"}

@@ -40,7 +40,7 @@ from tools.demo.postgres import PostgresServer
 
 ANSWERS = 400
 ALL_TIME = f"{ROLLUP}?period=all"
-ALL = {"since": "-infinity", "until": "infinity", "limit": 100, "offset": 0}
+ALL = {"search": "", "since": "-infinity", "until": "infinity", "filters": "{}", "limit": 100, "offset": 0}
 NOT_READY = {"status": "error", "error": "The database does not let this service read what it needs."}
 READ_EVENTS = """
     ALTER TABLE public.usage_events ENABLE ROW LEVEL SECURITY;
