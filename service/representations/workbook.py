@@ -40,7 +40,7 @@ DAY = timedelta(days=1)
 # A cell holds 32,767 UTF-16 units, of which a character takes at most two.
 LONGEST_RICH = 16_383
 CREDITS = "credits_deducted_cents"
-FORMATS = {
+FORMATS: dict[str, dict[str, Any]] = {
     "text": {"num_format": "@"},
     # For an integer of more digits than a number has.
     "digits": {"num_format": "@", "align": "right"},
@@ -53,7 +53,7 @@ FORMATS = {
     "paragraph": {"num_format": "@", "text_wrap": True, "valign": "top"},
 }
 # Widths of columns in characters, by the kind of their cells.
-WIDTHS = {"text": 36, "integer": 16, "dollars": 16, "day": 12, "instant": 24, "flag": 8}
+WIDTHS = {"text": 36, "integer": 16, "dollars": 20, "day": 12, "instant": 24, "flag": 8}
 # How the second sheet names arguments.
 LABELS = {"search": "q", **{name: f"only {name}" for name in BREAKDOWN_KEYS}}
 # The arguments that it shows in another way.
@@ -79,7 +79,8 @@ def write(envelope: Envelope, question: Question, listed: List, context: Context
     with spooled("workbook") as file:
         with _workbook(file, question.window.until) as book:
             # First of all sheets, and so the one that is shown.
-            rows, about = (_Sheet(book, name, context.credits_per_usd) for name in (context.list_name, "About"))
+            rows = _Sheet(book, context.list_name, context.credits_per_usd)
+            about = _Sheet(book, "About", context.credits_per_usd, align="left")
             totals = _write_rows(rows, envelope, listed, context)
             _write_about(about, question, context, rows, totals)
         digest = hashlib.sha256(f"{context.caller} {MEDIA_TYPE} ".encode())
@@ -117,9 +118,12 @@ class _Sheet:
     ``row_count`` is the number of its rows below the head, ``cut_count`` that of texts that did not fit into a cell.
     """
 
-    def __init__(self, book: Workbook, name: str, credits_per_usd: str) -> None:
+    def __init__(self, book: Workbook, name: str, credits_per_usd: str, **shared_format: str) -> None:
         self.sheet: Worksheet = book.add_worksheet(name)
-        self.formats = {kind: book.add_format(options) for kind, options in FORMATS.items()}
+        self.formats = {kind: book.add_format({**options, **shared_format}) for kind, options in FORMATS.items()}
+        # On paper, all columns are on one page.
+        self.sheet.set_landscape()
+        self.sheet.fit_to_pages(1, 0)
         # Otherwise each id of digits alone is marked as a number that is stored as text.
         self.sheet.ignore_errors({"number_stored_as_text": "A1:XFD1048576"})
         self.row_count = 0
@@ -141,6 +145,8 @@ class _Sheet:
 
     def paragraph(self, row: int, column: int, value: str) -> None:
         self.text(row, column, value, "paragraph")
+        # For four lines, in points.
+        self.sheet.set_row(row, 60)
 
     def integer(self, row: int, column: int, value: int | None) -> None:
         if value is not None and abs(value) < FIRST_INEXACT:
@@ -219,6 +225,7 @@ def _write_rows(sheet: _Sheet, envelope: Envelope, listed: List, context: Contex
         for place in added:
             sums[place] += row[place] or 0
         sheet.row_count = number
+    sheet.sheet.repeat_rows(0)
     sheet.sheet.freeze_panes(1, 0)
     sheet.sheet.autofilter(0, 0, sheet.row_count, len(columns) - 1)
     return {listed.columns[place]: total for place, total in sums.items()}
