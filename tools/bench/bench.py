@@ -69,11 +69,11 @@ def cell(sample: list[float]) -> str:
     return f"{figure(median(sample))} ({figure(sorted(sample)[len(sample) * 95 // 100])})"
 
 
-def compare(*ways: Callable[[], float]) -> list[list[float]]:
+def compare(*ways: Callable[[], float], least: int = 6) -> list[list[float]]:
     """Time several ways in turn, so that other load on the machine affects all of them; the first round warms up."""
     samples: list[list[float]] = [[] for _ in ways]
     deadline = time.monotonic() + SECONDS_TO_COMPARE
-    while len(samples[0]) < 6 or time.monotonic() < deadline:
+    while len(samples[0]) < least or time.monotonic() < deadline:
         for sample, way in zip(samples, ways, strict=True):
             sample.append(way())
     return [sample[1:] for sample in samples]
@@ -199,9 +199,9 @@ def lists(server: PostgresServer, database: Database) -> None:
                     ways.append(partial(psql.time, summed.sql(path)))
                 cells[label] += map(cell, compare(*ways))
                 progress(f"{clock} {label}: {cells[label][-len(ways) :]}")
-        # Apart, because there would be too few rounds for a percentile beside answers that take seconds.
+        # Apart, and in fewer rounds, because some take many seconds.
         for label, path in lists_at(last).items():
-            cells[label] += map(cell, compare(partial(slow.time, path)))
+            cells[label] += map(cell, compare(partial(slow.time, path), least=3))
             progress(f"events {label}: {cells[label][-1]}")
     sizes = (
         "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relnamespace = 'usage_sums'::regnamespace"
