@@ -2,6 +2,7 @@
 
 import { BREAKDOWNS, addressOf, said, viewOf } from "./address.js";
 import { ApiError, requestCsv } from "./api.js";
+import { copyRows } from "./copy.js";
 import { at, button, element, isolated, onPress } from "./elements.js";
 import { Grants } from "./events.js";
 import { days, lastDayOf, localTime, month, today, utc } from "./format.js";
@@ -341,6 +342,7 @@ addEventListener("keydown", (/** @type {any} */ event) => {
   if (editing || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape" && shown?.view.account) back();
 });
+addEventListener("copy", copyRows);
 addEventListener("popstate", () => show());
 history.scrollRestoration = "manual";
 at("hide-names").ariaChecked = String(hiding.get());
