@@ -7,7 +7,9 @@ const MONTH = new Intl.DateTimeFormat("en-GB", { month: "long", year: "numeric",
 const DAY_US = 86_400_000_000n;
 const DAYS = { daily: 1n, weekly: 7n, monthly: 30n };
 const LOCAL = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
-const LOCAL_TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
+const LOCAL_TIME = new Intl.DateTimeFormat("en-GB", {
+  day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
+});
 
 /** The name of the reader's time zone. */
 export const zone = LOCAL.resolvedOptions().timeZone;
@@ -117,14 +119,9 @@ export function lastDayOf(month) {
   return new Date(Date.UTC(year, number, 0)).toJSON().slice(0, 10);
 }
 
-/** Return the UTC day of this computer's clock. */
-export function today() {
-  return new Date().toJSON().slice(0, 10);
-}
-
-/** Return the day after a day. */
-export function dayAfter(day) {
-  return instantOf(microseconds(`${day}T00:00:00`) + DAY_US).slice(0, 10);
+/** Return the end of a day, as the API spells instants. */
+export function endOf(day) {
+  return instantOf(microseconds(`${day}T00:00:00`) + DAY_US);
 }
 
 /** Return the last day before an instant. */
@@ -162,7 +159,7 @@ export function local(instant) {
   return isNaN(date) ? instant : LOCAL.format(date);
 }
 
-/** The same as hours and minutes, with the name of the time zone. */
+/** The same without year and seconds, with the name of the time zone. */
 export function localTime(instant) {
   return LOCAL_TIME.format(new Date(instant));
 }

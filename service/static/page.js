@@ -2,14 +2,15 @@
 
 import { BREAKDOWNS, addressOf, said, viewOf } from "./address.js";
 import { ApiError, requestCsv } from "./api.js";
+import { ago, isOld, today } from "./clock.js";
 import { copyRows } from "./copy.js";
 import { at, button, element, isolated, onPress } from "./elements.js";
 import { Grants } from "./events.js";
-import { days, lastDayOf, localTime, month, today, utc } from "./format.js";
+import { days, lastDayOf, localTime, month, utc } from "./format.js";
 import { Panel } from "./list.js";
 import { Notice, announce } from "./notices.js";
 import { listReceipts, showReceipt } from "./receipts.js";
-import { accountOf, forgetStates, keptStates, kindOf, load, loadMore } from "./state.js";
+import { accountOf, askAsOf, endOf, forgetStates, keptStates, kindOf, load, loadMore } from "./state.js";
 import { Summary } from "./summary.js";
 import { askTabs, forgetEverywhere, hiding, key, lendKey, naming } from "./tab.js";
 
@@ -157,13 +158,27 @@ function drawHeader() {
   const last = sums?.days.at(-1)?.day ?? asOf?.slice(0, 10);
   at("window").textContent = !last ? "" : first ? days(first, last) : `until ${days(last)}`;
   // A window that has ended does not change.
-  const ended = view.window.as_of !== undefined;
-  const time = asOf && !ended && element("time", { datetime: asOf, title: utc(asOf) }, localTime(asOf));
-  at("updated").replaceChildren(...(time ? ["UTC days, as of ", time] : last ? ["UTC days"] : []));
+  const time = asOf && asOf !== view.end && element("time", { datetime: asOf, title: utc(asOf) }, localTime(asOf));
+  const age = element("span", { id: "age" });
+  at("updated").replaceChildren(...(time ? ["UTC days, as of ", time, ", ", age] : last ? ["UTC days"] : []));
+  drawAge();
   at("sql").hidden = !list?.sources.length;
   const titles = { spenders: "Top spenders", changes: "Biggest changes" };
   document.title = `${titles[view.show] ?? `Credits by ${BREAKDOWNS[view.show]}`} ${said(view)}`;
   if (view.account) drawIdentity(view.account);
+}
+
+/** Say how old what is shown is, and offer newer numbers. */
+function drawAge() {
+  const age = document.getElementById("age");
+  const asOf = age?.previousElementSibling.getAttribute("datetime");
+  if (age) age.textContent = ago(asOf);
+  const refresh = at("refresh");
+  const label = age && isOld(asOf) ? "Newer numbers" : "Refresh";
+  if (refresh.textContent === label) return;
+  refresh.textContent = label;
+  refresh.classList.toggle("primary", label !== "Refresh");
+  if (label !== "Refresh") announce("Newer numbers can be loaded");
 }
 
 function drawIdentity(id) {
@@ -210,8 +225,9 @@ async function download() {
   const { view, list } = shown;
   const { resource, queryOf } = kindOf(view);
   try {
-    const file = await requestCsv(resource, { ...queryOf(view), ...(list && { as_of: list.instant }) }, downloads.signal);
-    const end = list?.instant.slice(0, 10);
+    const ask = (edge) => requestCsv(resource, { ...queryOf(view), ...edge }, downloads.signal);
+    const { file, instant } = await askAsOf(list?.instant ?? endOf(view), view, ask);
+    const end = instant.slice(0, 10);
     const days = view.period ? [view.period, end] : [view.from, view.to ?? end];
     const by = Object.hasOwn(BREAKDOWNS, view.show) && view.show;
     const name = `${["credits", resource, by, view.q && "search", view.account, ...days].filter(Boolean).join("-")}.csv`;
@@ -291,7 +307,8 @@ at("key-form").addEventListener("submit", (event) => {
 for (const period of periodButtons) {
   period.addEventListener("click", () => {
     const chosen = { period: period.dataset.period, from: null, to: null };
-    if (chosen.period !== shown.view.period) goTo(chosen);
+    if (chosen.period !== shown.view.period) return goTo(chosen);
+    return show(true);
   });
 }
 at("range").addEventListener("beforetoggle", ({ newState }) => {
@@ -343,6 +360,8 @@ addEventListener("keydown", (/** @type {any} */ event) => {
   if (event.key === "Escape" && shown?.view.account) back();
 });
 addEventListener("copy", copyRows);
+for (const event of ["visibilitychange", "pageshow", "focus"]) addEventListener(event, drawAge);
+setInterval(drawAge, 15_000);
 addEventListener("popstate", () => show());
 history.scrollRestoration = "manual";
 at("hide-names").ariaChecked = String(hiding.get());

@@ -1,6 +1,7 @@
 /** What is loaded of the API. A state never changes: `load` and `loadMore` make the next one from it. */
 
 import { ApiError, requestJson } from "./api.js";
+import { hasCome, isOfAnotherDay } from "./clock.js";
 import { EVENTS } from "./events.js";
 import { previousWindow } from "./format.js";
 import { BREAKDOWN, CHANGES, SPENDERS, compares } from "./spending.js";
@@ -63,6 +64,7 @@ let kept = {};
 
 const halfOf = ({ account }) => (account ? "one" : "all");
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+const sameWindow = (one, other) => same([one.window, one.end], [other.window, other.end]);
 
 /** Return the kind of list that a view shows. */
 export function kindOf({ show }) {
@@ -102,8 +104,9 @@ export function isNobody({ account }) {
 export async function load(view, signal, render, refresh = false) {
   const half = halfOf(view);
   const known = instantOf(view);
-  const { list: last, expired } = start(view, refresh);
-  const asOf = expired ? null : known;
+  // On another day the window is another one; so it is when the last day of a range has ended.
+  const { list: last, expired } = start(view, refresh || (known !== null && known !== view.end && isOfAnotherDay(known)));
+  const asOf = endOf(view) ?? (expired ? null : known);
   const put = (changes) => {
     signal.throwIfAborted();
     render(keep(half, changes));
@@ -133,7 +136,7 @@ export async function load(view, signal, render, refresh = false) {
     }
     if (isNobody(view)) return put({ busy: null });
     const instant = list.instant ?? asOf;
-    if (kept[half].sums?.instant !== instant) {
+    if (expired || kept[half].sums?.instant !== instant) {
       const loaded = await attempt(sumsOf(view, list.since, instant, signal), (sumsError) => ({ sumsError, sums: null, previous: null }));
       if (!loaded) return;
       put({ ...loaded, instant: loaded.sums.instant, expired: false, sumsError: null });
@@ -164,7 +167,7 @@ export async function loadMore(view, signal, render) {
 
 /** Return the instant as of which to load a view; for an account the later of both halves: not before its row. */
 function instantOf(view) {
-  const states = [kept.all, view.account ? kept.one : null].filter((state) => state && same(state.view.window, view.window));
+  const states = [kept.all, view.account ? kept.one : null].filter((state) => state && sameWindow(state.view, view));
   return states.map(({ instant }) => instant).filter(Boolean).sort().at(-1) ?? null;
 }
 
@@ -172,7 +175,7 @@ function instantOf(view) {
 function start(view, refresh) {
   const half = halfOf(view);
   const last = kept[half];
-  const continues = last && last.view.account === view.account && same(last.view.window, view.window);
+  const continues = last && last.view.account === view.account && sameWindow(last.view, view);
   kept = { ...kept, [half]: continues ? last : NOTHING };
   const { lists, expired } = kept[half];
   const others = last?.view.show !== view.show && { listError: null, moreError: null };
@@ -192,11 +195,35 @@ function isOf(list, view) {
   return same(kindOf(view).queryOf(view), kindOf(view).queryOf(list.view));
 }
 
+/** Return the end of a view's range if it has come. */
+export function endOf({ end }) {
+  return end && hasCome(end) ? end : null;
+}
+
+/**
+ * Ask as of an instant, or as of now if it is null, but not later than the end of the view's range. Whether the end has come is
+ * not certain before the answer: this computer's clock may be wrong.
+ * @template {{instant: string}} Answer
+ * @param {string|null} asOf
+ * @param {View} view
+ * @param {(edge: {as_of?: string}) => Promise<Answer>} ask
+ */
+export async function askAsOf(asOf, { end }, ask) {
+  let answer;
+  try {
+    answer = await ask(asOf ? { as_of: asOf } : {});
+  } catch (error) {
+    if (asOf === null || asOf !== end || !error.fields?.includes("as_of")) throw error;
+    answer = await ask({});
+  }
+  return end && answer.instant > end ? ask({ as_of: end }) : answer;
+}
+
 /** @returns {Promise<List>} a page of the list of a view */
 async function request(view, asOf, page, signal) {
   const { resource, queryOf } = kindOf(view);
-  const parameters = { ...queryOf(view), ...(asOf && { as_of: asOf }), limit: LIMIT, ...page };
-  const { body, ...answer } = await requestJson(resource, parameters, signal);
+  const ask = (edge) => requestJson(resource, { ...queryOf(view), ...edge, limit: LIMIT, ...page }, signal);
+  const { body, ...answer } = await askAsOf(asOf, view, ask);
   const { account, grants, total_count: count } = body;
   return { view, ...answer, items: body.rows ?? body.events, count, page: body.page, account, grants };
 }
