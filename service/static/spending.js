@@ -3,7 +3,7 @@
 import { BREAKDOWNS, addressOf, within } from "./address.js";
 import { drawing, element, isolated, nothing } from "./elements.js";
 import { change, dollars, integer, percent, ratio, relativeChange, signed, signedDollars } from "./format.js";
-import { hiding, naming } from "./tab.js";
+import { hiding, naming, sought } from "./tab.js";
 
 const credits = (item) => item.total_credits_deducted_cents;
 const before = (item) => item.previous_credits_deducted_cents;
@@ -61,9 +61,10 @@ function accountOf(view) {
     const address = addressOf({ ...view, account: id, show: null, q: null });
     return element("a", { href: address, class: standIn ? "plain" : null, title: name }, isolated(name));
   };
-  const email = ({ account_email: text }) => {
+  const email = ({ account_id: id, ...account }) => {
     if (hiding.get()) return nothing("hidden", "••••••");
-    return text === null ? nothing("no address") : isolated(text, { title: text });
+    const { address } = naming(id, account);
+    return address === null ? nothing("no address") : isolated(address, { title: address });
   };
   return [
     { label: "Account", kind: "name", header: true, cell: link },
@@ -79,7 +80,7 @@ export const SPENDERS = {
   resource: "rollup",
   noun: () => "account",
   caption: () => "Accounts by credits spent, most first",
-  queryOf: (view) => ({ ...compared(view), ...(view.q && { q: view.q }) }),
+  queryOf: (view) => ({ ...compared(view), ...(view.q && { q: sought(view.q) }) }),
   columns(view, items, whole) {
     const rank = { label: "Rank", kind: "rank", cell: (_, index) => integer(BigInt(index + 1)) };
     // Among the accounts that were found a rank would be another number.

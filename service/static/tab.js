@@ -55,6 +55,9 @@ tabs.addEventListener("message", ({ data: { asker, borrower, lent, hides, forget
   if (forgets && key.get() !== null) forgetKey();
 });
 
+// Separators, controls, and characters that are drawn as nothing
+const INVISIBLE = /^[\p{Z}\p{C}\p{Default_Ignorable_Code_Point}\u2800]*$/u;
+
 /** @typedef {{account_name?: string|null, account_email?: string|null}} Account */
 
 /**
@@ -66,6 +69,11 @@ tabs.addEventListener("message", ({ data: { asker, borrower, lent, hides, forget
 export function naming(id, account) {
   const standIn = `Account ${id.slice(0, 8)}`;
   if (hiding.get()) return { name: standIn, address: null, standIn: true };
-  const name = account?.account_name?.trim();
-  return { name: name || standIn, address: account?.account_email ?? null, standIn: !name };
+  const [name, address] = [account?.account_name, account?.account_email].map((text) => (INVISIBLE.test(text ?? "") ? null : text.trim()));
+  return { name: name ?? standIn, address, standIn: name === null };
+}
+
+/** Return what to ask the API for: it finds the name that the page makes of an id by the id. */
+export function sought(text) {
+  return /^account ([\da-f]{8})$/i.exec(text)?.[1] ?? text;
 }
