@@ -32,6 +32,8 @@ let requests = new AbortController();
 /** Aborts the files that are being downloaded, when the key is forgotten. */
 let downloads = new AbortController();
 let scrolledTo = 0;
+/** @type {string|null} the address of the list from which the account that is shown was opened */
+let cameFrom = null;
 let typing = 0;
 
 function halfOf(id) {
@@ -64,8 +66,10 @@ async function show(refresh = false) {
   const before = shown?.view;
   const isOpened = before?.account === null && view.account !== null;
   if (isOpened) scrolledTo = scrollY;
-  // A new entry of the history remembers whether the one before it is the list.
-  if (history.state === null) history.replaceState({ fromList: isOpened }, "");
+  if (isOpened) cameFrom = addressOf(before);
+  // A new entry of the history remembers the list, and whether it is the entry before.
+  if (history.state === null) history.replaceState({ list: view.account ? cameFrom : null, isNext: isOpened }, "");
+  cameFrom = history.state.list;
   const { section, summary } = view.account ? one : all;
   all.section.hidden = section !== all.section;
   one.section.hidden = section !== one.section;
@@ -121,8 +125,10 @@ function goTo(changes, replacing = false) {
 }
 
 function back() {
-  if (history.state?.fromList) history.back();
-  else goTo({ account: null, show: null });
+  if (history.state?.isNext) return history.back();
+  if (!cameFrom) return goTo({ account: null, show: null });
+  history.pushState(null, "", cameFrom);
+  show();
 }
 
 /** Draw the controls as a view has them. */
@@ -210,7 +216,7 @@ function leave(problem) {
   downloads = new AbortController();
   clearTimeout(typing);
   // A search may be a name. After a refused key it stays, for the next key.
-  if (!problem && shown?.view.q) history.replaceState(history.state, "", addressOf({ ...shown.view, q: null }));
+  if (!problem && shown) history.replaceState({}, "", addressOf({ ...shown.view, q: null }));
   forgetStates();
   [all, one] = [halfOf("accounts"), halfOf("account")];
   for (const id of ["account-heading", "identity", "window", "updated"]) at(id).replaceChildren();
