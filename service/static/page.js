@@ -34,6 +34,8 @@ let downloads = new AbortController();
 let scrolledTo = 0;
 /** @type {string|null} the address of the list from which the account that is shown was opened */
 let cameFrom = null;
+/** How far the page was scrolled, and how many pages were loaded, when it was left or reloaded. */
+let resting = null;
 let typing = 0;
 
 function halfOf(id) {
@@ -77,7 +79,8 @@ async function show(refresh = false) {
   if (at("lists").parentNode !== section) summary.place.after(at("lists"));
   downloadNotice.draw(null);
   drawControls(view);
-  const loading = load(view, requests.signal, render, refresh);
+  resting = before ? null : history.state;
+  const loading = load(view, requests.signal, render, { refresh, pages: resting?.pages });
   if (!before || before.account === view.account) return loading;
   if (view.account) focusHeading();
   else await returnTo(before.account, loading);
@@ -88,6 +91,18 @@ function render(state) {
   shown = state;
   draw(state);
   drawHeader();
+  if (!state.list) return;
+  if (resting?.scrolled) scrollTo(0, resting.scrolled);
+  resting = null;
+  remember();
+}
+
+/** Remember where the reader is, for a reload. */
+function remember() {
+  const place = { scrolled: Math.round(scrollY), pages: Number(shown.list.page) };
+  if (place.scrolled !== history.state.scrolled || place.pages !== history.state.pages) {
+    history.replaceState({ ...history.state, ...place }, "");
+  }
 }
 
 /** Draw the half of a state; `again` draws what has not changed too. */
@@ -365,6 +380,10 @@ addEventListener("keydown", (/** @type {any} */ event) => {
   if (editing || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape" && shown?.view.account) back();
 });
+addEventListener("online", () => {
+  if (shown?.listError || shown?.sumsError) show();
+});
+addEventListener("scrollend", () => shown?.list && remember());
 addEventListener("copy", copyRows);
 for (const event of ["visibilitychange", "pageshow", "focus"]) addEventListener(event, drawAge);
 setInterval(drawAge, 15_000);

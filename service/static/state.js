@@ -8,6 +8,10 @@ import { BREAKDOWN, CHANGES, SPENDERS, compares } from "./spending.js";
 
 /** The number of items of a page. */
 export const LIMIT = 100;
+// The API's largest page
+const LARGEST = 500n;
+// So many windows are kept beside those that are shown.
+const MOST_PAST = 8;
 // Names of more members of staff are not asked for: their ids are shown.
 const MOST_NAMES = 10;
 const KINDS = { spenders: SPENDERS, changes: CHANGES, events: EVENTS };
@@ -54,13 +58,15 @@ const KINDS = { spenders: SPENDERS, changes: CHANGES, events: EVENTS };
  *   expired: boolean, listError: ApiError|null, moreError: ApiError|null, sumsError: ApiError|null}} State
  */
 
+const NO_ERRORS = { listError: null, moreError: null, sumsError: null };
 const NOTHING = {
-  sums: null, previous: null, instant: null, lists: {}, accounts: null, granters: {},
-  busy: null, expired: false, listError: null, moreError: null, sumsError: null,
+  sums: null, previous: null, instant: null, lists: {}, accounts: null, granters: {}, busy: null, expired: false, ...NO_ERRORS,
 };
 
 /** @type {{all?: State, one?: State}} the last state of all accounts, and of one account, each of one window */
 let kept = {};
+/** @type {State[]} the last states of other windows, newest first */
+let past = [];
 
 const halfOf = ({ account }) => (account ? "one" : "all");
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
@@ -79,6 +85,7 @@ export function keptStates() {
 /** Forget all that is loaded. */
 export function forgetStates() {
   kept = {};
+  past = [];
 }
 
 /** Return the account as it is known from an answer or a row; null when there is none, undefined while it is unknown. */
@@ -99,9 +106,10 @@ export function isNobody({ account }) {
  * @param {View} view
  * @param {AbortSignal} signal ends it; a state after that would be out of date
  * @param {(state: State) => void} render gets what is known at once, and again when a part is loaded or has failed
- * @param {boolean} [refresh] whether to load the view as of now, not as of the instant of what is loaded of its window
+ * @param {{refresh?: boolean, pages?: number}} [how] `refresh`: whether to load the view as of now, not as of the instant of
+ *   what is loaded of its window; `pages`: how many to load where none is loaded
  */
-export async function load(view, signal, render, refresh = false) {
+export async function load(view, signal, render, { refresh = false, pages = 1 } = {}) {
   const half = halfOf(view);
   const known = instantOf(view);
   // On another day the window is another one; so it is when the last day of a range has ended.
@@ -128,7 +136,8 @@ export async function load(view, signal, render, refresh = false) {
       put({ listError: null, busy: "sums" });
     } else {
       put({ busy: "list" });
-      list = await attempt(request(view, asOf, {}, signal), (listError) => ({ listError }));
+      const loaded = last && isOf(last, view) ? last.page : BigInt(pages);
+      list = await attempt(firstPages(view, asOf, loaded, signal), (listError) => ({ listError }));
       if (!list) return;
       const { instant, count } = list;
       const accounts = view.show === "spenders" && !view.q && { accounts: { instant, count } };
@@ -175,8 +184,14 @@ function instantOf(view) {
 function start(view, refresh) {
   const half = halfOf(view);
   const last = kept[half];
-  const continues = last && last.view.account === view.account && sameWindow(last.view, view);
-  kept = { ...kept, [half]: continues ? last : NOTHING };
+  const isOfWindow = (state) => state.view.account === view.account && sameWindow(state.view, view);
+  if (!last || !isOfWindow(last)) {
+    const known = past.find(isOfWindow);
+    past = [last, ...past].filter((state) => state && state !== known).slice(0, MOST_PAST);
+    // It is shown until the window is loaded as of now, and after an error.
+    const again = known && { ...known, ...NO_ERRORS, expired: known.instant !== view.end };
+    kept = { ...kept, [half]: again ?? NOTHING };
+  }
   const { lists, expired } = kept[half];
   const others = last?.view.show !== view.show && { listError: null, moreError: null };
   return keep(half, { view, list: lists[view.show] ?? null, expired: expired || refresh, ...others });
@@ -217,6 +232,17 @@ export async function askAsOf(asOf, { end }, ask) {
     answer = await ask({});
   }
   return end && answer.instant > end ? ask({ as_of: end }) : answer;
+}
+
+/** Load the first pages of a list in as few requests as the API allows. */
+async function firstPages(view, asOf, pages, signal) {
+  const limit = [pages * BigInt(LIMIT), LARGEST].sort((one, other) => (one < other ? -1 : 1))[0];
+  let list = await request(view, asOf, { limit }, signal);
+  for (let page = 2n; BigInt(list.items.length) < list.count && (page - 1n) * limit < pages * BigInt(LIMIT); page += 1n) {
+    const next = await request(view, list.instant, { limit, page }, signal);
+    list = { ...list, items: [...list.items, ...next.items], page };
+  }
+  return { ...list, page: (list.page * limit) / BigInt(LIMIT) };
 }
 
 /** @returns {Promise<List>} a page of the list of a view */

@@ -9,6 +9,7 @@ from browser import (  # noqa: F401 - pytest finds fixtures by their names
     NOW,
     Open,
     browser_of_the_module,
+    enter,
     hold,
     needs_chromium,
     opened_in_the_tab,
@@ -16,7 +17,7 @@ from browser import (  # noqa: F401 - pytest finds fixtures by their names
     service_of_the_module,
     tab_of_the_module,
 )
-from conftest import NOVA, Tables
+from conftest import ADMIN_KEY, NOVA, Tables
 
 pytestmark = needs_chromium
 
@@ -76,3 +77,75 @@ def test_an_account_with_an_invisible_name_is_named_by_its_id_and_found_by_that(
     expect(link).to_be_visible()
     link.click()
     expect(page.get_by_role("heading", name="Account 0b9694f4")).to_be_visible()
+
+
+def test_a_failed_switch_keeps_what_is_loaded_and_is_tried_again_with_the_network(opened: Open) -> None:
+    page = opened("#period=weekly")
+    expect(rows(page)).to_have_count(100)
+    expect(page.locator("#accounts .chart svg")).to_be_visible()
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Today").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("The service cannot be reached.")
+    page.get_by_role("button", name="7 days").click()
+    expect(rows(page)).to_have_count(100)
+    expect(page.locator("#accounts .chart svg")).to_be_visible()
+    expect(alert).to_contain_text("The service cannot be reached.")
+    page.context.set_offline(False)
+    expect(alert).to_have_count(0)
+    expect(page.locator("#accounts")).not_to_have_attribute("aria-busy", "true")
+
+
+def test_refresh_keeps_the_pages_and_the_open_numbers(opened: Open) -> None:
+    page = opened("#period=weekly")
+    page.get_by_text("Numbers by day").click()
+    numbers = page.get_by_role("table", name="Credits by day")
+    expect(numbers).to_be_visible()
+    page.get_by_role("button", name="Load more").click()
+    expect(rows(page)).to_have_count(200)
+    with page.expect_response("**/rollup?*limit=200*"):
+        page.get_by_role("button", name="Refresh").click()
+    expect(page.locator("#accounts")).not_to_have_attribute("aria-busy", "true")
+    expect(rows(page)).to_have_count(200)
+    expect(numbers).to_be_visible()
+    page.get_by_role("button", name="Load more").click()
+    expect(rows(page)).to_have_count(252)
+    assert len(set(rows(page).evaluate_all("rows => rows.map((row) => row.dataset.id)"))) == 252
+
+
+def test_more_pages_than_the_api_has_in_one_are_loaded_again(opened: Open) -> None:
+    page = opened("#period=weekly")
+    expect(rows(page)).to_have_count(100)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/rollup?" in request.url else None)
+    page.evaluate("history.replaceState({ pages: 6 }, '')")
+    page.reload()
+    expect(page.get_by_text("252 of 252 accounts").first).to_be_visible()
+    assert ["limit=500" in address for address in asked] == [True]
+
+
+def test_a_reload_keeps_the_pages_and_the_place(opened: Open) -> None:
+    page = opened("#period=weekly")
+    page.get_by_role("button", name="Load more").click()
+    expect(rows(page)).to_have_count(200)
+    expect(page.locator("#accounts")).not_to_have_attribute("aria-busy", "true")
+    rows(page).nth(150).scroll_into_view_if_needed()
+    page.wait_for_function("history.state.scrolled > 0")
+    place = page.evaluate("scrollY")
+    page.reload()
+    expect(rows(page)).to_have_count(200)
+    expect(page.locator("#accounts")).not_to_have_attribute("aria-busy", "true")
+    assert page.evaluate("scrollY") == pytest.approx(place, abs=1)
+
+
+@pytest.mark.parametrize("width", [1280, 900, 390])
+def test_the_list_stays_where_it_is_while_the_days_are_loaded(opened: Open, width: int) -> None:
+    page = opened("#period=weekly", key=None)
+    page.set_viewport_size({"width": width, "height": 800})
+    held = hold(page, "**/days?*")
+    enter(page, ADMIN_KEY)
+    expect(rows(page)).to_have_count(100)
+    place = rows(page).first.bounding_box()
+    release(page, held)
+    expect(page.locator("#accounts .chart svg")).to_be_visible()
+    assert rows(page).first.bounding_box() == place
