@@ -59,7 +59,7 @@ export function percent(part, whole) {
 }
 
 /**
- * Write how a number changed, "+12%", "new" or "same"; as a difference where there is no percentage.
+ * Write how a number changed, "+12%", "none before" or "same"; as a difference where there is no percentage.
  * @param {bigint} now
  * @param {bigint} before
  * @param {bigint} eventsBefore the number of events then: what they add up to may be 0
@@ -74,7 +74,7 @@ export function change(now, before, eventsBefore = before) {
  */
 export function relativeChange(now, before, eventsBefore) {
   if (now === before) return "same";
-  if (eventsBefore === 0n && now > 0n) return "new";
+  if (eventsBefore === 0n && now > 0n) return "none before";
   if (before <= 0n || now < 0n) return null;
   const [sign, size] = now < before ? ["−", before - now] : ["+", now - before];
   // Each is rounded once, half up.

@@ -22,8 +22,8 @@ const periodButtons = allOf("[data-period]");
 
 /** The halves of the page: one shows all accounts, the other a single account. */
 let [all, one] = [halfOf("accounts"), halfOf("account")];
-const downloadNotice = new Notice(at("download-notice"), "Close", () => {
-  downloadNotice.draw(null);
+const notice = new Notice(at("download-notice"), "Close", () => {
+  notice.draw(null);
   at("download").focus();
 });
 /** @type {import("./state.js").State|null} what is shown; null before the first */
@@ -77,7 +77,7 @@ async function show(refresh = false) {
   one.section.hidden = section !== one.section;
   // Moved only where it has to be: an element that is moved loses the focus.
   if (at("lists").parentNode !== section) summary.place.after(at("lists"));
-  downloadNotice.draw(null);
+  notice.draw(null);
   drawControls(view);
   resting = before ? null : history.state;
   const loading = load(view, requests.signal, render, { refresh, pages: resting?.pages });
@@ -253,12 +253,12 @@ async function download() {
     const by = Object.hasOwn(BREAKDOWNS, view.show) && view.show;
     const name = `${["credits", resource, by, view.q && "search", view.account, ...days].filter(Boolean).join("-")}.csv`;
     save(hiding.get() ? await withoutNames(file) : file, name);
-    downloadNotice.draw(null);
+    notice.draw(null);
     announce(`Downloaded ${name}`);
   } catch (error) {
     if (key.get() === null) return;
     if (!(error instanceof ApiError)) throw error;
-    downloadNotice.draw(new Error(`The CSV file was not downloaded. ${error.message}`));
+    notice.draw(new Error(`The CSV file was not downloaded. ${error.message}`));
   }
 }
 
@@ -321,9 +321,10 @@ at("key-form").addEventListener("submit", (event) => {
   at("key").value = "";
   // A header cannot carry other characters.
   if (!/^[\x21-\x7e]+$/.test(text)) return askForKey(MALFORMED_KEY);
-  key.set(text);
+  const isKept = key.set(text);
   show();
   focusHeading();
+  if (!isKept) notice.draw(new Error("This browser does not keep the key: after a reload, the page asks for it again."));
 });
 for (const period of periodButtons) {
   period.addEventListener("click", () => {

@@ -46,7 +46,7 @@ export class Summary {
 
   #drawFigures({ view, busy, sums, previous, accounts }) {
     const figure = (term, value, before, aside = "") => {
-      const changed = before === undefined ? "" : element("span", { class: "change" }, change(value, before, previous.events));
+      const changed = before === undefined ? "" : element("span", {}, element("span", { class: "unseen" }, "change: "), change(value, before, previous.events));
       const hint = element("span", { class: "hint" }, aside, aside && changed ? " · " : "", changed);
       return element("div", {}, element("dt", {}, term), element("dd", {}, value === undefined ? "–" : integer(value), hint));
     };

@@ -124,13 +124,15 @@ def test_a_first_visit_asks_for_the_key_and_shows_the_list(opened: Open) -> None
     assert page.get_by_role("table").count() == 0
     enter(page, f" {ADMIN_KEY} ")
     expect(rows(page)).to_have_count(100)
-    expect_figures(page, ["Credits 1,701 $17.01 · new", "Events 356 new", "Accounts 205"])
+    expect_figures(
+        page, ["Credits 1,701 $17.01 · change: none before", "Events 356 change: none before", "Accounts 205"]
+    )
     assert cells(rows(page))[:4] == [
-        ["1", "Nova Records", "ops@nova.example", "800", "$8.00", "new", "47.0%", "3"],
+        ["1", "Nova Records", "ops@nova.example", "800", "$8.00", "none before", "47.0%", "3"],
         # Equal totals are in order of id.
-        ["2", BOLD_NAME, "<i>bold</i>@bold.example", "300", "$3.00", "new", "17.6%", "1"],
-        ["3", "Busy Bees", "hello@bees.example", "300", "$3.00", "new", "17.6%", "150"],
-        ["4", "Account 11111111", "– no address", "100", "$1.00", "new", "5.9%", "1"],
+        ["2", BOLD_NAME, "<i>bold</i>@bold.example", "300", "$3.00", "none before", "17.6%", "1"],
+        ["3", "Busy Bees", "hello@bees.example", "300", "$3.00", "none before", "17.6%", "150"],
+        ["4", "Account 11111111", "– no address", "100", "$1.00", "none before", "5.9%", "1"],
     ]
     stored = page.evaluate("[Object.values(sessionStorage), Object.values(localStorage), document.cookie]")
     assert stored == [[ADMIN_KEY], [], ""]
@@ -144,9 +146,27 @@ def test_each_period_has_its_dates_sums_and_link(opened: Open) -> None:
     page = opened()
     most = "9,007,199,254,742,694 $90,071,992,547,426.94"
     for label, period, window, sums, count in [
-        ("Today", "daily", "22 Nov 2026", ("1,000 $10.00 · new", "4 new", "3"), "3 of 3"),
-        ("7 days", "weekly", "16 – 22 Nov 2026", ("1,200 $12.00 · new", "5 new", "3"), "3 of 3"),
-        ("30 days", "monthly", "24 Oct – 22 Nov 2026", ("1,701 $17.01 · new", "356 new", "205"), "100 of 205"),
+        (
+            "Today",
+            "daily",
+            "22 Nov 2026",
+            ("1,000 $10.00 · change: none before", "4 change: none before", "3"),
+            "3 of 3",
+        ),
+        (
+            "7 days",
+            "weekly",
+            "16 – 22 Nov 2026",
+            ("1,200 $12.00 · change: none before", "5 change: none before", "3"),
+            "3 of 3",
+        ),
+        (
+            "30 days",
+            "monthly",
+            "24 Oct – 22 Nov 2026",
+            ("1,701 $17.01 · change: none before", "356 change: none before", "205"),
+            "100 of 205",
+        ),
         ("All", "all", "1 Sept – 22 Nov 2026", (most, "357", "206"), "100 of 206"),
     ]:
         button = page.get_by_role("button", name=label, exact=True)
@@ -197,7 +217,7 @@ def test_a_row_opens_its_events_grants_and_days(opened: Open) -> None:
     assert urlsplit(page.url).fragment == f"period=monthly&account={NOVA}"
     assert page.title() == "Nova Records · Credits"
     expect(page.locator("#identity").get_by_text("ops@nova.example")).to_be_visible()
-    expect_figures(page, ["Credits 800 $8.00 · new", "Events 3 new"])
+    expect_figures(page, ["Credits 800 $8.00 · change: none before", "Events 3 change: none before"])
     expect(events(page)).to_have_count(3)
     assert cells(events(page)) == [
         # New York is five hours behind UTC.
@@ -252,7 +272,7 @@ def test_a_page_of_a_replaced_list_is_not_added(opened: Open) -> None:
 def test_a_link_opens_an_account_once_the_key_is_entered(opened: Open) -> None:
     page = opened(f"#period=weekly&account={str(NOVA).upper()}")
     expect(page.get_by_role("heading", name="Nova Records")).to_be_visible()
-    expect_figures(page, ["Credits 800 $8.00 · new", "Events 3 new"])
+    expect_figures(page, ["Credits 800 $8.00 · change: none before", "Events 3 change: none before"])
     expect(page.get_by_role("button", name="7 days")).to_have_attribute("aria-pressed", "true")
     page.get_by_role("button", name="All accounts").click()
     expect(rows(page)).to_have_count(3)
@@ -396,7 +416,7 @@ def test_the_answer_of_a_replaced_request_is_not_shown(opened: Open) -> None:
     expect(page.get_by_text("3 of 3 accounts")).to_have_count(2)
     assert held
     release(page, held)
-    expect_figures(page, ["Credits 1,200 $12.00 · new", "Events 5 new", "Accounts 3"])
+    expect_figures(page, ["Credits 1,200 $12.00 · change: none before", "Events 5 change: none before", "Accounts 3"])
     expect(page.locator(".window")).to_contain_text("16 – 22 Nov 2026")
 
 
@@ -410,7 +430,7 @@ def test_a_list_is_asked_for_once_while_its_window_and_instant_are_shown(opened:
     expect(rows(page)).to_have_count(3)
     page.get_by_role("link", name="By model").click()
     expect(page.get_by_text("2 of 2 models").first).to_be_visible()
-    expect_figures(page, ["Credits 1,200 $12.00 · new", "Events 5 new", "Accounts 3"])
+    expect_figures(page, ["Credits 1,200 $12.00 · change: none before", "Events 5 change: none before", "Accounts 3"])
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
@@ -428,7 +448,16 @@ def test_hidden_names_are_nowhere_on_the_page(opened: Open) -> None:
 
     expect_no_name()
     page.get_by_role("button", name="All accounts").click()
-    assert cells(rows(page))[0] == ["1", "Account 11111111", "•••••• hidden", "800", "$8.00", "new", "47.0%", "3"]
+    assert cells(rows(page))[0] == [
+        "1",
+        "Account 11111111",
+        "•••••• hidden",
+        "800",
+        "$8.00",
+        "none before",
+        "47.0%",
+        "3",
+    ]
     expect_no_name()
     # The setting is kept for the tab.
     page.reload()
@@ -478,7 +507,7 @@ def test_refresh_loads_again_and_keeps_the_focus(opened: Open, spending: Tables)
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_text("4 of 4 accounts")).to_have_count(2)
     expect(page.locator(".window")).to_contain_text("as of 22 Nov, 10:30")
-    expect_figures(page, ["Credits 1,007 $10.07 · new", "Events 5 new", "Accounts 4"])
+    expect_figures(page, ["Credits 1,007 $10.07 · change: none before", "Events 5 change: none before", "Accounts 4"])
     # An account is as of the instant of its row.
     open_account(page, "Busy Bees")
     expect(events(page)).to_have_count(1)
@@ -492,21 +521,21 @@ def test_refresh_loads_again_and_keeps_the_focus(opened: Open, spending: Tables)
     expect_figures(page, ["Credits –", "Events –"])
     page.unroute("**/days?*")
     page.get_by_role("link", name="By model").click()
-    expect_figures(page, ["Credits 1,007 $10.07 · new", "Events 5 new", "Accounts 4"])
+    expect_figures(page, ["Credits 1,007 $10.07 · change: none before", "Events 5 change: none before", "Accounts 4"])
     # The number of accounts is not known as of another instant.
     spending.fix_now(NOW + timedelta(minutes=50))
     refresh.click()
     expect(page.locator(".window")).to_contain_text("as of 22 Nov, 10:50")
-    expect_figures(page, ["Credits 1,007 $10.07 · new", "Events 5 new"])
+    expect_figures(page, ["Credits 1,007 $10.07 · change: none before", "Events 5 change: none before"])
     page.get_by_role("link", name="Top spenders").click()
-    expect_figures(page, ["Credits 1,007 $10.07 · new", "Events 5 new", "Accounts 4"])
+    expect_figures(page, ["Credits 1,007 $10.07 · change: none before", "Events 5 change: none before", "Accounts 4"])
 
 
 def test_a_period_without_events_is_reported(opened: Open, spending: Tables) -> None:
     spending.fix_now(NOW + timedelta(days=1))
     page = opened("#period=daily")
     expect(page.get_by_text("No account has spent credits today.")).to_be_visible()
-    expect_figures(page, ["Credits 0 $0.00 · −100%", "Events 0 −100%", "Accounts 0"])
+    expect_figures(page, ["Credits 0 $0.00 · change: −100%", "Events 0 change: −100%", "Accounts 0"])
     page.goto(f"/#period=all&account={STRANGER}")
     expect(page.get_by_text("There is no account with this id.")).to_be_visible()
     expect(page.get_by_role("heading", name="No such account")).to_be_visible()
