@@ -187,6 +187,7 @@ function drawHeader() {
   const titles = { spenders: "Top spenders", changes: "Biggest changes" };
   document.title = `${titles[view.show] ?? `Credits by ${BREAKDOWNS[view.show]}`} ${said(view)}`;
   if (view.account) drawIdentity(view.account);
+  else at("accounts-heading").textContent = document.title;
 }
 
 /** Say how old what is shown is, and offer newer numbers. */

@@ -18,6 +18,7 @@ from browser import (  # noqa: F401 - pytest finds fixtures by their names
     tab_of_the_module,
 )
 from conftest import ADMIN_KEY, NOVA, Tables
+from live import eventually
 
 pytestmark = needs_chromium
 
@@ -130,7 +131,7 @@ def test_a_reload_keeps_the_pages_and_the_place(opened: Open) -> None:
     expect(rows(page)).to_have_count(200)
     expect(page.locator("#accounts")).not_to_have_attribute("aria-busy", "true")
     rows(page).nth(150).scroll_into_view_if_needed()
-    page.wait_for_function("history.state.scrolled > 0")
+    eventually(lambda: page.evaluate("history.state.scrolled === Math.round(scrollY) && scrollY > 0"), "the place")
     place = page.evaluate("scrollY")
     page.reload()
     expect(rows(page)).to_have_count(200)
