@@ -384,6 +384,7 @@ addEventListener("keydown", (/** @type {any} */ event) => {
 });
 addEventListener("online", () => {
   if (shown?.listError || shown?.sumsError) show();
+  else if (shown?.moreError) loadMore(shown.view, requests.signal, render);
 });
 addEventListener("scrollend", () => shown?.list && remember());
 addEventListener("copy", copyRows);

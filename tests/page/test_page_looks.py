@@ -143,8 +143,9 @@ def test_in_forced_colours_the_current_tab_can_be_told_and_the_buttons_are_apart
     page.emulate_media(forced_colors="active")
     rows(page)
     for links in (page.locator("#tabs a:visible"), page.locator("#by a"), page.locator("[data-period]")):
-        grounds = links.evaluate_all("links => links.map((link) => getComputedStyle(link).backgroundColor)")
-        assert sorted(grounds.count(ground) for ground in set(grounds)) == [1, len(grounds) - 1]
+        for colour in ("backgroundColor", "color"):
+            found = links.evaluate_all(f"links => links.map((link) => getComputedStyle(link).{colour})")
+            assert sorted(found.count(one) for one in set(found)) == [1, len(found) - 1]
     boxes = [
         page.get_by_role(role, name=name).bounding_box()
         for role, name in [("switch", "Hide names"), ("button", "Forget key")]
