@@ -230,7 +230,7 @@ def test_nothing_stands_out_of_its_cell(opened: Open) -> None:
     for fragment in ("&show=changes", "", "&show=model"):
         page.goto(f"/#period=weekly{fragment}")
         rows(page)
-        for width in (1280, 1024, 768, 390):
+        for width in (1280, 1024, 768, 390, 320):
             page.set_viewport_size({"width": width, "height": 800})
             outside = page.locator("section:visible tbody td").evaluate_all(
                 """(cells) => cells.filter((cell) => {
