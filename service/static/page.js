@@ -10,7 +10,7 @@ import { days, lastDayOf, localTime, month, utc } from "./format.js";
 import { Panel } from "./list.js";
 import { Notice, announce } from "./notices.js";
 import { listReceipts, showReceipt } from "./receipts.js";
-import { accountOf, askAsOf, endOf, forgetStates, keptStates, kindOf, load, loadMore } from "./state.js";
+import { accountOf, askAsOf, endedAt, forgetStates, keptStates, kindOf, load, loadMore } from "./state.js";
 import { Summary } from "./summary.js";
 import { askTabs, forgetEverywhere, hiding, key, lendKey, naming } from "./tab.js";
 
@@ -248,7 +248,7 @@ async function download() {
   const { resource, queryOf } = kindOf(view);
   try {
     const ask = (edge) => requestCsv(resource, { ...queryOf(view), ...edge }, downloads.signal);
-    const { file, instant } = await askAsOf(list?.instant ?? endOf(view), view, ask);
+    const { file, instant } = await askAsOf(list?.instant ?? endedAt(view), view, ask);
     const end = instant.slice(0, 10);
     const days = view.period ? [view.period, end] : [view.from, view.to ?? end];
     const by = Object.hasOwn(BREAKDOWNS, view.show) && view.show;
@@ -386,7 +386,7 @@ addEventListener("online", () => {
   if (shown?.listError || shown?.sumsError) show();
   else if (shown?.moreError) loadMore(shown.view, requests.signal, render);
 });
-addEventListener("scrollend", () => shown?.list && remember());
+addEventListener("scrollend", () => shown?.list && history.state && remember());
 addEventListener("copy", copyRows);
 for (const event of ["visibilitychange", "pageshow", "focus"]) addEventListener(event, drawAge);
 setInterval(drawAge, 15_000);

@@ -114,7 +114,7 @@ export async function load(view, signal, render, { refresh = false, pages = 1 } 
   const known = instantOf(view);
   // On another day the window is another one; so it is when the last day of a range has ended.
   const { list: last, expired } = start(view, refresh || (known !== null && known !== view.end && isOfAnotherDay(known)));
-  const asOf = endOf(view) ?? (expired ? null : known);
+  const asOf = endedAt(view) ?? (expired ? null : known);
   const put = (changes) => {
     signal.throwIfAborted();
     render(keep(half, changes));
@@ -211,7 +211,7 @@ function isOf(list, view) {
 }
 
 /** Return the end of a view's range if it has come. */
-export function endOf({ end }) {
+export function endedAt({ end }) {
   return end && hasCome(end) ? end : null;
 }
 

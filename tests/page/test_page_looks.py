@@ -278,4 +278,7 @@ def test_a_receipt_of_many_accounts_can_be_closed_without_scrolling(opened: Open
     rows(page)
     page.locator("#sql").click()
     expect(page.get_by_label("Command")).to_have_count(3)
-    expect(page.get_by_role("button", name="Close")).to_be_in_viewport(ratio=1)
+    close = page.get_by_role("button", name="Close")
+    expect(close).to_be_in_viewport(ratio=1)
+    page.set_viewport_size({"width": 320, "height": 480})
+    expect(close).to_be_in_viewport(ratio=1)
