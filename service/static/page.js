@@ -181,7 +181,7 @@ function drawHeader() {
   // A window that has ended does not change.
   const time = asOf && asOf !== view.end && element("time", { datetime: asOf, title: utc(asOf) }, localTime(asOf));
   const age = element("span", { id: "age" });
-  at("updated").replaceChildren(...(time ? ["UTC days, as of ", time, ", ", age] : last ? ["UTC days"] : []));
+  at("updated").replaceChildren(...(time ? ["UTC days, as of ", time, age] : last ? ["UTC days"] : []));
   drawAge();
   at("sql").hidden = !list?.sources.length;
   const titles = { spenders: "Top spenders", changes: "Biggest changes" };
@@ -194,7 +194,7 @@ function drawHeader() {
 function drawAge() {
   const age = document.getElementById("age");
   const asOf = age?.previousElementSibling.getAttribute("datetime");
-  if (age) age.textContent = ago(asOf);
+  if (age) age.textContent = `, ${ago(asOf)}`;
   const refresh = at("refresh");
   const label = age && isOld(asOf) ? "Newer numbers" : "Refresh";
   if (refresh.textContent === label) return;

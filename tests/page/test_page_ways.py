@@ -95,6 +95,11 @@ def test_a_failed_switch_keeps_what_is_loaded_and_is_tried_again_with_the_networ
     page.context.set_offline(False)
     expect(alert).to_have_count(0)
     expect(page.locator("#accounts")).not_to_have_attribute("aria-busy", "true")
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Load more").click()
+    expect(alert).to_be_visible()
+    page.context.set_offline(False)
+    expect(rows(page)).to_have_count(200)
 
 
 def test_refresh_keeps_the_pages_and_the_open_numbers(opened: Open) -> None:
