@@ -125,7 +125,7 @@ def opened_in_the_tab(tab: tuple[Page, list[str]], spending: "Tables") -> Iterat
     for other in page.context.pages[1:]:
         other.close()
     page.unroute_all(behavior="ignoreErrors")
-    page.evaluate("sessionStorage.clear()")
+    page.evaluate("sessionStorage.clear(); localStorage.clear()")
     page.goto("about:blank")
     page.set_viewport_size({"width": 1280, "height": 720})
     page.emulate_media(forced_colors="none")

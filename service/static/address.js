@@ -1,6 +1,6 @@
 /** The fragment of the URL: a window, an account, and which list of it is shown, as in #period=weekly&show=model. */
 
-import { dayAfter, days, lastDayOf, month, today } from "./format.js";
+import { days, endOf, lastDayOf, month } from "./format.js";
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
@@ -17,10 +17,10 @@ export const BREAKDOWNS = { model: "model", provider: "provider", source: "sourc
 
 /**
  * A view: `period`, or the days `from` and `to` (null: until now); the id of an account, or null; what is shown, `spenders`,
- * `changes`, `events` or a key of BREAKDOWNS; the text searched for, or null; and the window as the API names it. A range has
- * an `as_of` if its last day had ended when the view was made.
+ * `changes`, `events` or a key of BREAKDOWNS; the text searched for, or null; the window as the API names it, without its end;
+ * and the end of a range, which may be in the future, or null.
  * @typedef {{period: string|null, from: string|null, to: string|null, account: string|null, show: string, q: string|null,
- *   window: {period?: string, since?: string, as_of?: string}}} View
+ *   window: {period?: string, since?: string}, end: string|null}} View
  */
 
 /**
@@ -47,8 +47,8 @@ export function viewOf(fragment) {
   const { from = null, to = null, account = null, q = null } = wrong ? {} : given;
   const period = from ? null : ((wrong ? null : given.period) ?? "monthly");
   const show = (wrong ? null : given.show) ?? (account ? "events" : "spenders");
-  const window = period ? { period } : { since: from, ...(to && to < today() && { as_of: dayAfter(to) }) };
-  return { view: { period, from, to, account, show, q, window }, problem: wrong ? wrong.join("=") : null };
+  const window = period ? { period } : { since: from };
+  return { view: { period, from, to, account, show, q, window, end: to && endOf(to) }, problem: wrong ? wrong.join("=") : null };
 }
 
 function isDay(text) {

@@ -1,5 +1,6 @@
 /** The requests to the service's public API. */
 
+import { learn } from "./clock.js";
 import { forgetKey, key } from "./tab.js";
 
 const TIMEOUT_MS = 60_000;
@@ -8,11 +9,15 @@ const REFUSALS = {
   403: "This key is valid, but its owner is not an administrator. Enter an administrator's key.",
 };
 
-/** A request that failed. `message` is a sentence for the reader; `status` is 0 without a usable answer. */
+/**
+ * A request that failed. `message` is a sentence for the reader; `status` is 0 without a usable answer; `fields` are the names
+ * of the parameters that were refused.
+ */
 export class ApiError extends Error {
-  constructor(status, sentence) {
+  constructor(status, sentence, fields = []) {
     super(sentence);
     this.status = status;
+    this.fields = fields;
   }
 }
 
@@ -30,13 +35,18 @@ export async function requestJson(resource, parameters, signal) {
   const either = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
   const [{ headers }, text] = await request(addressOf(resource, parameters), "application/json", either, "text");
   const sources = [...(headers.get("Link") ?? "").matchAll(/<([^>]*)>; rel="describedby"/g)].map(([, address]) => address);
-  return { body: parse(text), instant: headers.get("As-Of"), since: headers.get("Window-Start"), sources };
+  const instant = headers.get("As-Of");
+  learn(instant, !parameters.as_of);
+  return { body: parse(text), instant, since: headers.get("Window-Start"), sources };
 }
 
-/** Request all rows as a CSV file. It may take longer than a page, so there is no timeout. */
+/**
+ * Request all rows as a CSV file. It may take longer than a page, so there is no timeout.
+ * @returns {Promise<{file: Blob, instant: string}>}
+ */
 export async function requestCsv(resource, parameters, signal) {
-  const [, file] = await request(addressOf(resource, parameters), "text/csv", signal, "blob");
-  return file;
+  const [{ headers }, file] = await request(addressOf(resource, parameters), "text/csv", signal, "blob");
+  return { file, instant: headers.get("As-Of") };
 }
 
 /**
@@ -60,22 +70,22 @@ async function request(address, accept, signal, read) {
     const response = await fetch(address, { headers: { Accept: accept, "x-api-key": used }, signal });
     if (response.ok) return [response, await response[read]()];
     if (response.status in REFUSALS && key.get() === used) forgetKey(REFUSALS[response.status]);
-    throw new ApiError(response.status, await sentenceOf(response));
+    throw await errorOf(response);
   } catch (error) {
     if (error instanceof ApiError || error.name === "AbortError") throw error;
     throw new ApiError(0, "The service cannot be reached. Check the connection, then try again.");
   }
 }
 
-/** Return the sentence of the service's error; an error of a proxy has none. */
-async function sentenceOf(response) {
+/** Return the error of the service; one of a proxy has no sentence. */
+async function errorOf(response) {
   try {
-    const { error } = await response.json();
-    if (typeof error === "string") return error;
+    const { error, missing_fields: fields } = await response.json();
+    if (typeof error === "string") return new ApiError(response.status, error, fields);
   } catch {
     // The body is not JSON.
   }
-  return `The service answered with an error (${response.status}). Try again shortly.`;
+  return new ApiError(response.status, `The service answered with an error (${response.status}). Try again shortly.`);
 }
 
 /** Parse JSON with every number as a BigInt of its source text: a Number is not exact beyond 2^53. */

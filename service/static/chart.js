@@ -27,15 +27,20 @@ export function chartOf(days, asOf, beside) {
   const most = bars.reduce((one, other) => (other.credits > one.credits ? other : one));
   const resting = most.credits > 0n ? `Most ${step.length === 1 ? "on" : "in"} ${say(most)}` : "";
 
-  const title = element("div", { class: "title" }, element("h3", {}, `Credits by ${step.name}`), beside);
+  const title = element("div", { class: "title" }, element("h2", {}, `Credits by ${step.name}`), beside);
   const readout = element("p", { class: "hint readout", "aria-hidden": "true" }, resting);
   const scale = scaleOf(bars);
   const shapes = bars.map((bar, index) => barOf(bar, index, bars.length, scale));
   const lines = scale.marks.map((mark) => drawing("line", { x1: "0", x2: "100%", y1: scale.y(mark), y2: scale.y(mark) }));
   const label = `Credits by ${step.name}, ${span(days[0].day, days.at(-1).day)}. ${resting}`;
   const plot = drawing("svg", { role: "img", "aria-label": label }, ...lines, ...shapes);
-  readUnderPointer(plot, shapes, (index) => {
-    readout.textContent = index === null ? resting : `${say(bars[index])}, ${counted(bars[index].events, "event")}`;
+  const sayAll = (bar) => `${say(bar)}, ${counted(bar.events, "event")}`;
+  // The keys of a slider go from bar to bar.
+  const slider = element("input", { type: "range", class: "unseen", max: bars.length - 1, "aria-label": `Credits by ${step.name}` });
+  slider.value = String(bars.length - 1);
+  readBars(plot, slider, shapes, (index) => {
+    readout.textContent = index === null ? resting : sayAll(bars[index]);
+    slider.ariaValueText = sayAll(bars[Number(slider.value)]);
   });
   const marks = scale.marks.map((mark) => {
     const text = element("span", {}, compact(mark));
@@ -50,6 +55,7 @@ export function chartOf(days, asOf, beside) {
       "div",
       { class: "plot" },
       element("div", { class: "marks", "aria-hidden": "true" }, ...marks),
+      slider,
       plot,
       element("div", { class: "ends", "aria-hidden": "true" }, ...ends.map((end) => element("span", {}, end))),
     ),
@@ -109,10 +115,11 @@ function barOf({ credits, partial }, index, count, { share }) {
   });
 }
 
-function readUnderPointer(plot, shapes, show) {
+/** Show a bar while a pointer or the slider is at it. */
+function readBars(plot, slider, shapes, show) {
   let shown = null;
   const point = (index) => {
-    if (index === shown) return;
+    if (index !== null) slider.value = String(index);
     shapes[shown]?.classList.remove("pointed");
     shapes[index]?.classList.add("pointed");
     shown = index;
@@ -126,6 +133,9 @@ function readUnderPointer(plot, shapes, show) {
   plot.addEventListener("pointermove", follow);
   // A finger leaves when it is lifted; its bar stays shown.
   plot.addEventListener("pointerleave", ({ pointerType }) => pointerType !== "touch" && point(null));
+  for (const event of ["focus", "input"]) slider.addEventListener(event, () => point(Number(slider.value)));
+  slider.addEventListener("blur", () => point(null));
+  point(null);
 }
 
 /** The table is made when it is opened, as it may have thousands of rows. */

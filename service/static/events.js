@@ -24,7 +24,7 @@ function timeOf(instant) {
 }
 
 function modelOf({ model_id: model, provider }) {
-  return [model === null ? nothing("no model") : isolated(model), " ", element("span", { class: "hint" }, provider ?? "")];
+  return [model === null ? nothing("no model") : isolated(model, { title: model }), " ", element("span", { class: "hint" }, provider ?? "")];
 }
 
 /** @type {import("./state.js").Kind} */

@@ -7,7 +7,9 @@ const MONTH = new Intl.DateTimeFormat("en-GB", { month: "long", year: "numeric",
 const DAY_US = 86_400_000_000n;
 const DAYS = { daily: 1n, weekly: 7n, monthly: 30n };
 const LOCAL = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
-const LOCAL_TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
+const LOCAL_TIME = new Intl.DateTimeFormat("en-GB", {
+  day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
+});
 
 /** The name of the reader's time zone. */
 export const zone = LOCAL.resolvedOptions().timeZone;
@@ -57,7 +59,7 @@ export function percent(part, whole) {
 }
 
 /**
- * Write how a number changed, "+12%", "new" or "same"; as a difference where there is no percentage.
+ * Write how a number changed, "+12%", "none before" or "same"; as a difference where there is no percentage.
  * @param {bigint} now
  * @param {bigint} before
  * @param {bigint} eventsBefore the number of events then: what they add up to may be 0
@@ -72,7 +74,7 @@ export function change(now, before, eventsBefore = before) {
  */
 export function relativeChange(now, before, eventsBefore) {
   if (now === before) return "same";
-  if (eventsBefore === 0n && now > 0n) return "new";
+  if (eventsBefore === 0n && now > 0n) return "none before";
   if (before <= 0n || now < 0n) return null;
   const [sign, size] = now < before ? ["−", before - now] : ["+", now - before];
   // Each is rounded once, half up.
@@ -117,14 +119,9 @@ export function lastDayOf(month) {
   return new Date(Date.UTC(year, number, 0)).toJSON().slice(0, 10);
 }
 
-/** Return the UTC day of this computer's clock. */
-export function today() {
-  return new Date().toJSON().slice(0, 10);
-}
-
-/** Return the day after a day. */
-export function dayAfter(day) {
-  return instantOf(microseconds(`${day}T00:00:00`) + DAY_US).slice(0, 10);
+/** Return the end of a day, as the API spells instants. */
+export function endOf(day) {
+  return instantOf(microseconds(`${day}T00:00:00`) + DAY_US);
 }
 
 /** Return the last day before an instant. */
@@ -162,7 +159,7 @@ export function local(instant) {
   return isNaN(date) ? instant : LOCAL.format(date);
 }
 
-/** The same as hours and minutes, with the name of the time zone. */
+/** The same without year and seconds, with the name of the time zone. */
 export function localTime(instant) {
   return LOCAL_TIME.format(new Date(instant));
 }

@@ -10,6 +10,8 @@ export class Panel {
   #list = null;
   #whole = null;
   #busy = null;
+  /** Whether its items have shares; undefined in a list without that column. */
+  #isShared;
   #body = null;
 
   /**
@@ -34,20 +36,28 @@ export class Panel {
    */
   draw({ view, list, sums, busy, listError, moreError }, again = false) {
     const whole = sums && sums.instant === list?.instant ? sums.credits : null;
-    const last = { list: this.#list, whole: this.#whole, busy: this.#busy };
+    const last = { list: this.#list, whole: this.#whole, busy: this.#busy, isShared: this.#isShared };
     [this.#list, this.#whole, this.#busy] = [list, whole, busy];
     const shown = last.list?.items.length ?? 0;
     const grown = !again && shown > 0 && list !== last.list && list?.items[0] === last.list.items[0];
     const focused = document.activeElement === this.more;
     const kind = kindOf(view);
     const columns = kind.columns(list?.view ?? view, list?.items ?? [], whole);
+    const share = columns.find(({ isShared }) => isShared !== undefined);
+    this.#isShared = share?.isShared;
+    // The API has no answer for a range before its start; its first year is 1900.
+    const isFuture = !list && listError?.fields.includes("since") && view.from >= "1900";
 
-    this.notice.draw(listError);
+    this.notice.draw(isFuture ? null : listError);
     this.trouble.draw(moreError);
-    if (!list) this.#drawTable(kind, view, columns, busy ? ghostRows(columns) : []);
-    else if (grown) this.#body.append(...rowsOf(list, columns, shown));
-    else if (again || list !== last.list) this.#drawList(kind, list, columns);
-    else if (whole !== last.whole) this.#drawShares(list, columns);
+    if (isFuture) this.#drawEmpty(["This range has not begun yet."]);
+    else if (!list) this.#drawTable(kind, view, columns, busy ? ghostRows(columns) : []);
+    else if (again || (list !== last.list && !grown)) this.#drawList(kind, list, columns);
+    else {
+      if (grown) this.#body.append(...rowsOf(list, columns, shown));
+      // More rows may show that there are no shares.
+      if (share && (whole !== last.whole || share.isShared !== last.isShared)) this.#drawShares(list, share);
+    }
     const words = list ? `${integer(list.items.length)} of ${counted(list.count, kind.noun(view))}` : "";
     this.count.textContent = list?.items.length ? words : "";
     this.more.hidden = !list || list.page * BigInt(LIMIT) >= list.count;
@@ -59,8 +69,12 @@ export class Panel {
 
   #drawList(kind, list, columns) {
     if (list.items.length) return this.#drawTable(kind, list.view, columns, rowsOf(list, columns, 0));
+    this.#drawEmpty(kind.emptiness(list.view, list.account));
+  }
+
+  #drawEmpty(sentences) {
     this.#body = null;
-    const lines = kind.emptiness(list.view, list.account).map((line, index) => element("p", { class: index ? "hint" : null }, line));
+    const lines = sentences.map((line, index) => element("p", { class: index ? "hint" : null }, line));
     this.parts.table.replaceChildren(element("div", { class: "card empty" }, ...lines));
   }
 
@@ -74,11 +88,9 @@ export class Panel {
     if (focused) this.focus(focused);
   }
 
-  #drawShares(list, columns) {
-    const share = columns.find(({ kind }) => kind === "share");
-    if (!share) return;
+  #drawShares(list, { cell }) {
     for (const [index, row] of [...(this.#body?.rows ?? [])].entries()) {
-      row.querySelector(".share").replaceChildren(...share.cell(list.items[index], index));
+      row.querySelector(".share").replaceChildren(cell(list.items[index], index));
     }
   }
 

@@ -34,7 +34,7 @@ export class Notice {
       this.place.replaceChildren(element("div", { class: "notice", role: "alert" }, words, this.make()));
     } else if (notice) {
       // Keep the focus near.
-      if (notice.contains(document.activeElement)) this.place.closest("section")?.querySelector("h2").focus();
+      if (notice.contains(document.activeElement)) this.place.closest("section")?.querySelector("h1").focus();
       notice.remove();
     }
   }

@@ -2,13 +2,15 @@
 
 import { BREAKDOWNS, addressOf, said, viewOf } from "./address.js";
 import { ApiError, requestCsv } from "./api.js";
+import { ago, isOld, today } from "./clock.js";
+import { copyRows } from "./copy.js";
 import { at, button, element, isolated, onPress } from "./elements.js";
 import { Grants } from "./events.js";
-import { days, lastDayOf, localTime, month, today, utc } from "./format.js";
+import { days, lastDayOf, localTime, month, utc } from "./format.js";
 import { Panel } from "./list.js";
 import { Notice, announce } from "./notices.js";
 import { listReceipts, showReceipt } from "./receipts.js";
-import { accountOf, forgetStates, keptStates, kindOf, load, loadMore } from "./state.js";
+import { accountOf, askAsOf, endedAt, forgetStates, keptStates, kindOf, load, loadMore } from "./state.js";
 import { Summary } from "./summary.js";
 import { askTabs, forgetEverywhere, hiding, key, lendKey, naming } from "./tab.js";
 
@@ -20,8 +22,8 @@ const periodButtons = allOf("[data-period]");
 
 /** The halves of the page: one shows all accounts, the other a single account. */
 let [all, one] = [halfOf("accounts"), halfOf("account")];
-const downloadNotice = new Notice(at("download-notice"), "Close", () => {
-  downloadNotice.draw(null);
+const notice = new Notice(at("download-notice"), "Close", () => {
+  notice.draw(null);
   at("download").focus();
 });
 /** @type {import("./state.js").State|null} what is shown; null before the first */
@@ -30,6 +32,10 @@ let requests = new AbortController();
 /** Aborts the files that are being downloaded, when the key is forgotten. */
 let downloads = new AbortController();
 let scrolledTo = 0;
+/** @type {string|null} the address of the list from which the account that is shown was opened */
+let cameFrom = null;
+/** How far the page was scrolled, and how many pages were loaded, when it was left or reloaded. */
+let resting = null;
 let typing = 0;
 
 function halfOf(id) {
@@ -62,16 +68,19 @@ async function show(refresh = false) {
   const before = shown?.view;
   const isOpened = before?.account === null && view.account !== null;
   if (isOpened) scrolledTo = scrollY;
-  // A new entry of the history remembers whether the one before it is the list.
-  if (history.state === null) history.replaceState({ fromList: isOpened }, "");
+  if (isOpened) cameFrom = addressOf(before);
+  // A new entry of the history remembers the list, and whether it is the entry before.
+  if (history.state === null) history.replaceState({ list: view.account ? cameFrom : null, isNext: isOpened }, "");
+  cameFrom = history.state.list;
   const { section, summary } = view.account ? one : all;
   all.section.hidden = section !== all.section;
   one.section.hidden = section !== one.section;
   // Moved only where it has to be: an element that is moved loses the focus.
   if (at("lists").parentNode !== section) summary.place.after(at("lists"));
-  downloadNotice.draw(null);
+  notice.draw(null);
   drawControls(view);
-  const loading = load(view, requests.signal, render, refresh);
+  resting = before ? null : history.state;
+  const loading = load(view, requests.signal, render, { refresh, pages: resting?.pages });
   if (!before || before.account === view.account) return loading;
   if (view.account) focusHeading();
   else await returnTo(before.account, loading);
@@ -82,6 +91,18 @@ function render(state) {
   shown = state;
   draw(state);
   drawHeader();
+  if (!state.list) return;
+  if (resting?.scrolled) scrollTo(0, resting.scrolled);
+  resting = null;
+  remember();
+}
+
+/** Remember where the reader is, for a reload. */
+function remember() {
+  const place = { scrolled: Math.round(scrollY), pages: Number(shown.list.page) };
+  if (place.scrolled !== history.state.scrolled || place.pages !== history.state.pages) {
+    history.replaceState({ ...history.state, ...place }, "");
+  }
 }
 
 /** Draw the half of a state; `again` draws what has not changed too. */
@@ -119,8 +140,10 @@ function goTo(changes, replacing = false) {
 }
 
 function back() {
-  if (history.state?.fromList) history.back();
-  else goTo({ account: null, show: null });
+  if (history.state?.isNext) return history.back();
+  if (!cameFrom) return goTo({ account: null, show: null });
+  history.pushState(null, "", cameFrom);
+  show();
 }
 
 /** Draw the controls as a view has them. */
@@ -156,13 +179,28 @@ function drawHeader() {
   const last = sums?.days.at(-1)?.day ?? asOf?.slice(0, 10);
   at("window").textContent = !last ? "" : first ? days(first, last) : `until ${days(last)}`;
   // A window that has ended does not change.
-  const ended = view.window.as_of !== undefined;
-  const time = asOf && !ended && element("time", { datetime: asOf, title: utc(asOf) }, localTime(asOf));
-  at("updated").replaceChildren(...(time ? ["UTC days, as of ", time] : last ? ["UTC days"] : []));
+  const time = asOf && asOf !== view.end && element("time", { datetime: asOf, title: utc(asOf) }, localTime(asOf));
+  const age = element("span", { id: "age" });
+  at("updated").replaceChildren(...(time ? ["UTC days, as of ", time, age] : last ? ["UTC days"] : []));
+  drawAge();
   at("sql").hidden = !list?.sources.length;
   const titles = { spenders: "Top spenders", changes: "Biggest changes" };
   document.title = `${titles[view.show] ?? `Credits by ${BREAKDOWNS[view.show]}`} ${said(view)}`;
   if (view.account) drawIdentity(view.account);
+  else at("accounts-heading").textContent = document.title;
+}
+
+/** Say how old what is shown is, and offer newer numbers. */
+function drawAge() {
+  const age = document.getElementById("age");
+  const asOf = age?.previousElementSibling.getAttribute("datetime");
+  if (age) age.textContent = `, ${ago(asOf)}`;
+  const refresh = at("refresh");
+  const label = age && isOld(asOf) ? "Newer numbers" : "Refresh";
+  if (refresh.textContent === label) return;
+  refresh.textContent = label;
+  refresh.classList.toggle("primary", label !== "Refresh");
+  if (label !== "Refresh") announce("Newer numbers can be loaded");
 }
 
 function drawIdentity(id) {
@@ -194,7 +232,7 @@ function leave(problem) {
   downloads = new AbortController();
   clearTimeout(typing);
   // A search may be a name. After a refused key it stays, for the next key.
-  if (!problem && shown?.view.q) history.replaceState(history.state, "", addressOf({ ...shown.view, q: null }));
+  if (!problem && shown) history.replaceState({}, "", addressOf({ ...shown.view, q: null }));
   forgetStates();
   [all, one] = [halfOf("accounts"), halfOf("account")];
   for (const id of ["account-heading", "identity", "window", "updated"]) at(id).replaceChildren();
@@ -209,18 +247,19 @@ async function download() {
   const { view, list } = shown;
   const { resource, queryOf } = kindOf(view);
   try {
-    const file = await requestCsv(resource, { ...queryOf(view), ...(list && { as_of: list.instant }) }, downloads.signal);
-    const end = list?.instant.slice(0, 10);
+    const ask = (edge) => requestCsv(resource, { ...queryOf(view), ...edge }, downloads.signal);
+    const { file, instant } = await askAsOf(list?.instant ?? endedAt(view), view, ask);
+    const end = instant.slice(0, 10);
     const days = view.period ? [view.period, end] : [view.from, view.to ?? end];
     const by = Object.hasOwn(BREAKDOWNS, view.show) && view.show;
     const name = `${["credits", resource, by, view.q && "search", view.account, ...days].filter(Boolean).join("-")}.csv`;
     save(hiding.get() ? await withoutNames(file) : file, name);
-    downloadNotice.draw(null);
+    notice.draw(null);
     announce(`Downloaded ${name}`);
   } catch (error) {
     if (key.get() === null) return;
     if (!(error instanceof ApiError)) throw error;
-    downloadNotice.draw(new Error(`The CSV file was not downloaded. ${error.message}`));
+    notice.draw(new Error(`The CSV file was not downloaded. ${error.message}`));
   }
 }
 
@@ -283,14 +322,16 @@ at("key-form").addEventListener("submit", (event) => {
   at("key").value = "";
   // A header cannot carry other characters.
   if (!/^[\x21-\x7e]+$/.test(text)) return askForKey(MALFORMED_KEY);
-  key.set(text);
+  const isKept = key.set(text);
   show();
   focusHeading();
+  if (!isKept) notice.draw(new Error("This browser does not keep the key: after a reload, the page asks for it again."));
 });
 for (const period of periodButtons) {
   period.addEventListener("click", () => {
     const chosen = { period: period.dataset.period, from: null, to: null };
-    if (chosen.period !== shown.view.period) goTo(chosen);
+    if (chosen.period !== shown.view.period) return goTo(chosen);
+    return show(true);
   });
 }
 at("range").addEventListener("beforetoggle", ({ newState }) => {
@@ -341,6 +382,14 @@ addEventListener("keydown", (/** @type {any} */ event) => {
   if (editing || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape" && shown?.view.account) back();
 });
+addEventListener("online", () => {
+  if (shown?.listError || shown?.sumsError) show();
+  else if (shown?.moreError) loadMore(shown.view, requests.signal, render);
+});
+addEventListener("scrollend", () => shown?.list && history.state && remember());
+addEventListener("copy", copyRows);
+for (const event of ["visibilitychange", "pageshow", "focus"]) addEventListener(event, drawAge);
+setInterval(drawAge, 15_000);
 addEventListener("popstate", () => show());
 history.scrollRestoration = "manual";
 at("hide-names").ariaChecked = String(hiding.get());

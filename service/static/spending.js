@@ -1,9 +1,9 @@
 /** The kinds of list of credits spent: by account, what changed most, and by model, provider, source or agent type. */
 
 import { BREAKDOWNS, addressOf, within } from "./address.js";
-import { drawing, element, isolated, nothing } from "./elements.js";
+import { element, isolated, nothing } from "./elements.js";
 import { change, dollars, integer, percent, ratio, relativeChange, signed, signedDollars } from "./format.js";
-import { hiding, naming } from "./tab.js";
+import { hiding, naming, sought } from "./tab.js";
 
 const credits = (item) => item.total_credits_deducted_cents;
 const before = (item) => item.previous_credits_deducted_cents;
@@ -35,23 +35,27 @@ function compared(view) {
   return { ...view.window, ...(compares(view) && { compare: "previous" }) };
 }
 
-function barOf(size, largest, kind = null) {
-  const width = `${(ratio(size, largest) * 100).toFixed(2)}%`;
-  const bar = drawing("rect", { class: kind, width, height: "100%", rx: "2" });
-  return drawing("svg", { class: "bar", "aria-hidden": "true" }, bar);
+/** Return a text with a bar before it. */
+function barred(text, size, largest, kind = null) {
+  // Unlike a shape in a drawing, a box has its edges on whole pixels.
+  const box = element("span", { class: kind });
+  box.style.width = `${(ratio(size, largest) * 100).toFixed(2)}%`;
+  return element("div", {}, element("span", { class: "bar", "aria-hidden": "true" }, box), element("span", {}, text));
 }
 
 /** Return the columns of the credits of a window, and of the share that each item has of them. */
 function spent(view, items, whole) {
-  // The bar is relative to the largest item, the text to the whole. Refunds may make an item exceed the whole: then no text.
+  // With refunds the other items may be more than the whole together: their shares would add up to more than 100 %.
+  const isShared = whole > 0n && items.reduce((sum, item) => (credits(item) > 0n ? sum + credits(item) : sum), 0n) <= whole;
+  const reason = whole === 0n ? "no share, as the sum is 0" : "no share, because of refunds";
   const share = (item) => {
-    if (whole === null) return [nothing("not loaded yet")];
-    const largest = credits(items[0]);
-    const text = largest > whole ? null : percent(credits(item), whole);
-    const reason = whole === 0n ? "no share, as the sum is 0" : "no share, because of refunds";
-    return [barOf(credits(item), largest), text === null ? nothing(reason) : element("span", {}, text)];
+    if (whole === null) return nothing("not loaded yet");
+    const text = isShared ? percent(credits(item), whole) : nothing(reason);
+    // Among the accounts that were found there is no largest of all, to which a bar is relative.
+    return view.q ? text : barred(text, credits(item), credits(items[0]));
   };
-  return [CREDITS, DOLLARS, ...(compares(view) ? [CHANGE] : []), { label: "Share", kind: "share", cell: share }, EVENTS];
+  const column = { label: "Share", kind: "number share", isShared, cell: share };
+  return [CREDITS, DOLLARS, ...(compares(view) ? [CHANGE] : []), column, EVENTS];
 }
 
 /** Return the columns of an account. The link of its name opens it. */
@@ -61,9 +65,10 @@ function accountOf(view) {
     const address = addressOf({ ...view, account: id, show: null, q: null });
     return element("a", { href: address, class: standIn ? "plain" : null, title: name }, isolated(name));
   };
-  const email = ({ account_email: text }) => {
+  const email = ({ account_id: id, ...account }) => {
     if (hiding.get()) return nothing("hidden", "••••••");
-    return text === null ? nothing("no address") : isolated(text, { title: text });
+    const { address } = naming(id, account);
+    return address === null ? nothing("no address") : isolated(address, { title: address });
   };
   return [
     { label: "Account", kind: "name", header: true, cell: link },
@@ -79,7 +84,7 @@ export const SPENDERS = {
   resource: "rollup",
   noun: () => "account",
   caption: () => "Accounts by credits spent, most first",
-  queryOf: (view) => ({ ...compared(view), ...(view.q && { q: view.q }) }),
+  queryOf: (view) => ({ ...compared(view), ...(view.q && { q: sought(view.q) }) }),
   columns(view, items, whole) {
     const rank = { label: "Rank", kind: "rank", cell: (_, index) => integer(BigInt(index + 1)) };
     // Among the accounts that were found a rank would be another number.
@@ -103,18 +108,14 @@ export const CHANGES = {
   columns(view, items) {
     const changed = (item) => item.change_credits_deducted_cents;
     const size = (item) => (changed(item) < 0n ? -changed(item) : changed(item));
-    const bar = (item) => {
-      const text = relativeChange(...numbers(item));
-      const words = text === null ? nothing("no percentage") : element("span", {}, text);
-      return [barOf(size(item), size(items[0]), changed(item) < 0n ? "below" : null), words];
-    };
+    const bar = (item) => barred(signed(changed(item)), size(item), size(items[0]), changed(item) < 0n ? "below" : null);
     return [
       ...accountOf(view),
       { label: "Before", kind: "number before", cell: (item) => integer(before(item)) },
       { label: "Now", kind: "number now", cell: (item) => integer(credits(item)) },
-      { label: "Change", kind: "number credits", cell: (item) => signed(changed(item)) },
+      { label: "Change", kind: "number credits share", cell: bar },
       { label: "Dollars", kind: "number dollars", cell: (item) => signedDollars(changed(item)) },
-      { label: "Change (%)", kind: "share", cell: bar },
+      { label: "Change (%)", kind: "number change", cell: (item) => relativeChange(...numbers(item)) ?? nothing("no percentage") },
     ];
   },
   emptiness(view) {
@@ -134,7 +135,7 @@ export const BREAKDOWN = {
   queryOf: (view) => ({ by: view.show, ...(view.account && { account_id: view.account }), ...compared(view) }),
   columns(view, items, whole) {
     const noun = BREAKDOWNS[view.show];
-    const key = ({ key: text }) => (text ? isolated(text) : element("span", { class: "hint" }, text === null ? `no ${noun}` : "(empty)"));
+    const key = ({ key: text }) => (text ? isolated(text, { title: text }) : element("span", { class: "hint" }, text === null ? `no ${noun}` : "(empty)"));
     const sum = (label, kind, column) => ({ label, kind: `number ${kind}`, cell: (item) => integer(item[column]) });
     return [
       { label: `${noun[0].toUpperCase()}${noun.slice(1)}`, kind: "name", header: true, cell: key },

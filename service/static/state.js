@@ -1,12 +1,17 @@
 /** What is loaded of the API. A state never changes: `load` and `loadMore` make the next one from it. */
 
 import { ApiError, requestJson } from "./api.js";
+import { hasCome, isOfAnotherDay } from "./clock.js";
 import { EVENTS } from "./events.js";
 import { previousWindow } from "./format.js";
 import { BREAKDOWN, CHANGES, SPENDERS, compares } from "./spending.js";
 
 /** The number of items of a page. */
 export const LIMIT = 100;
+// The API's largest page
+const LARGEST = 500n;
+// So many windows are kept beside those that are shown.
+const MOST_PAST = 8;
 // Names of more members of staff are not asked for: their ids are shown.
 const MOST_NAMES = 10;
 const KINDS = { spenders: SPENDERS, changes: CHANGES, events: EVENTS };
@@ -53,16 +58,19 @@ const KINDS = { spenders: SPENDERS, changes: CHANGES, events: EVENTS };
  *   expired: boolean, listError: ApiError|null, moreError: ApiError|null, sumsError: ApiError|null}} State
  */
 
+const NO_ERRORS = { listError: null, moreError: null, sumsError: null };
 const NOTHING = {
-  sums: null, previous: null, instant: null, lists: {}, accounts: null, granters: {},
-  busy: null, expired: false, listError: null, moreError: null, sumsError: null,
+  sums: null, previous: null, instant: null, lists: {}, accounts: null, granters: {}, busy: null, expired: false, ...NO_ERRORS,
 };
 
 /** @type {{all?: State, one?: State}} the last state of all accounts, and of one account, each of one window */
 let kept = {};
+/** @type {State[]} the last states of other windows, newest first */
+let past = [];
 
 const halfOf = ({ account }) => (account ? "one" : "all");
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+const sameWindow = (one, other) => same([one.window, one.end], [other.window, other.end]);
 
 /** Return the kind of list that a view shows. */
 export function kindOf({ show }) {
@@ -77,6 +85,7 @@ export function keptStates() {
 /** Forget all that is loaded. */
 export function forgetStates() {
   kept = {};
+  past = [];
 }
 
 /** Return the account as it is known from an answer or a row; null when there is none, undefined while it is unknown. */
@@ -97,13 +106,15 @@ export function isNobody({ account }) {
  * @param {View} view
  * @param {AbortSignal} signal ends it; a state after that would be out of date
  * @param {(state: State) => void} render gets what is known at once, and again when a part is loaded or has failed
- * @param {boolean} [refresh] whether to load the view as of now, not as of the instant of what is loaded of its window
+ * @param {{refresh?: boolean, pages?: number}} [how] `refresh`: whether to load the view as of now, not as of the instant of
+ *   what is loaded of its window; `pages`: how many to load where none is loaded
  */
-export async function load(view, signal, render, refresh = false) {
+export async function load(view, signal, render, { refresh = false, pages = 1 } = {}) {
   const half = halfOf(view);
   const known = instantOf(view);
-  const { list: last, expired } = start(view, refresh);
-  const asOf = expired ? null : known;
+  // On another day the window is another one; so it is when the last day of a range has ended.
+  const { list: last, expired } = start(view, refresh || (known !== null && known !== view.end && isOfAnotherDay(known)));
+  const asOf = endedAt(view) ?? (expired ? null : known);
   const put = (changes) => {
     signal.throwIfAborted();
     render(keep(half, changes));
@@ -125,7 +136,8 @@ export async function load(view, signal, render, refresh = false) {
       put({ listError: null, busy: "sums" });
     } else {
       put({ busy: "list" });
-      list = await attempt(request(view, asOf, {}, signal), (listError) => ({ listError }));
+      const loaded = last && isOf(last, view) ? last.page : BigInt(pages);
+      list = await attempt(firstPages(view, asOf, loaded, signal), (listError) => ({ listError }));
       if (!list) return;
       const { instant, count } = list;
       const accounts = view.show === "spenders" && !view.q && { accounts: { instant, count } };
@@ -133,7 +145,7 @@ export async function load(view, signal, render, refresh = false) {
     }
     if (isNobody(view)) return put({ busy: null });
     const instant = list.instant ?? asOf;
-    if (kept[half].sums?.instant !== instant) {
+    if (expired || kept[half].sums?.instant !== instant) {
       const loaded = await attempt(sumsOf(view, list.since, instant, signal), (sumsError) => ({ sumsError, sums: null, previous: null }));
       if (!loaded) return;
       put({ ...loaded, instant: loaded.sums.instant, expired: false, sumsError: null });
@@ -164,7 +176,7 @@ export async function loadMore(view, signal, render) {
 
 /** Return the instant as of which to load a view; for an account the later of both halves: not before its row. */
 function instantOf(view) {
-  const states = [kept.all, view.account ? kept.one : null].filter((state) => state && same(state.view.window, view.window));
+  const states = [kept.all, view.account ? kept.one : null].filter((state) => state && sameWindow(state.view, view));
   return states.map(({ instant }) => instant).filter(Boolean).sort().at(-1) ?? null;
 }
 
@@ -172,8 +184,14 @@ function instantOf(view) {
 function start(view, refresh) {
   const half = halfOf(view);
   const last = kept[half];
-  const continues = last && last.view.account === view.account && same(last.view.window, view.window);
-  kept = { ...kept, [half]: continues ? last : NOTHING };
+  const isOfWindow = (state) => state.view.account === view.account && sameWindow(state.view, view);
+  if (!last || !isOfWindow(last)) {
+    const known = past.find(isOfWindow);
+    past = [last, ...past].filter((state) => state && state !== known).slice(0, MOST_PAST);
+    // It is shown until the window is loaded as of now, and after an error.
+    const again = known && { ...known, ...NO_ERRORS, expired: known.instant !== view.end };
+    kept = { ...kept, [half]: again ?? NOTHING };
+  }
   const { lists, expired } = kept[half];
   const others = last?.view.show !== view.show && { listError: null, moreError: null };
   return keep(half, { view, list: lists[view.show] ?? null, expired: expired || refresh, ...others });
@@ -192,11 +210,46 @@ function isOf(list, view) {
   return same(kindOf(view).queryOf(view), kindOf(view).queryOf(list.view));
 }
 
+/** Return the end of a view's range if it has come. */
+export function endedAt({ end }) {
+  return end && hasCome(end) ? end : null;
+}
+
+/**
+ * Ask as of an instant, or as of now if it is null, but not later than the end of the view's range. Whether the end has come is
+ * not certain before the answer: this computer's clock may be wrong.
+ * @template {{instant: string}} Answer
+ * @param {string|null} asOf
+ * @param {View} view
+ * @param {(edge: {as_of?: string}) => Promise<Answer>} ask
+ */
+export async function askAsOf(asOf, { end }, ask) {
+  let answer;
+  try {
+    answer = await ask(asOf ? { as_of: asOf } : {});
+  } catch (error) {
+    if (asOf === null || asOf !== end || !error.fields?.includes("as_of")) throw error;
+    answer = await ask({});
+  }
+  return end && answer.instant > end ? ask({ as_of: end }) : answer;
+}
+
+/** Load the first pages of a list in as few requests as the API allows. */
+async function firstPages(view, asOf, pages, signal) {
+  const limit = [pages * BigInt(LIMIT), LARGEST].sort((one, other) => (one < other ? -1 : 1))[0];
+  let list = await request(view, asOf, { limit }, signal);
+  for (let page = 2n; BigInt(list.items.length) < list.count && (page - 1n) * limit < pages * BigInt(LIMIT); page += 1n) {
+    const next = await request(view, list.instant, { limit, page }, signal);
+    list = { ...list, items: [...list.items, ...next.items], page };
+  }
+  return { ...list, page: (list.page * limit) / BigInt(LIMIT) };
+}
+
 /** @returns {Promise<List>} a page of the list of a view */
 async function request(view, asOf, page, signal) {
   const { resource, queryOf } = kindOf(view);
-  const parameters = { ...queryOf(view), ...(asOf && { as_of: asOf }), limit: LIMIT, ...page };
-  const { body, ...answer } = await requestJson(resource, parameters, signal);
+  const ask = (edge) => requestJson(resource, { ...queryOf(view), ...edge, limit: LIMIT, ...page }, signal);
+  const { body, ...answer } = await askAsOf(asOf, view, ask);
   const { account, grants, total_count: count } = body;
   return { view, ...answer, items: body.rows ?? body.events, count, page: body.page, account, grants };
 }

@@ -5,11 +5,14 @@ import { button, element } from "./elements.js";
 import { change, days, dollars, integer, lastDayBefore } from "./format.js";
 import { Notice } from "./notices.js";
 import { showReceipt, sumsReceipts } from "./receipts.js";
+import { compares } from "./spending.js";
 import { isNobody } from "./state.js";
 
 export class Summary {
   /** The sums whose days the chart shows. */
   #sums = null;
+  /** Whether the reader has opened the numbers by day. */
+  #isOpen = false;
 
   /**
    * @param {HTMLElement} place
@@ -34,13 +37,16 @@ export class Summary {
     this.#sums = sums;
     const receipts = () => showReceipt("Credits by day", sumsReceipts(state));
     const sql = button("SQL", receipts, { class: "quiet sql", "aria-label": "SQL of the days" });
+    const numbers = () => this.parts.chart.querySelector("details");
+    this.#isOpen = numbers()?.open ?? this.#isOpen;
     if (sums) this.parts.chart.replaceChildren(...chartOf(sums.days, sums.instant, sql));
     else if (!sumsError) this.parts.chart.replaceChildren();
+    if (numbers()) numbers().open = this.#isOpen;
   }
 
-  #drawFigures({ sums, previous, accounts }) {
+  #drawFigures({ view, busy, sums, previous, accounts }) {
     const figure = (term, value, before, aside = "") => {
-      const changed = before === undefined ? "" : element("span", { class: "change" }, change(value, before, previous.events));
+      const changed = before === undefined ? "" : element("span", {}, element("span", { class: "unseen" }, "change: "), change(value, before, previous.events));
       const hint = element("span", { class: "hint" }, aside, aside && changed ? " · " : "", changed);
       return element("div", {}, element("dt", {}, term), element("dd", {}, value === undefined ? "–" : integer(value), hint));
     };
@@ -50,7 +56,8 @@ export class Summary {
     ];
     if (sums && accounts?.instant === sums.instant) figures.push(figure("Accounts", accounts.count));
     this.parts.figures.replaceChildren(...figures);
-    this.parts.note.textContent = previous ? `Compared with ${said(previous)}` : "";
+    const awaited = busy && sums === null && compares(view);
+    this.parts.note.textContent = previous ? `Compared with ${said(previous)}` : awaited ? "\u00a0" : "";
   }
 }
 
