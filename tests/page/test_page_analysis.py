@@ -418,7 +418,8 @@ def test_a_receipt_pasted_into_psql_gives_the_numbers_on_the_screen(
         """async (account_ids) => {
             const { showReceipt } = await import("/assets/receipts.js");
             const until = "2026-11-21T00:00:00Z";
-            const values = { until, previous_since: "2026-11-01", previous_until: "2026-11-21", account_ids };
+            const edges = { until, previous_since: "2026-11-01", previous_until: "2026-11-21" };
+            const values = { ...edges, filters: "{}", account_ids };
             await showReceipt("A long list", [{ source: "/queries/credits_rollup_previous.sql", values }]);
         }""",
         [*(str(UUID(int=n)) for n in range(7_000)), str(NOVA)],
