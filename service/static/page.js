@@ -337,6 +337,7 @@ for (const period of periodButtons) {
 at("range").addEventListener("beforetoggle", ({ newState }) => {
   if (newState !== "open") return;
   drawMonths();
+  boundRange();
   // Where the button is; on a small screen the style sheet centres it.
   const { left, bottom } = at("range-button").getBoundingClientRect();
   at("range").style.setProperty("--left", `${left}px`);

@@ -50,7 +50,7 @@ function spent(view, items, whole) {
   const reason = whole === 0n ? "no share, as the sum is 0" : "no share, because of refunds";
   const share = (item) => {
     if (whole === null) return nothing("not loaded yet");
-    const text = isShared ? percent(credits(item), whole) : nothing(reason);
+    const text = (isShared ? percent(credits(item), whole) : null) ?? nothing(reason);
     // Among the accounts that were found there is no largest of all, to which a bar is relative.
     return view.q ? text : barred(text, credits(item), credits(items[0]));
   };

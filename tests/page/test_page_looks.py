@@ -105,6 +105,8 @@ def test_an_account_that_is_searched_for_has_its_share_and_no_bar(opened: Open) 
     page = opened("#period=daily&q=grown")
     assert rows(page).locator(".share").all_inner_texts() == ["11.2%"]
     expect(page.locator(".rollup .bar")).to_have_count(0)
+    page.goto("/#period=weekly&q=refunded")
+    assert rows(page).locator(".share").all_inner_texts() == ["–\nno share, because of refunds"]
 
 
 def test_every_bar_has_all_of_its_edges(opened: Open) -> None:

@@ -161,6 +161,7 @@ def test_the_months_are_those_of_the_service(opened: Open, tab: tuple[Page, list
     page = opened("#period=weekly")
     credits(page, "31")
     page.get_by_role("button", name="Dates…").click()
+    expect(page.get_by_label("From", exact=True)).to_have_attribute("max", "2026-11-22")
     page.get_by_role("button", name="November 2026").click()
     expect(page.locator(".window")).to_contain_text("1 – 22 Nov 2026 UTC days, as of 22 Nov, 10:00 GMT-5, just now")
     assert not any("2026-12" in edge for query in asked for edge in query.get("as_of", []))
