@@ -126,6 +126,9 @@ def test_more_pages_than_the_api_has_in_one_are_loaded_again(opened: Open) -> No
     expect(page.locator("#accounts")).not_to_have_attribute("aria-busy", "true")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/rollup?" in request.url else None)
+    # The page writes its own number there until all is loaded.
+    expect(page.locator("#accounts .chart svg")).to_be_visible()
+    expect(page.locator("#accounts")).not_to_have_attribute("aria-busy", "true")
     page.evaluate("history.replaceState({ pages: 6 }, '')")
     page.reload()
     expect(page.get_by_text("252 of 252 accounts").first).to_be_visible()
