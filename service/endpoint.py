@@ -18,7 +18,7 @@ from service.database.connection import Connection
 from service.database.pool import Database
 from service.database.snapshot import Snapshot
 from service.database.trust import Trust
-from service.errors import BadParameters, UnknownCharacter
+from service.errors import BadParameters
 from service.listing import List
 from service.question import Question, asked
 from service.representations import json, negotiated
@@ -157,12 +157,8 @@ def _answer(view: View, arguments: WindowArguments, envelope: Envelope, snapshot
         credits_per_usd=settings.credits_per_usd_of(snapshot.credits_column),
         count=lambda: _count(view, snapshot, question),
     )
-    try:
-        listed = view(snapshot, question)
-        written = representation.write(envelope, question, listed, context)
-    except UnknownCharacter as error:
-        listed = List(envelope.columns(question.previous is not None), [], 0, (error.query_name,))
-        written = representation.write(envelope, question, listed, context)
+    listed = view(snapshot, question)
+    written = representation.write(envelope, question, listed, context)
     g.row_count = written.row_count
     files = [snapshot.file_of(query, question.parameters) for query in listed.queries]
     return response_of(written, question, listed.total_count, files)

@@ -167,14 +167,6 @@ class Overloaded(Unavailable):
     headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
 
 
-class UnknownCharacter(Exception):
-    """A parameter has a character that the encoding of the database lacks, so no text in the database contains it."""
-
-    def __init__(self, query_name: str) -> None:
-        self.query_name = query_name
-        super().__init__(query_name)
-
-
 class QueryFailed(Exception):
     """PostgreSQL refused a statement for an unexpected reason; the message is the name of the query."""
 

@@ -44,7 +44,7 @@ class Question:
     @property
     def with_totals(self) -> bool:
         """Whether the columns of all pages are to be added up."""
-        return "with_totals" in self.arguments and bool(self.arguments["with_totals"])
+        return bool(self.arguments.get("with_totals"))
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:

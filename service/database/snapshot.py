@@ -19,7 +19,6 @@ from service.errors import (
     DatabaseTimeout,
     QueryFailed,
     SnapshotLost,
-    UnknownCharacter,
     UnreadableText,
     WindowTooLong,
     own_frames,
@@ -50,6 +49,9 @@ FETCH = "FETCH 500 FROM {name}"
 # sends a message to one server.
 ALONE = f"{SETTINGS}\n{{text}}"
 ROLLBACK = f"ROLLBACK;\n{ALONE}"
+# The parameters that have text of a client, and what restricts nothing. Where the database cannot contain the text, the
+# windows are empty instead.
+RESTRICTING = {"search": "", "filters": NO_FILTER}
 # Fails if the encoding of the database lacks a character of the text.
 PROBE = "SELECT length(%(text)s)"
 # Grace after the statement timeout before the connection is dropped.
@@ -125,7 +127,6 @@ class Snapshot:
             DatabaseTimeout: when the statement or the request exceeds its time limit.
             DatabaseUnavailable: when the connection is lost or the server is short of a resource.
             AnswerTooLarge: when the rows are more than a worker may hold.
-            UnknownCharacter: when no text in the database can contain a parameter.
             QueryFailed: when PostgreSQL refuses the statement.
         """
         query = self._query(query_name, parameters)
@@ -175,25 +176,23 @@ class Snapshot:
         if query.parameters.get("credits_column") == "identifier":
             parameters = {**parameters, "credits_column": IDENTIFIERS[self.credits_column]}
         if not self._connection.is_utf8:
-            for name in query.parameters:
-                if not str(parameters[name]).isascii():
-                    try:
-                        self._execute("SAVEPOINT", "SAVEPOINT probe", {})
-                        self._probe(query.name, parameters[name])
-                    except UnknownCharacter:
-                        if name != "filters":
-                            raise
-                        self._execute("ROLLBACK", "ROLLBACK TO SAVEPOINT probe", {})
-                        # No event has this value.
-                        edges = {"until": parameters["since"], "previous_until": parameters["previous_since"]}
-                        parameters = {**parameters, **edges, "filters": NO_FILTER}
+            for name in RESTRICTING.keys() & query.parameters.keys():
+                if not self._can_be_found(parameters[name]):
+                    edges = {"until": parameters["since"], "previous_until": parameters["previous_since"]}
+                    parameters = {**parameters, **edges, name: RESTRICTING[name]}
         return self._execute(query.name, text, parameters)
 
-    def _probe(self, query_name: str, text: object) -> None:
+    def _can_be_found(self, text: object) -> bool:
+        """Whether the encoding of the database has all characters of a text."""
+        if str(text).isascii():
+            return True
+        self._execute("SAVEPOINT", "SAVEPOINT probe", {})
         try:
             self._execute("PROBE", PROBE, {"text": text})
         except UnreadableText:
-            raise UnknownCharacter(query_name) from None
+            self._execute("ROLLBACK", "ROLLBACK TO SAVEPOINT probe", {})
+            return False
+        return True
 
     def _keep_to_budget(self) -> None:
         """Lower the statement timeout to the time that the request has left."""

@@ -116,10 +116,7 @@ class Comparison(fields.Field[Any]):
         return start, end
 
 
-def _text(shortest: int, longest: int, **options: Any) -> fields.String:
-    length = Length(
-        shortest, longest, error=f"must be {shortest or 'at most'} {'to ' if shortest else ''}{longest} characters"
-    )
+def _text(length: Length, **options: Any) -> fields.String:
     # PostgreSQL has no text with it.
     return fields.String(validate=[length, ContainsNoneOf("\0", error="must not contain NUL")], **options)
 
@@ -127,7 +124,8 @@ def _text(shortest: int, longest: int, **options: Any) -> fields.String:
 def _filters() -> tuple[fields.String, ...]:
     """Return a field for each of FILTERS."""
     description = "Only events with exactly this value; empty: those without one."
-    return tuple(_text(0, 500, metadata={"description": description}) for _ in FILTERS)
+    length = Length(max=500, error="must be at most {max} characters")
+    return tuple(_text(length, metadata={"description": description}) for _ in FILTERS)
 
 
 def _integer(default: int, highest: int, description: str) -> AsciiInteger:
@@ -158,7 +156,7 @@ def _period(names: Collection[str]) -> fields.String:
 
 def _search() -> fields.String:
     return _text(
-        *(1, 200),
+        Length(1, 200, error="must be {min} to {max} characters"),
         data_key="q",
         metadata={
             "description": "Only accounts whose name or any address contains this text, in either case, or whose id "
@@ -334,7 +332,7 @@ def _conflicts(arguments: Mapping[str, Any], given: Container[str], now: datetim
         problems["since"] = "must be before the end of the window"
     if "since" in arguments and "period" in given:
         problems |= {"period": "must not be given with since", "since": "must not be given with period"}
-    if problems or "period" not in arguments:
+    if "period" not in arguments:
         return problems
     period = CUSTOM if "since" in arguments else arguments["period"]
     window = window_of(period, now, arguments.get("as_of"), arguments.get("since"))

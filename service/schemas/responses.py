@@ -51,10 +51,6 @@ class Envelope(Schema):
         rows: Rows = self.fields[self.list_name]  # type: ignore[assignment]  # list_name names one
         return rows.row_schema
 
-    def columns(self, is_compared: bool) -> tuple[str, ...]:
-        """Return the columns of a row, without COMPARED unless it is compared."""
-        return tuple(name for name in self.row_schema.fields if is_compared or name not in COMPARED)
-
 
 def _account_id() -> fields.UUID:
     return fields.UUID(metadata={"example": ACCOUNT_ID["example"]})

@@ -150,6 +150,8 @@ def test_a_text_that_the_encoding_of_the_database_lacks_finds_nothing(
         assert "/queries/credits_rollup.sql" in nothing.headers["Link"]
         exported = admin.get(ROLLUP, query_string=query | {"q": unknown}, headers={"Accept": "text/csv"})
         assert (exported.status_code, len(exported.text.splitlines())) == (200, 1)
+        totals = answered(admin, ROLLUP, q=unknown, totals="true")["totals"]
+        assert totals == {"total_credits_deducted_cents": 0, "event_count": 0}
         # no event has such a model; days, account and grants are still there
         for path, more in (
             (ROLLUP, {"compare": "previous"}),
