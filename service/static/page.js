@@ -1,12 +1,12 @@
 /** The page: reacts to its controls, and shows the view that the fragment of the URL names. */
 
-import { BREAKDOWNS, addressOf, said, viewOf } from "./address.js";
+import { BREAKDOWNS, addressOf, filtered, said, viewOf } from "./address.js";
 import { ApiError, requestCsv } from "./api.js";
 import { ago, isOld, today } from "./clock.js";
 import { copyRows } from "./copy.js";
 import { at, button, element, isolated, onPress } from "./elements.js";
 import { Grants } from "./events.js";
-import { days, lastDayOf, localTime, month, utc } from "./format.js";
+import { capitalized, days, lastDayOf, localTime, month, utc } from "./format.js";
 import { Panel } from "./list.js";
 import { Notice, announce } from "./notices.js";
 import { listReceipts, showReceipt } from "./receipts.js";
@@ -67,6 +67,7 @@ async function show(refresh = false) {
 
   const before = shown?.view;
   const isOpened = before?.account === null && view.account !== null;
+  const isFiltered = JSON.stringify(before?.filters) !== JSON.stringify(view.filters);
   if (isOpened) scrolledTo = scrollY;
   if (isOpened) cameFrom = addressOf(before);
   // A new entry of the history remembers the list, and whether it is the entry before.
@@ -79,8 +80,11 @@ async function show(refresh = false) {
   if (at("lists").parentNode !== section) summary.place.after(at("lists"));
   notice.draw(null);
   drawControls(view);
+  if (isFiltered) drawFilters(view);
   resting = before ? null : history.state;
   const loading = load(view, requests.signal, render, { refresh, pages: resting?.pages });
+  // A filter's link is not in the list that it leads to.
+  if (before?.account === view.account && isFiltered && before.show !== view.show) focusHeading();
   if (!before || before.account === view.account) return loading;
   if (view.account) focusHeading();
   else await returnTo(before.account, loading);
@@ -171,6 +175,22 @@ function drawControls(view) {
   }
 }
 
+/** Draw a button for each filter, which removes it. */
+function drawFilters(view) {
+  const chips = Object.entries(view.filters).map(([name, value]) => {
+    const remove = () => {
+      goTo({ filters: Object.fromEntries(Object.entries(view.filters).filter(([other]) => other !== name)) });
+      (at("filters").querySelector("button") ?? at("tabs").querySelector("[aria-current]")).focus();
+    };
+    const label = `${capitalized(BREAKDOWNS[name])}: `;
+    const chip = button(label, remove, { "aria-label": `${label}${value || "none"}, remove filter` });
+    chip.append(value ? isolated(value, { title: value }) : "none", element("span", { "aria-hidden": "true" }, " ×"));
+    return chip;
+  });
+  at("filters").replaceChildren(...chips);
+  at("filters").hidden = !chips.length;
+}
+
 /** Draw the dates, the instant, the account and the title of what is shown. */
 function drawHeader() {
   const { view, list, sums, instant } = shown;
@@ -185,7 +205,7 @@ function drawHeader() {
   drawAge();
   at("sql").hidden = !list?.sources.length;
   const titles = { spenders: "Top spenders", changes: "Biggest changes" };
-  document.title = `${titles[view.show] ?? `Credits by ${BREAKDOWNS[view.show]}`} ${said(view)}`;
+  document.title = `${titles[view.show] ?? `Credits by ${BREAKDOWNS[view.show]}`} ${said(view)}${filtered(view)}`;
   if (view.account) drawIdentity(view.account);
   else at("accounts-heading").textContent = document.title;
 }
@@ -235,7 +255,7 @@ function leave(problem) {
   if (!problem && shown) history.replaceState({}, "", addressOf({ ...shown.view, q: null }));
   forgetStates();
   [all, one] = [halfOf("accounts"), halfOf("account")];
-  for (const id of ["account-heading", "identity", "window", "updated"]) at(id).replaceChildren();
+  for (const id of ["account-heading", "identity", "window", "updated", "filters"]) at(id).replaceChildren();
   at("search").value = "";
   at("receipt").close();
   shown = null;
@@ -252,7 +272,9 @@ async function download() {
     const end = instant.slice(0, 10);
     const days = view.period ? [view.period, end] : [view.from, view.to ?? end];
     const by = Object.hasOwn(BREAKDOWNS, view.show) && view.show;
-    const name = `${["credits", resource, by, view.q && "search", view.account, ...days].filter(Boolean).join("-")}.csv`;
+    const isFiltered = Object.keys(view.filters).length > 0;
+    const kept = [isFiltered && "filtered", view.q && "search", view.account];
+    const name = `${["credits", resource, by, ...kept, ...days].filter(Boolean).join("-")}.csv`;
     save(hiding.get() ? await withoutNames(file) : file, name);
     notice.draw(null);
     announce(`Downloaded ${name}`);
@@ -349,7 +371,7 @@ at("range-form").addEventListener("submit", (event) => {
   chooseRange(at("from").value, at("to").value || null);
 });
 // The whole row is a target for a pointer, unless the press selects text.
-all.section.addEventListener("click", (/** @type {any} */ event) => {
+at("right-address").addEventListener("click", (/** @type {any} */ event) => {
   const link = event.target.closest("tr[data-id]")?.querySelector("a");
   if (link && !link.contains(event.target) && getSelection().isCollapsed) link.dispatchEvent(new MouseEvent("click", event));
 });

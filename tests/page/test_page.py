@@ -660,6 +660,7 @@ def with_dates(page: Page) -> None:
         pytest.param("#period=weekly&show=changes", ADMIN_KEY, with_receipt, id="changes and SQL"),
         pytest.param("#period=weekly&show=model", ADMIN_KEY, with_dates, id="by model, and dates"),
         pytest.param(f"#account={STRANGER}", ADMIN_KEY, lambda page: figures(page), id="empty"),
+        pytest.param(f"#model={'long' * 100}&provider=", ADMIN_KEY, lambda page: figures(page), id="filters"),
     ],
 )
 def test_each_state_is_accessible_and_fits_every_width(
