@@ -1,7 +1,7 @@
 /** The page: reacts to its controls, and shows the view that the fragment of the URL names. */
 
 import { BREAKDOWNS, addressOf, filtered, said, viewOf } from "./address.js";
-import { ApiError, requestCsv } from "./api.js";
+import { ApiError, requestFile } from "./api.js";
 import { ago, isOld, today } from "./clock.js";
 import { copyRows } from "./copy.js";
 import { at, button, element, isolated, onPress } from "./elements.js";
@@ -14,6 +14,11 @@ import { accountOf, askAsOf, endedAt, forgetStates, keptStates, kindOf, load, lo
 import { Summary } from "./summary.js";
 import { askTabs, forgetEverywhere, hiding, key, lendKey, naming } from "./tab.js";
 
+/** What the page offers to download: the button, the media type, and how it is called. */
+const CSV = { id: "download", type: "text/csv", noun: "CSV file", extension: "csv" };
+const WORKBOOK = {
+  id: "workbook", type: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", noun: "workbook", extension: "xlsx",
+};
 const MALFORMED_KEY = "This is not a key. A key has only ASCII letters, digits and punctuation, and no spaces.";
 
 /** @returns {HTMLAnchorElement[]} */
@@ -24,13 +29,15 @@ const periodButtons = allOf("[data-period]");
 let [all, one] = [halfOf("accounts"), halfOf("account")];
 const notice = new Notice(at("download-notice"), "Close", () => {
   notice.draw(null);
-  at("download").focus();
+  at(downloaded.id).focus();
 });
 /** @type {import("./state.js").State|null} what is shown; null before the first */
 let shown = null;
 let requests = new AbortController();
 /** Aborts the files that are being downloaded, when the key is forgotten. */
 let downloads = new AbortController();
+/** What was downloaded last. */
+let downloaded = CSV;
 let scrolledTo = 0;
 /** @type {string|null} the address of the list from which the account that is shown was opened */
 let cameFrom = null;
@@ -156,7 +163,7 @@ function drawControls(view) {
   at("range-button").ariaPressed = String(view.period === null);
   at("from").value = view.from ?? "";
   at("to").value = view.to ?? "";
-  at("download").hidden = view.show === "changes" && view.period === "all";
+  drawDownloads(view);
   boundRange();
   at("search-form").hidden = view.show !== "spenders";
   // While the reader types, the field may have spaces that the search has not.
@@ -173,6 +180,12 @@ function drawControls(view) {
     if (isTab && show === "model") link.textContent = `By ${BREAKDOWNS[byes ? view.show : show]}`;
     link.ariaCurrent = current ? (isTab ? "page" : "true") : null;
   }
+}
+
+/** Offer the files of a view. Names can be taken out of a CSV file only. */
+function drawDownloads(view) {
+  at("download").hidden = view.show === "changes" && view.period === "all";
+  at("workbook").hidden = at("download").hidden || hiding.get();
 }
 
 /** Draw a button for each filter, which removes it. */
@@ -262,26 +275,30 @@ function leave(problem) {
   askForKey(problem);
 }
 
-/** Save all rows of the list that is shown as a CSV file, as of its instant. */
-async function download() {
+/** Save all rows of the list that is shown as a file, as of its instant. */
+async function download(offered) {
+  downloaded = offered;
+  const { type, noun, extension } = offered;
   const { view, list } = shown;
   const { resource, queryOf } = kindOf(view);
   try {
-    const ask = (edge) => requestCsv(resource, { ...queryOf(view), ...edge }, downloads.signal);
+    const ask = (edge) => requestFile(resource, { ...queryOf(view), ...edge }, type, downloads.signal);
     const { file, instant } = await askAsOf(list?.instant ?? endedAt(view), view, ask);
+    // Names may have been hidden meanwhile.
+    if (hiding.get() && offered === WORKBOOK) return;
     const end = instant.slice(0, 10);
     const days = view.period ? [view.period, end] : [view.from, view.to ?? end];
     const by = Object.hasOwn(BREAKDOWNS, view.show) && view.show;
     const isFiltered = Object.keys(view.filters).length > 0;
     const kept = [isFiltered && "filtered", view.q && "search", view.account];
-    const name = `${["credits", resource, by, ...kept, ...days].filter(Boolean).join("-")}.csv`;
-    save(hiding.get() ? await withoutNames(file) : file, name);
+    const name = `${["credits", resource, by, ...kept, ...days].filter(Boolean).join("-")}.${extension}`;
+    save(hiding.get() && offered === CSV ? await withoutNames(file) : file, name);
     notice.draw(null);
     announce(`Downloaded ${name}`);
   } catch (error) {
     if (key.get() === null) return;
     if (!(error instanceof ApiError)) throw error;
-    notice.draw(new Error(`The CSV file was not downloaded. ${error.message}`));
+    notice.draw(new Error(`The ${noun} was not downloaded. ${error.message}`));
   }
 }
 
@@ -305,6 +322,7 @@ function hideNames(hide) {
   hiding.set(hide);
   at("hide-names").ariaChecked = String(hide);
   for (const state of keptStates()) draw(state, true);
+  if (shown) drawDownloads(shown.view);
   if (shown) drawHeader();
 }
 
@@ -390,7 +408,7 @@ at("search").addEventListener("input", () => {
   typing = setTimeout(search, 250);
 });
 onPress(at("refresh"), () => show(true));
-onPress(at("download"), download);
+for (const offered of [CSV, WORKBOOK]) onPress(at(offered.id), () => download(offered));
 onPress(at("sql"), () => showReceipt(kindOf(shown.view).caption(shown.view), listReceipts(shown.list)));
 onPress(at("hide-names"), () => hideNames(!hiding.get()));
 onPress(at("forget-key"), forgetEverywhere);

@@ -10,12 +10,15 @@ from browser import (  # noqa: F401 - pytest finds fixtures by their names
     Open,
     browser_of_the_module,
     cells,
+    hold,
     needs_chromium,
     opened_in_the_tab,
+    release,
     service_of_the_module,
     tab_of_the_module,
 )
 from conftest import NOVA, Tables
+from spreadsheet import Spreadsheet
 
 pytestmark = needs_chromium
 
@@ -169,3 +172,34 @@ def test_a_filter_is_as_of_the_instant_of_the_list_that_it_comes_from(opened: Op
     expect(credits(page)).to_contain_text("2,005")
     page.get_by_role("button", name="Model: small").click()
     expect(credits(page)).to_contain_text("2,400")
+
+
+def test_the_workbook_has_what_is_shown(opened: Open) -> None:
+    page = opened(ADDRESS[1:])
+    listed(page, "Accounts by credits spent")
+    workbook = page.get_by_role("button", name="Download Excel")
+    with page.expect_download() as downloading:
+        workbook.click()
+    assert downloading.value.suggested_filename == "credits-rollup-filtered-weekly-2026-11-22.xlsx"
+    head, *rows = Spreadsheet(downloading.value.path().read_bytes()).rows()
+    column = head.index("total_credits_deducted_cents")
+    assert [row[column] for row in rows] == ["340", "50"]
+    page.route("**/rollup?*", lambda route: route.fulfill(status=503, json={"status": "error", "error": "Away."}))
+    workbook.click()
+    expect(page.get_by_role("alert")).to_contain_text("The workbook was not downloaded. Away.")
+    page.get_by_role("button", name="Close").click()
+    expect(workbook).to_be_focused()
+    # It has names, also one that is on its way when they are hidden.
+    page.unroute("**/rollup?*")
+    held = hold(page, "**/rollup?*")
+    files: list[str] = []
+    page.on("download", lambda download: files.append(download.suggested_filename))
+    with page.expect_request("**/rollup?*"):
+        workbook.click()
+    page.get_by_role("switch", name="Hide names").click()
+    expect(workbook).to_be_hidden()
+    release(page, held)
+    with page.expect_download():
+        page.unroute("**/rollup?*")
+        page.get_by_role("button", name="Download CSV").click()
+    assert files == ["credits-rollup-filtered-weekly-2026-11-22.csv"]
