@@ -41,11 +41,11 @@ export async function requestJson(resource, parameters, signal) {
 }
 
 /**
- * Request all rows as a CSV file. It may take longer than a page, so there is no timeout.
+ * Request all rows as a file of a media type. It may take longer than a page, so there is no timeout.
  * @returns {Promise<{file: Blob, instant: string}>}
  */
-export async function requestCsv(resource, parameters, signal) {
-  const [{ headers }, file] = await request(addressOf(resource, parameters), "text/csv", signal, "blob");
+export async function requestFile(resource, parameters, type, signal) {
+  const [{ headers }, file] = await request(addressOf(resource, parameters), type, signal, "blob");
   return { file, instant: headers.get("As-Of") };
 }
 

@@ -32,7 +32,7 @@ export const EVENTS = {
   resource: "events",
   noun: () => "event",
   caption: () => "Events, newest first",
-  queryOf: (view) => ({ account_id: view.account, ...view.window }),
+  queryOf: (view) => ({ account_id: view.account, ...view.window, ...view.filters }),
   columns: () => COLUMNS,
   emptiness: (view, account) => [account === null ? "There is no account with this id." : `This account has no events${within(view)}.`],
 };

@@ -29,6 +29,11 @@ export function counted(value, noun) {
   return `${integer(value)} ${noun}${value === 1n ? "" : "s"}`;
 }
 
+/** "agent type" is "Agent type". */
+export function capitalized(noun) {
+  return noun[0].toUpperCase() + noun.slice(1);
+}
+
 /** Write credits in dollars, at the rate of the service. */
 export function dollars(credits) {
   return dollarsAt(document.body.dataset.creditsPerUsd)(credits);

@@ -1,12 +1,12 @@
 /** The page: reacts to its controls, and shows the view that the fragment of the URL names. */
 
-import { BREAKDOWNS, addressOf, said, viewOf } from "./address.js";
-import { ApiError, requestCsv } from "./api.js";
+import { BREAKDOWNS, addressOf, filtered, said, viewOf } from "./address.js";
+import { ApiError, requestFile } from "./api.js";
 import { ago, isOld, today } from "./clock.js";
 import { copyRows } from "./copy.js";
 import { at, button, element, isolated, onPress } from "./elements.js";
 import { Grants } from "./events.js";
-import { days, lastDayOf, localTime, month, utc } from "./format.js";
+import { capitalized, days, lastDayOf, localTime, month, utc } from "./format.js";
 import { Panel } from "./list.js";
 import { Notice, announce } from "./notices.js";
 import { listReceipts, showReceipt } from "./receipts.js";
@@ -14,6 +14,11 @@ import { accountOf, askAsOf, endedAt, forgetStates, keptStates, kindOf, load, lo
 import { Summary } from "./summary.js";
 import { askTabs, forgetEverywhere, hiding, key, lendKey, naming } from "./tab.js";
 
+/** What the page offers to download: the button, the media type, and how it is called. */
+const CSV = { id: "download", type: "text/csv", noun: "CSV file", extension: "csv" };
+const WORKBOOK = {
+  id: "workbook", type: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", noun: "workbook", extension: "xlsx",
+};
 const MALFORMED_KEY = "This is not a key. A key has only ASCII letters, digits and punctuation, and no spaces.";
 
 /** @returns {HTMLAnchorElement[]} */
@@ -24,13 +29,15 @@ const periodButtons = allOf("[data-period]");
 let [all, one] = [halfOf("accounts"), halfOf("account")];
 const notice = new Notice(at("download-notice"), "Close", () => {
   notice.draw(null);
-  at("download").focus();
+  at(downloaded.id).focus();
 });
 /** @type {import("./state.js").State|null} what is shown; null before the first */
 let shown = null;
 let requests = new AbortController();
 /** Aborts the files that are being downloaded, when the key is forgotten. */
 let downloads = new AbortController();
+/** What was downloaded last. */
+let downloaded = CSV;
 let scrolledTo = 0;
 /** @type {string|null} the address of the list from which the account that is shown was opened */
 let cameFrom = null;
@@ -67,6 +74,7 @@ async function show(refresh = false) {
 
   const before = shown?.view;
   const isOpened = before?.account === null && view.account !== null;
+  const isFiltered = JSON.stringify(before?.filters) !== JSON.stringify(view.filters);
   if (isOpened) scrolledTo = scrollY;
   if (isOpened) cameFrom = addressOf(before);
   // A new entry of the history remembers the list, and whether it is the entry before.
@@ -79,8 +87,11 @@ async function show(refresh = false) {
   if (at("lists").parentNode !== section) summary.place.after(at("lists"));
   notice.draw(null);
   drawControls(view);
+  if (isFiltered) drawFilters(view);
   resting = before ? null : history.state;
   const loading = load(view, requests.signal, render, { refresh, pages: resting?.pages });
+  // A filter's link is not in the list that it leads to.
+  if (before?.account === view.account && isFiltered && before.show !== view.show) focusHeading();
   if (!before || before.account === view.account) return loading;
   if (view.account) focusHeading();
   else await returnTo(before.account, loading);
@@ -152,7 +163,7 @@ function drawControls(view) {
   at("range-button").ariaPressed = String(view.period === null);
   at("from").value = view.from ?? "";
   at("to").value = view.to ?? "";
-  at("download").hidden = view.show === "changes" && view.period === "all";
+  drawDownloads(view);
   boundRange();
   at("search-form").hidden = view.show !== "spenders";
   // While the reader types, the field may have spaces that the search has not.
@@ -171,6 +182,28 @@ function drawControls(view) {
   }
 }
 
+/** Offer the files of a view. Names can be taken out of a CSV file only. */
+function drawDownloads(view) {
+  at("download").hidden = view.show === "changes" && view.period === "all";
+  at("workbook").hidden = at("download").hidden || hiding.get();
+}
+
+/** Draw a button for each filter, which removes it. */
+function drawFilters(view) {
+  const chips = Object.entries(view.filters).map(([name, value]) => {
+    const remove = () => {
+      goTo({ filters: Object.fromEntries(Object.entries(view.filters).filter(([other]) => other !== name)) });
+      (at("filters").querySelector("button") ?? at("tabs").querySelector("[aria-current]")).focus();
+    };
+    const label = `${capitalized(BREAKDOWNS[name])}: `;
+    const chip = button(label, remove, { "aria-label": `${label}${value || "none"}, remove filter` });
+    chip.append(value ? isolated(value, { title: value }) : "none", element("span", { "aria-hidden": "true" }, " ×"));
+    return chip;
+  });
+  at("filters").replaceChildren(...chips);
+  at("filters").hidden = !chips.length;
+}
+
 /** Draw the dates, the instant, the account and the title of what is shown. */
 function drawHeader() {
   const { view, list, sums, instant } = shown;
@@ -185,7 +218,7 @@ function drawHeader() {
   drawAge();
   at("sql").hidden = !list?.sources.length;
   const titles = { spenders: "Top spenders", changes: "Biggest changes" };
-  document.title = `${titles[view.show] ?? `Credits by ${BREAKDOWNS[view.show]}`} ${said(view)}`;
+  document.title = `${titles[view.show] ?? `Credits by ${BREAKDOWNS[view.show]}`} ${said(view)}${filtered(view)}`;
   if (view.account) drawIdentity(view.account);
   else at("accounts-heading").textContent = document.title;
 }
@@ -235,31 +268,37 @@ function leave(problem) {
   if (!problem && shown) history.replaceState({}, "", addressOf({ ...shown.view, q: null }));
   forgetStates();
   [all, one] = [halfOf("accounts"), halfOf("account")];
-  for (const id of ["account-heading", "identity", "window", "updated"]) at(id).replaceChildren();
+  for (const id of ["account-heading", "identity", "window", "updated", "filters"]) at(id).replaceChildren();
   at("search").value = "";
   at("receipt").close();
   shown = null;
   askForKey(problem);
 }
 
-/** Save all rows of the list that is shown as a CSV file, as of its instant. */
-async function download() {
+/** Save all rows of the list that is shown as a file, as of its instant. */
+async function download(offered) {
+  downloaded = offered;
+  const { type, noun, extension } = offered;
   const { view, list } = shown;
   const { resource, queryOf } = kindOf(view);
   try {
-    const ask = (edge) => requestCsv(resource, { ...queryOf(view), ...edge }, downloads.signal);
+    const ask = (edge) => requestFile(resource, { ...queryOf(view), ...edge }, type, downloads.signal);
     const { file, instant } = await askAsOf(list?.instant ?? endedAt(view), view, ask);
+    // Names may have been hidden meanwhile.
+    if (hiding.get() && offered === WORKBOOK) return;
     const end = instant.slice(0, 10);
     const days = view.period ? [view.period, end] : [view.from, view.to ?? end];
     const by = Object.hasOwn(BREAKDOWNS, view.show) && view.show;
-    const name = `${["credits", resource, by, view.q && "search", view.account, ...days].filter(Boolean).join("-")}.csv`;
-    save(hiding.get() ? await withoutNames(file) : file, name);
+    const isFiltered = Object.keys(view.filters).length > 0;
+    const kept = [isFiltered && "filtered", view.q && "search", view.account];
+    const name = `${["credits", resource, by, ...kept, ...days].filter(Boolean).join("-")}.${extension}`;
+    save(hiding.get() && offered === CSV ? await withoutNames(file) : file, name);
     notice.draw(null);
     announce(`Downloaded ${name}`);
   } catch (error) {
     if (key.get() === null) return;
     if (!(error instanceof ApiError)) throw error;
-    notice.draw(new Error(`The CSV file was not downloaded. ${error.message}`));
+    notice.draw(new Error(`The ${noun} was not downloaded. ${error.message}`));
   }
 }
 
@@ -283,6 +322,7 @@ function hideNames(hide) {
   hiding.set(hide);
   at("hide-names").ariaChecked = String(hide);
   for (const state of keptStates()) draw(state, true);
+  if (shown) drawDownloads(shown.view);
   if (shown) drawHeader();
 }
 
@@ -349,7 +389,7 @@ at("range-form").addEventListener("submit", (event) => {
   chooseRange(at("from").value, at("to").value || null);
 });
 // The whole row is a target for a pointer, unless the press selects text.
-all.section.addEventListener("click", (/** @type {any} */ event) => {
+at("right-address").addEventListener("click", (/** @type {any} */ event) => {
   const link = event.target.closest("tr[data-id]")?.querySelector("a");
   if (link && !link.contains(event.target) && getSelection().isCollapsed) link.dispatchEvent(new MouseEvent("click", event));
 });
@@ -368,7 +408,7 @@ at("search").addEventListener("input", () => {
   typing = setTimeout(search, 250);
 });
 onPress(at("refresh"), () => show(true));
-onPress(at("download"), download);
+for (const offered of [CSV, WORKBOOK]) onPress(at(offered.id), () => download(offered));
 onPress(at("sql"), () => showReceipt(kindOf(shown.view).caption(shown.view), listReceipts(shown.list)));
 onPress(at("hide-names"), () => hideNames(!hiding.get()));
 onPress(at("forget-key"), forgetEverywhere);

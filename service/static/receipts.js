@@ -19,7 +19,7 @@ export function listReceipts({ view, instant, since, sources, items, page }) {
   const account_ids = items.map((item) => item.account_id);
   const previous = since ? previousWindow(view.period, since, instant) : {};
   const values = {
-    ...{ since, until: instant, account_id, by, search: q ?? "", filters: "{}", totals: false, account_ids },
+    ...{ since, until: instant, account_id, by, search: q ?? "", filters: JSON.stringify(view.filters), totals: false, account_ids },
     ...{ previous_since: previous.since, previous_until: previous.as_of },
     // The page does not ask for another order, nor for some of the changes.
     ...{ sort: "created_at", only: "", limit: page * BigInt(LIMIT), offset: 0 },
@@ -33,7 +33,7 @@ export function sumsReceipts({ view, sums, previous }) {
   const edges = [{ since: sums.since, until: sums.instant }];
   if (previous) edges.push({ since: previous.since, until: previous.as_of });
   return edges.flatMap((window) => sums.sources.map((source) => (
-    { source, values: { account_id, filters: "{}", ...window } }
+    { source, values: { account_id, filters: JSON.stringify(view.filters), ...window } }
   )));
 }
 

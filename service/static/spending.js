@@ -1,8 +1,8 @@
 /** The kinds of list of credits spent: by account, what changed most, and by model, provider, source or agent type. */
 
-import { BREAKDOWNS, addressOf, within } from "./address.js";
+import { BREAKDOWNS, addressOf, isFilter, within } from "./address.js";
 import { element, isolated, nothing } from "./elements.js";
-import { change, dollars, integer, percent, ratio, relativeChange, signed, signedDollars } from "./format.js";
+import { capitalized, change, dollars, integer, percent, ratio, relativeChange, signed, signedDollars } from "./format.js";
 import { hiding, naming, sought } from "./tab.js";
 
 const credits = (item) => item.total_credits_deducted_cents;
@@ -30,9 +30,9 @@ export function compares(view) {
   return view.period !== "all";
 }
 
-/** Return the parameters of a window, and of its comparison where it has a previous one. */
+/** Return the parameters of a window and its filters, and of its comparison where it has a previous one. */
 function compared(view) {
-  return { ...view.window, ...(compares(view) && { compare: "previous" }) };
+  return { ...view.window, ...view.filters, ...(compares(view) && { compare: "previous" }) };
 }
 
 /** Return a text with a bar before it. */
@@ -104,7 +104,7 @@ export const CHANGES = {
   resource: "changes",
   noun: () => "account",
   caption: () => "Accounts by change of credits spent, largest first",
-  queryOf: (view) => view.window,
+  queryOf: (view) => ({ ...view.window, ...view.filters }),
   columns(view, items) {
     const changed = (item) => item.change_credits_deducted_cents;
     const size = (item) => (changed(item) < 0n ? -changed(item) : changed(item));
@@ -135,10 +135,16 @@ export const BREAKDOWN = {
   queryOf: (view) => ({ by: view.show, ...(view.account && { account_id: view.account }), ...compared(view) }),
   columns(view, items, whole) {
     const noun = BREAKDOWNS[view.show];
-    const key = ({ key: text }) => (text ? isolated(text, { title: text }) : element("span", { class: "hint" }, text === null ? `no ${noun}` : "(empty)"));
+    const key = ({ key: text }) => {
+      const shown = text ? isolated(text) : element("span", { class: "hint" }, text === null ? `no ${noun}` : "(empty)");
+      const filters = { ...view.filters, [view.show]: text ?? "" };
+      // Who uses it, or the events of the account that do
+      const href = isFilter(text ?? "") ? addressOf({ ...view, show: null, filters }) : null;
+      return element("a", { href, title: text || null }, shown);
+    };
     const sum = (label, kind, column) => ({ label, kind: `number ${kind}`, cell: (item) => integer(item[column]) });
     return [
-      { label: `${noun[0].toUpperCase()}${noun.slice(1)}`, kind: "name", header: true, cell: key },
+      { label: capitalized(noun), kind: "name", header: true, cell: key },
       ...spent(view, items, whole),
       sum("Input tokens", "input", "input_tokens"),
       sum("Cached input", "cached", "cached_input_tokens"),

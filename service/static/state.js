@@ -50,7 +50,7 @@ const KINDS = { spenders: SPENDERS, changes: CHANGES, events: EVENTS };
 /**
  * What is known of a view. After an error, or while it is loading, `list` may be of another search, or `list` and `sums` of
  * an earlier instant than `instant`, as of which the window was last loaded. `previous` is the previous window, `lists` are
- * those that were loaded of the window, by `show`, `accounts` is how many it has, `granters` are the accounts that set the
+ * those that were loaded of the window with the view's filters, by `show`, `accounts` is how many it has, `granters` are the accounts that set the
  * grants, by id, as far as they are known, `busy` is what is loading, and `expired` whether to load all as of now.
  * @typedef {{view: View, instant: string|null, list: List|null, lists: Object<string, List>, sums: Sums|null,
  *   previous: {since: string, as_of: string, credits: bigint, events: bigint}|null,
@@ -71,6 +71,7 @@ let past = [];
 const halfOf = ({ account }) => (account ? "one" : "all");
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 const sameWindow = (one, other) => same([one.window, one.end], [other.window, other.end]);
+const sameFilters = (one, other) => same(one.filters, other.filters);
 
 /** Return the kind of list that a view shows. */
 export function kindOf({ show }) {
@@ -113,7 +114,7 @@ export async function load(view, signal, render, { refresh = false, pages = 1 } 
   const half = halfOf(view);
   const known = instantOf(view);
   // On another day the window is another one; so it is when the last day of a range has ended.
-  const { list: last, expired } = start(view, refresh || (known !== null && known !== view.end && isOfAnotherDay(known)));
+  const { list: last, expired } = start(view, known, refresh || (known !== null && known !== view.end && isOfAnotherDay(known)));
   const asOf = endedAt(view) ?? (expired ? null : known);
   const put = (changes) => {
     signal.throwIfAborted();
@@ -174,22 +175,25 @@ export async function loadMore(view, signal, render) {
   if (!signal.aborted && kept[half].list === list) render(keep(half, changes));
 }
 
-/** Return the instant as of which to load a view; for an account the later of both halves: not before its row. */
+/**
+ * Return the instant as of which to load a view, whatever its filters; for an account the later of both halves: not before its
+ * row.
+ */
 function instantOf(view) {
   const states = [kept.all, view.account ? kept.one : null].filter((state) => state && sameWindow(state.view, view));
   return states.map(({ instant }) => instant).filter(Boolean).sort().at(-1) ?? null;
 }
 
-/** Keep what is known of the window of a view, and nothing of another one. */
-function start(view, refresh) {
+/** Keep what is known of the window and the filters of a view, which is loaded as of an instant, and nothing of others. */
+function start(view, instant, refresh) {
   const half = halfOf(view);
   const last = kept[half];
-  const isOfWindow = (state) => state.view.account === view.account && sameWindow(state.view, view);
-  if (!last || !isOfWindow(last)) {
-    const known = past.find(isOfWindow);
+  const isOfView = (state) => state.view.account === view.account && sameWindow(state.view, view) && sameFilters(state.view, view);
+  if (!last || !isOfView(last)) {
+    const known = past.find(isOfView);
     past = [last, ...past].filter((state) => state && state !== known).slice(0, MOST_PAST);
     // It is shown until the window is loaded as of now, and after an error.
-    const again = known && { ...known, ...NO_ERRORS, expired: known.instant !== view.end };
+    const again = known && { ...known, ...NO_ERRORS, expired: ![view.end, instant].includes(known.instant) };
     kept = { ...kept, [half]: again ?? NOTHING };
   }
   const { lists, expired } = kept[half];
@@ -254,9 +258,9 @@ async function request(view, asOf, page, signal) {
   return { view, ...answer, items: body.rows ?? body.events, count, page: body.page, account, grants };
 }
 
-async function sumsOf({ account, period, window }, since, asOf, signal) {
+async function sumsOf({ account, period, window, filters }, since, asOf, signal) {
   const days = async (edges) => {
-    const { body, ...answer } = await requestJson("days", { ...(account && { account_id: account }), ...edges }, signal);
+    const { body, ...answer } = await requestJson("days", { ...(account && { account_id: account }), ...edges, ...filters }, signal);
     const sum = (name) => body.days.reduce((total, day) => total + day[name], 0n);
     const sums = { credits: sum("total_credits_deducted_cents"), events: sum("event_count") };
     return { ...answer, ...sums, days: body.days, account: body.account };

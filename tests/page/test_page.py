@@ -589,14 +589,14 @@ def test_the_page_works_with_the_keyboard_alone(opened: Open) -> None:
 
     walk(
         "Shift+Tab",
-        ["Download CSV", "Refresh", "Dates…", "All", "30 days", "7 days", "Today", "Forget key", "Hide names"],
+        ["Excel", "Download CSV", "Refresh", "Dates…", "All", "30 days", "7 days", "Today", "Forget key", "Hide names"],
     )
     walk("Tab", ["Forget key", "Today", "7 days"])
     keys.press("Space")
     expect(rows(page)).to_have_count(3)
     expect(page.get_by_role("button", name="7 days")).to_be_focused()
     expect(page.locator(".chart svg:visible")).to_be_visible()
-    walk("Tab", ["30 days", "All", "Dates…", "Refresh", "Download CSV", "SQL", "", "Numbers by day"])
+    walk("Tab", ["30 days", "All", "Dates…", "Refresh", "Download CSV", "Excel", "SQL", "", "Numbers by day"])
     walk("Tab", ["Top spenders", "Biggest changes", "By model", "", "SQL", "Nova Records"])
     keys.press("Enter")
     expect(page.get_by_role("heading", name="Nova Records")).to_be_focused()
@@ -660,6 +660,7 @@ def with_dates(page: Page) -> None:
         pytest.param("#period=weekly&show=changes", ADMIN_KEY, with_receipt, id="changes and SQL"),
         pytest.param("#period=weekly&show=model", ADMIN_KEY, with_dates, id="by model, and dates"),
         pytest.param(f"#account={STRANGER}", ADMIN_KEY, lambda page: figures(page), id="empty"),
+        pytest.param(f"#model={'long' * 100}&provider=", ADMIN_KEY, lambda page: figures(page), id="filters"),
     ],
 )
 def test_each_state_is_accessible_and_fits_every_width(

@@ -6,6 +6,7 @@ import os
 import subprocess
 from datetime import timedelta
 from functools import partial
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
@@ -34,6 +35,7 @@ pytestmark = needs_chromium
 LEFT = UUID("11111111-0000-4000-8000-000000000002")
 REFUNDED = UUID("11111111-0000-4000-8000-000000000003")
 LONG_ADDRESS = "a" * 64 + "@" + "b" * 120 + ".example"
+HOSTILE = "<b>\"'&=\\ü"
 
 
 @pytest.fixture(scope="module")
@@ -371,7 +373,7 @@ def test_a_receipt_names_the_column_that_is_read_now_though_its_file_has_not_cha
 
 
 def test_a_receipt_pasted_into_psql_gives_the_numbers_on_the_screen(
-    opened: Open, service: Gunicorn, reader_url: str
+    opened: Open, spending: Tables, service: Gunicorn, reader_url: str
 ) -> None:
     page = opened("#period=weekly&q=Nova")
     expect(page.locator("#accounts .note")).to_be_visible()
@@ -413,6 +415,13 @@ def test_a_receipt_pasted_into_psql_gives_the_numbers_on_the_screen(
     page.goto("/#period=weekly&q=O'Neil")
     expect(page.get_by_text("No account")).to_be_visible()
     assert pasted(lists)[0] == []
+    spending.event(NOVA, 7, "2026-11-22 13:00:00+00", id="later-7", model_id=HOSTILE, provider="")
+    page.goto(f"/#period=weekly&model={quote(HOSTILE)}&provider=")
+    expect(page.locator("#accounts .note")).to_be_visible()
+    assert [row[3] for row in listed(page, "Accounts by credits spent")] == ["7"]
+    (found, before), (days, _) = pasted(lists), pasted(page.locator("#accounts .chart .sql"))
+    assert (found[0][3:], before) == (["7", "1"], [])
+    assert [row[1] for row in days if row[1] != "0"] == ["7"]
     # A list of more ids than an argument can hold.
     page.evaluate(
         """async (account_ids) => {
