@@ -68,26 +68,22 @@ WITH spend AS (
     GROUP BY start, key
 ),
 
--- The same rank for all rows of a key.
 ranked AS (
-    SELECT
-        *,
-        dense_rank() OVER (ORDER BY key_credits_deducted_cents DESC, key ASC NULLS LAST) AS rank
-    FROM (
-        SELECT
-            *,
-            sum(total_credits_deducted_cents) OVER (PARTITION BY key) AS key_credits_deducted_cents
-        FROM spend
-    ) AS summed
+    SELECT key, sum(total_credits_deducted_cents) AS credits_deducted_cents, false AS rest
+    FROM spend
+    GROUP BY key
+    ORDER BY credits_deducted_cents DESC, key ASC NULLS LAST
+    LIMIT :'top'::bigint
 )
 
 SELECT
-    start AT TIME ZONE 'UTC' AS start,
-    min(key) FILTER (WHERE rank <= :'top'::bigint) AS key,
-    rank > :'top'::bigint AS rest,
-    sum(total_credits_deducted_cents) AS total_credits_deducted_cents,
-    sum(event_count)::bigint AS event_count
-FROM ranked
-GROUP BY start, least(rank, :'top'::bigint + 1), rank > :'top'::bigint
-ORDER BY start ASC, least(rank, :'top'::bigint + 1) ASC
+    spend.start AT TIME ZONE 'UTC' AS start,
+    ranked.key,
+    coalesce(ranked.rest, true) AS rest,
+    sum(spend.total_credits_deducted_cents) AS total_credits_deducted_cents,
+    sum(spend.event_count)::bigint AS event_count
+FROM spend
+LEFT JOIN ranked ON ranked.key IS NOT DISTINCT FROM spend.key
+GROUP BY spend.start, ranked.key, ranked.rest, ranked.credits_deducted_cents
+ORDER BY spend.start ASC, ranked.rest ASC NULLS LAST, ranked.credits_deducted_cents DESC, ranked.key ASC NULLS LAST
 LIMIT :'limit'::bigint;

@@ -38,9 +38,14 @@ EXAMPLES = (SQL.parent / "tests" / "data" / "examples.sql").read_text()
 NAME = "renamed"
 # The other name. Its column has another unit.
 NEWER = "credits_deducted"
+WINDOW = {"search": "", "since": "-infinity", "until": "infinity", "filters": "{}", "limit": 10, "offset": 0}
 ARGUMENTS = {
     "account_id": "3c90c3cc-0d44-4b50-8888-8dd25736052a",
     "account_ids": "{3c90c3cc-0d44-4b50-8888-8dd25736052a}",
+    "filters": "{}",
+    "bucket": "day",
+    "top": 8,
+    "totals": True,
     "since": "-infinity",
     "until": "infinity",
     "previous_since": "-infinity",
@@ -170,7 +175,7 @@ def test_each_connection_has_its_own_name(
     trust = admin.application.extensions["trust"]
     databases = [Database(given) for given in (settings, Settings(database_url=url, api_key_secret=SECRET))]
     connections = [database.connect(Budget(60_000)) for database in databases]
-    work = partial(records, "credits_rollup", {"since": "-infinity", "until": "infinity", "limit": 10, "offset": 0})
+    work = partial(records, "credits_rollup", WINDOW)
     for _ in range(2):
         found = [trust.read(connection, Budget(60_000), work) for connection in connections]
         assert [row["total_credits_deducted_cents"] for (row,) in found] == [3, 7]
@@ -180,7 +185,7 @@ def test_each_connection_has_its_own_name(
 
 def test_a_parameter_cannot_be_the_name(admin: FlaskClient, movable: Tables) -> None:
     database = admin.application.extensions["database"]
-    window = {"since": "-infinity", "until": "infinity", "limit": 10, "offset": 0, "credits_column": "id) FROM x; --"}
+    window = {**WINDOW, "credits_column": "id) FROM x; --"}
     rows = in_snapshot(database, lambda snapshot: snapshot.rows("credits_rollup", window))
     assert [row[3] for row in rows] == [7]
 

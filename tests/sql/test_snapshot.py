@@ -15,7 +15,7 @@ from service.database.snapshot import ALONE, BEGIN, DECLARE, FETCH, ROLLBACK, SE
 from service.queries import Query, load_queries
 from tools.demo.postgres import PostgresServer
 
-ALL = {"since": "-infinity", "until": "infinity"}
+ALL = {"search": "", "since": "-infinity", "until": "infinity", "filters": "{}"}
 NEWEST = {"sort": "created_at", "limit": 1, "offset": 0}
 
 
