@@ -30,7 +30,8 @@ def servers(server_folder: Path) -> Iterator[tuple[PostgresServer, PostgresServe
     folders = [server_folder / "primary", server_folder / "standby"]
     folders[0].mkdir(mode=0o755)
     with ExitStack() as stack:
-        primary = stack.enter_context(PostgresServer(folders[0]))
+        # no commit but those of the tests
+        primary = stack.enter_context(PostgresServer(folders[0], options={"autovacuum": "off"}))
         create_database(primary, NAME)
         primary.psql("-f", SQL / "dba" / "sums.sql", database=NAME)
         primary.stop()
