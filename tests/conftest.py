@@ -31,6 +31,9 @@ from service.database.snapshot import Snapshot
 from service.queries import Query, load_queries
 from tools.demo.postgres import PostgresServer
 
+# The fixtures of the tests of the page.
+pytest_plugins = ("browser",)
+
 SQL = Path(__file__).parent.parent / "sql"
 DATABASE = "credits"
 READER_PASSWORD = "a password of the tests"

@@ -10,20 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, Route, expect
 
-from browser import (  # noqa: F401 - pytest finds fixtures by their names
-    NOW,
-    USER_KEY,
-    Open,
-    browser_of_the_module,
-    cells,
-    enter,
-    hold,
-    needs_chromium,
-    opened_in_the_tab,
-    release,
-    service_of_the_module,
-    tab_of_the_module,
-)
+from browser import NOW, USER_KEY, Open, cells, enter, hold, needs_chromium, release
 from conftest import ADMIN, ADMIN_KEY, NOVA, Tables
 from live import Gunicorn
 

@@ -12,19 +12,7 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from browser import (  # noqa: F401 - pytest finds fixtures by their names
-    NOW,
-    Open,
-    browser_of_the_module,
-    cells,
-    hold,
-    needs_chromium,
-    opened_in_the_tab,
-    release,
-    service_of_the_module,
-    tab_of_the_module,
-    watched_page,
-)
+from browser import NOW, Open, cells, hold, needs_chromium, release, watched_page
 from conftest import CREDITS_COLUMN, NOVA, Tables
 from live import ROOT, Gunicorn
 from service.queries import CREDITS_COLUMNS

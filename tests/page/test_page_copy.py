@@ -7,15 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from browser import (  # noqa: F401 - pytest finds fixtures by their names
-    NOW,
-    Open,
-    browser_of_the_module,
-    needs_chromium,
-    opened_in_the_tab,
-    service_of_the_module,
-    tab_of_the_module,
-)
+from browser import NOW, Open, needs_chromium
 from conftest import NOVA, Tables
 
 pytestmark = needs_chromium

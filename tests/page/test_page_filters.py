@@ -6,17 +6,7 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from browser import (  # noqa: F401 - pytest finds fixtures by their names
-    Open,
-    browser_of_the_module,
-    cells,
-    hold,
-    needs_chromium,
-    opened_in_the_tab,
-    release,
-    service_of_the_module,
-    tab_of_the_module,
-)
+from browser import Open, cells, hold, needs_chromium, release
 from conftest import NOVA, Tables
 from spreadsheet import Spreadsheet
 

@@ -3,17 +3,7 @@
 import pytest
 from playwright.sync_api import Browser, expect
 
-from browser import (  # noqa: F401 - pytest finds fixtures by their names
-    NOW,
-    Open,
-    browser_of_the_module,
-    needs_chromium,
-    opened_in_the_tab,
-    service_of_the_module,
-    tab_of_the_module,
-    visit,
-    watched_page,
-)
+from browser import NOW, Open, needs_chromium, visit, watched_page
 from conftest import NOVA, Tables
 from live import Gunicorn
 
