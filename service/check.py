@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from service.database.pool import Database
 from service.database.trust import Trust
 from service.errors import QueryFailed, ServiceError
 from service.queries import SOURCES, QueryFileError, load_queries
+from service.readiness import Sums, read_sums
 
 INDEXES_FILE = Path(__file__).parent.parent / "sql" / "dba" / "indexes.sql"
 INDEX = re.compile(r"^CREATE INDEX CONCURRENTLY IF NOT EXISTS (\w+)$", re.MULTILINE)
@@ -35,7 +37,8 @@ SELECT
     pg_roles.rolname,
     pg_roles.rolsuper OR pg_roles.rolbypassrls,
     pg_roles.rolconnlimit,
-    (SELECT count(*) - 1 FROM pg_catalog.pg_stat_activity WHERE usename = pg_roles.rolname)
+    (SELECT count(*) - 1 FROM pg_catalog.pg_stat_activity WHERE usename = pg_roles.rolname),
+    extract(EPOCH FROM pg_catalog.now())::float8
 FROM pg_catalog.pg_roles
 WHERE pg_roles.rolname = CURRENT_USER
 """
@@ -76,7 +79,8 @@ def lines(settings: Settings, kept: Kept) -> Iterator[Line]:
         yield "connection", "FAILED", kept.taken() or error.sentence
         return
     with closing(connection):
-        ((version, is_encrypted, role, is_super, limit, used),) = connection.execute(ROLE, {}, TIMEOUT_MS)
+        ((version, is_encrypted, role, is_super, limit, used, now),) = connection.execute(ROLE, {}, TIMEOUT_MS)
+        apart_s = time.time() - now
         yield "connection", "ok", f"PostgreSQL {version}, {'with' if is_encrypted else 'without'} TLS"
         yield role_line(settings, role, is_super, limit, used)
         passed = trust.check(connection, budget)
@@ -85,7 +89,8 @@ def lines(settings: Settings, kept: Kept) -> Iterator[Line]:
             yield name, "ok" if ok else "FAILED", "" if ok else said
         if all(passed.values()):
             yield indexes_line(connection)
-            yield from snapshot_lines(settings, trust, connection, budget, said)
+            yield source_line(read_sums(trust, connection, budget), said)
+            yield clock_line(apart_s)
 
 
 def role_line(settings: Settings, role: str, is_super: bool, limit: int, used: int) -> Line:
@@ -109,27 +114,18 @@ def indexes_line(connection: Connection) -> Line:
     return ("indexes", "warning", f"run indexes.sql: {missing}") if missing else ("indexes", "ok", "")
 
 
-def snapshot_lines(
-    settings: Settings, trust: Trust, connection: Connection, budget: Budget, said: str
-) -> Iterator[Line]:
-    """Yield the lines of the sums and of the clock, whose checks have read rows."""
-    with trust.snapshot(connection, budget) as snapshot:
-        snapshot.rows("reachable", {})
-        if trust.source(connection) == "sums":
-            ((until, unusable),) = snapshot.rows("watermark", {})
-            if unusable:
-                yield "spend_source", "warning", f"events, not sums: {unusable}"
-            else:
-                yield (
-                    "spend_source",
-                    "ok",
-                    f"sums, until {datetime.fromtimestamp(float(until), UTC):%Y-%m-%dT%H:%M:%SZ}",
-                )
-        else:
-            yield "spend_source", "warning" if said else "ok", f"events, not sums: {said}" if said else "events"
-        (caller,) = snapshot.records("caller", key_hash="", organization_id=settings.admin_organization_id)
-        apart = (datetime.now(UTC) - datetime.fromisoformat(caller["now"])).total_seconds()
-        yield "clock", "ok" if abs(apart) < CLOCK_S else "warning", f"{apart:+.1f} s from the database's"
+def source_line(sums: Sums | None, said: str) -> Line:
+    """Return the line of what answers come from; ``said`` is why sums that exist are not read."""
+    if sums is None:
+        return "spend_source", "warning" if said else "ok", f"events, not sums: {said}" if said else "events"
+    if sums.unusable:
+        return "spend_source", "warning", f"events, not sums: {sums.unusable}"
+    return "spend_source", "ok", f"sums, until {datetime.fromtimestamp(sums.until, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def clock_line(apart_s: float) -> Line:
+    """Return the line of this host's clock."""
+    return "clock", "ok" if abs(apart_s) < CLOCK_S else "warning", f"{apart_s:+.1f} s from the database's"
 
 
 def main() -> None:

@@ -94,12 +94,22 @@ class Readiness:
 
     def _checks_on(self, connection: Connection, budget: Budget) -> Checks:
         checks = {"database": True, **self._trust.check(connection, budget)}
-        sums = None
-        if all(checks.values()):
-            # The catalogs do not tell whether a node of Citus is lost, or the table is locked.
-            with self._trust.snapshot(connection, budget) as snapshot:
-                snapshot.rows("reachable", {})
-                if self._trust.source(connection) == "sums":
-                    ((until, unusable),) = snapshot.rows("watermark", {})
-                    sums = Sums(float(until), unusable)
+        sums = read_sums(self._trust, connection, budget) if all(checks.values()) else None
         return Checks(checks, sums=sums)
+
+
+def read_sums(trust: Trust, connection: Connection, budget: Budget) -> Sums | None:
+    """Read an event and the state of the sums on a checked connection; None where the events alone are read.
+
+    Raises:
+        DatabaseUnavailable: when the connection is lost, or the server is short of a resource.
+        DatabaseTimeout: when a statement exceeds its time limit.
+        QueryFailed: when PostgreSQL refuses a statement.
+    """
+    # The catalogs do not tell whether a node of Citus is lost, or the table is locked.
+    with trust.snapshot(connection, budget) as snapshot:
+        snapshot.rows("reachable", {})
+        if trust.source(connection) != "sums":
+            return None
+        ((until, unusable),) = snapshot.rows("watermark", {})
+        return Sums(float(until), unusable)

@@ -20,7 +20,7 @@ ALLOWED = {
     "hooks": "budget config metrics",
     "failures": "errors",
     "endpoint": "auth config database errors listing question representations schemas",
-    "check": "budget config database errors queries",
+    "check": "budget config database errors queries readiness",
     "openapi": "endpoint queries representations schemas version",
     "views": (
         "budget config database endpoint errors listing metrics queries question readiness representations schemas"
