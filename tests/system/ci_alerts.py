@@ -1,20 +1,13 @@
 """deploy/prometheus.yml and alerts.yml in a real Prometheus. Run by .ci/run, because it needs the Debian package."""
 
-import http.client
-import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from conftest import Tables
-from live import ROOT, Gunicorn, ask, eventually
-from tools.demo.postgres import free_port
+from live import Gunicorn, eventually
+from prometheus import DEPLOY, asked, needs_prometheus, prometheus
 
-pytestmark = pytest.mark.skipif(not shutil.which("promtool"), reason="prometheus is not installed")
-CONFIGURATION = (ROOT / "deploy" / "prometheus.yml").read_text()
+pytestmark = needs_prometheus
 
 
 def test_the_rules_do_what_their_tests_say() -> None:
@@ -22,45 +15,25 @@ def test_the_rules_do_what_their_tests_say() -> None:
         ("promtool", "check", "config", "prometheus.yml"),
         ("promtool", "test", "rules", "alerts_test.yml"),
     ):
-        subprocess.run(command, cwd=ROOT / "deploy", check=True)
+        subprocess.run(command, cwd=DEPLOY, check=True)
 
 
-@contextmanager
-def prometheus(folder: Path, service: Gunicorn) -> Iterator[str]:
-    """Run Prometheus with the configuration of deploy, but for the port and the intervals; return its address."""
-    configuration = CONFIGURATION.replace("127.0.0.1:8000", f"127.0.0.1:{service.port}").replace(" 10s", " 1s")
-    (folder / "prometheus.yml").write_text(configuration)
-    (folder / "alerts.yml").write_bytes((ROOT / "deploy" / "alerts.yml").read_bytes())
-    address = f"127.0.0.1:{free_port()}"
-    command = [
-        *("prometheus", f"--web.listen-address={address}", f"--config.file={folder / 'prometheus.yml'}"),
-        f"--storage.tsdb.path={folder / 'data'}",
-    ]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            yield address
-        finally:
-            process.terminate()
+def changes(service: Gunicorn) -> dict[str, str]:
+    """Return what is tried in place of the port and the intervals of the configuration."""
+    return {"127.0.0.1:8000": f"127.0.0.1:{service.port}", " 10s": " 1s"}
 
 
 def alerts(address: str) -> dict[str, str]:
     """Return the summaries of the alerts that are pending or firing, by name."""
-    connection = http.client.HTTPConnection(address)
-    try:
-        answer = ask(connection, "/api/v1/alerts", {})
-    except ConnectionError:
-        return {}
-    finally:
-        connection.close()
-    # It answers with a 503 while it starts.
-    found = answer.json()["data"]["alerts"] if answer.status == 200 else []
+    found = (asked(address, "alerts") or {"alerts": []})["alerts"]
     return {alert["labels"]["alertname"]: alert["annotations"]["summary"] for alert in found}
 
 
 def test_a_revoked_column_a_failing_list_and_a_dead_service_are_noticed(
     reader_url: str, tables: Tables, tmp_path: Path
 ) -> None:
-    with Gunicorn(reader_url) as service, prometheus(tmp_path, service) as address:
+    files = (tmp_path, "prometheus.yml", "alerts.yml")
+    with Gunicorn(reader_url) as service, prometheus(*files, changes(service)) as address:
         assert service.get().status == 200
         tables.execute("REVOKE SELECT (name) ON public.accounts FROM credits_reader")
         try:

@@ -1,22 +1,15 @@
 """The lists, prometheus-spending.yml and spending.yml in a real Prometheus, which .ci/run installs."""
 
-import http.client
-import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 
 from conftest import ADMIN_KEY, NOVA, ORBIT, Tables
-from live import KEY, ROOT, Gunicorn, ask, eventually
-from tools.demo.postgres import free_port
+from live import KEY, Gunicorn, eventually
+from prometheus import DEPLOY, asked, needs_prometheus, prometheus
 
-pytestmark = pytest.mark.skipif(not shutil.which("promtool"), reason="prometheus is not installed")
-DEPLOY = ROOT / "deploy"
+pytestmark = needs_prometheus
 NAME = 'Nova "Records" \\ 🎹\nשלום'
 OPEN_METRICS = KEY | {"Accept": "application/openmetrics-text"}
 
@@ -30,43 +23,14 @@ def test_the_rules_do_what_their_tests_say() -> None:
         subprocess.run(command, cwd=DEPLOY, check=True)
 
 
-@contextmanager
-def prometheus(folder: Path, service: Gunicorn) -> Iterator[str]:
-    """Run Prometheus with the files of deploy, but for address, scheme and intervals; return its own address."""
-    configuration = (DEPLOY / "prometheus-spending.yml").read_text()
-    for shipped, tried in (
-        ("credits.example", f"127.0.0.1:{service.port}"),
-        ("scheme: https", "scheme: http"),
-        ("interval: 1m", "interval: 1s"),
-        ("scrape_timeout: 20s", "scrape_timeout: 1s"),
-    ):
-        assert shipped in configuration
-        configuration = configuration.replace(shipped, tried)
-    (folder / "prometheus-spending.yml").write_text(configuration)
-    (folder / "spending.yml").write_bytes((DEPLOY / "spending.yml").read_bytes())
-    (folder / "admin-credits.key").write_text(f"{ADMIN_KEY}\n")
-    address = f"127.0.0.1:{free_port()}"
-    command = [
-        *("prometheus", f"--web.listen-address={address}", f"--storage.tsdb.path={folder / 'data'}"),
-        f"--config.file={folder / 'prometheus-spending.yml'}",
-    ]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            yield address
-        finally:
-            process.terminate()
-
-
-def asked(address: str, path: str, **query: str) -> Any:
-    """Return what Prometheus answers, None while it starts."""
-    connection = http.client.HTTPConnection(address)
-    try:
-        answer = ask(connection, f"/api/v1/{path}?{urlencode(query)}", {})
-    except ConnectionError:
-        return None
-    finally:
-        connection.close()
-    return answer.json()["data"] if answer.status == 200 else None
+def changes(service: Gunicorn) -> dict[str, str]:
+    """Return what is tried in place of the address, the scheme and the intervals of the configuration."""
+    return {
+        "credits.example": f"127.0.0.1:{service.port}",
+        "scheme: https": "scheme: http",
+        "interval: 1m": "interval: 1s",
+        "scrape_timeout: 20s": "scrape_timeout: 1s",
+    }
 
 
 def samples(address: str, query: str) -> dict[str, float]:
@@ -88,7 +52,9 @@ def test_prometheus_scrapes_the_lists_with_its_own_header_and_the_rules_fire(
     tables.event(NOVA, 100_001, today, source="web")
     tables.event(ORBIT, -5, today, source="api")
     credits = "admin_credits_rollup_total_credits_deducted_cents"
-    with Gunicorn(reader_url) as service, prometheus(tmp_path, service) as address:
+    (tmp_path / "admin-credits.key").write_text(f"{ADMIN_KEY}\n")
+    files = (tmp_path, "prometheus-spending.yml", "spending.yml")
+    with Gunicorn(reader_url) as service, prometheus(*files, changes(service)) as address:
         expected = {str(NOVA): 100_001, str(ORBIT): -5}
         eventually(lambda: samples(address, credits) == expected, "the accounts to be scraped")
         eventually(lambda: samples(address, "admin_credits_breakdown_events") == {"web": 1, "api": 1}, "the sources")
