@@ -57,7 +57,7 @@ WIDTHS = {"text": 36, "integer": 16, "dollars": 20, "day": 12, "instant": 24, "f
 # How the second sheet names arguments.
 LABELS = {"search": "q", **{name: f"only {name}" for name in BREAKDOWN_KEYS}}
 # The arguments that it shows in another way.
-ELSEWHERE = {"period", "since", "as_of", "compare", "page", "limit"}
+ELSEWHERE = {"period", "since", "as_of", "compare", "page", "limit", "with_totals"}
 CHANGES_STILL = """\
 A window that has passed can still change: events can be added late, changed or deleted, and the events of a deleted \
 account are deleted with it. This workbook is as of the instant above."""
