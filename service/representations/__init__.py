@@ -34,23 +34,23 @@ def negotiated(header: str | None, envelope: Envelope) -> ModuleType:
     """
     # URLConnection of Java 8 sends "*; q=.2". Werkzeug drops a range with such a quality.
     accept = parse_accept_header(re.sub(r"(;\s*q=)(?=\.)", r"\g<1>0", header or ""), MIMEAccept)
-    media_types = media_types_of(envelope)
-    qualities = [_quality(accept, media_type) for media_type in media_types]
+    ranges = [(re.split(r"\s*;\s*", media.strip().lower()), quality) for media, quality in accept]
+    offered = representations_of(envelope)
+    qualities = [_quality(ranges, representation.MEDIA_TYPE) for representation in offered]
     if not any(qualities):
-        raise NotAcceptable(media_types)
-    return representations_of(envelope)[qualities.index(max(qualities))]
+        raise NotAcceptable(media_types_of(envelope))
+    return offered[qualities.index(max(qualities))]
 
 
-def _quality(accept: MIMEAccept, offer: str) -> float:
+def _quality(ranges: list[tuple[list[str], float]], offer: str) -> float:
     """Return the quality that the most specific range of the Accept header gives a media type (RFC 9110, 12.5.1).
 
     A range with the type must also have the parameter of the offer, if it has one: a client that reads any text/plain
     does not read metrics. Other parameters of a range are ignored, because each type is served in one form.
     """
-    if not accept:
+    if not ranges:
         return 1.0
     media_type, _, parameter = offer.partition(";")
-    ranges = [(re.split(r"\s*;\s*", media.strip().lower()), quality) for media, quality in accept]
     exact = [quality for (media, *given), quality in ranges if media == media_type and parameter in (*given, "")]
     for found in (
         exact,

@@ -56,6 +56,7 @@ class Gauges:
         labels = [name for name in LABELS if name in self._columns]
         places = [self._columns.index(name) for name in labels]
         for name in self._numbers:
+            column = self._columns.index(name)
             gauge = GaugeMetricFamily(
                 metric_name(self._list_name, name),
                 f"The column {name} of the list {self._list_name}.",
@@ -65,7 +66,7 @@ class Gauges:
             # for the filters.
             sums: dict[tuple[str, ...], int] = defaultdict(int)
             for row in self._rows:
-                sums[tuple(row[place] or "" for place in places)] += row[self._columns.index(name)]
+                sums[tuple(row[place] or "" for place in places)] += row[column]
             for values, number in sums.items():
                 gauge.add_metric([*values, *self._arguments.values()], number)
             yield gauge
