@@ -85,8 +85,7 @@ spend AS (
 page AS (
     SELECT account_id, total_credits_deducted_cents, event_count, previous_credits_deducted_cents, previous_event_count
     FROM spend
-    WHERE
-        CASE :'only'::text
+    WHERE CASE :'only'::text
             WHEN '' THEN true
             WHEN 'started' THEN previous_event_count = 0
             WHEN 'stopped' THEN event_count = 0

@@ -287,6 +287,19 @@ def test_a_search_in_the_changes_reads_the_events_that_it_finds(year: Tables, tr
     assert count.rows <= everything + Counter(usage_events=events)
 
 
+@pytest.mark.parametrize("name", [name for name, query in QUERIES["sums"].items() if query.file.startswith("sums/")])
+def test_sums_that_are_not_used_leave_their_ledger_unread(transaction: connection, name: str) -> None:
+    with transaction.cursor() as cursor:
+        # a row without an event, after which the sums are not used
+        cursor.execute("INSERT INTO usage_sums.ledger (sign, event) SELECT 1, NULL FROM generate_series(1, 1000)")
+        cursor.execute("ANALYZE usage_sums.ledger")
+    choices = {"by": "model", "bucket": "day", "top": 8, "account_ids": f"{{{LIGHT}}}", "account_id": str(LIGHT)}
+    given = {**choices, **window("monthly"), "limit": 100, "offset": 0}
+    if QUERIES["sums"][name].parameters.get("account_id") == "text":
+        given["account_id"] = ""
+    assert plan(transaction, name, source="sums", **given).rows["sums_ledger"] == 0
+
+
 def test_the_filters_of_keys_are_answered_by_the_sums(year: Tables, transaction: connection) -> None:
     keys = {"account_id": "", "by": "provider", "filters": '{"model": "large"}', **window("monthly")}
     for name, more in (

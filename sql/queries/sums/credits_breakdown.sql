@@ -1,7 +1,6 @@
 SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_breakdown: credits, tokens and number of events per model, provider, source or agent type, one page, from the sums.
--- Parameters, columns and order are those of ../credits_breakdown.sql.
--- usage_sums.cover(), which sql/dba/sums.sql defines, says what of a window the sums cover.
+-- Parameters, columns and order are those of ../credits_breakdown.sql. usage_sums.cover() is in sql/dba/sums.sql.
 WITH cover AS (
     SELECT day_until, stop, rest_from, rest_until, rest_sign
     FROM usage_sums.cover(
@@ -28,7 +27,9 @@ part AS (
         sign * coalesce(output_tokens, 0)::numeric AS output_tokens,
         sign * coalesce(tool_call_count, 0)::numeric AS tool_call_count
     FROM usage_sums.late
-    WHERE created_at >= :'since'::timestamptz AND created_at < (SELECT cover.stop FROM cover)
+    -- not at all where the sums are not used, however long the ledger is
+    WHERE (SELECT cover.stop > :'since'::timestamptz FROM cover)
+        AND created_at >= :'since'::timestamptz AND created_at < (SELECT cover.stop FROM cover)
     UNION ALL
     SELECT
         model_id COLLATE "C" AS model_id,

@@ -1,7 +1,6 @@
 SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_breakdown_compared: credits_breakdown with the credits and the number of events in the window before, from the sums.
--- Parameters, columns and order are those of ../credits_breakdown_compared.sql.
--- usage_sums.cover(), which sql/dba/sums.sql defines, says what of a window the sums cover.
+-- Parameters, columns and order are those of ../credits_breakdown_compared.sql. usage_sums.cover() is in sql/dba/sums.sql.
 WITH cover AS (
     SELECT
         :'since'::timestamptz AS since, day_until, stop, rest_from, rest_until, rest_sign,
@@ -45,6 +44,8 @@ part AS (
         cover.is_in_window
     FROM cover
     INNER JOIN usage_sums.late ON late.created_at >= cover.since AND late.created_at < cover.stop
+    -- not at all where the sums are not used, however long the ledger is
+    WHERE (SELECT bool_or(edges.stop > edges.since) FROM cover AS edges)
     UNION ALL
     SELECT
         rest.model_id COLLATE "C" AS model_id,

@@ -1,7 +1,6 @@
 SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_changes: by how much the credits of each account differ from those in the window before, one page, from the sums.
--- Parameters, columns and order are those of ../credits_changes.sql.
--- usage_sums.cover(), which sql/dba/sums.sql defines, says what of a window the sums cover.
+-- Parameters, columns and order are those of ../credits_changes.sql. usage_sums.cover() is in sql/dba/sums.sql.
 WITH found AS MATERIALIZED (
     SELECT id AS account_id
     FROM public.accounts
@@ -45,6 +44,8 @@ part AS NOT MATERIALIZED (
         late.sign::bigint AS event_count, cover.is_in_window
     FROM cover
     INNER JOIN usage_sums.late ON late.created_at >= cover.since AND late.created_at < cover.stop
+    -- not at all where the sums are not used, however long the ledger is
+    WHERE (SELECT bool_or(edges.stop > edges.since) FROM cover AS edges)
     UNION ALL
     SELECT
         rest.account_id, coalesce(rest.:"credits_column", 0)::bigint AS credits_deducted_cents,
@@ -85,8 +86,7 @@ spend AS (
 page AS (
     SELECT account_id, total_credits_deducted_cents, event_count, previous_credits_deducted_cents, previous_event_count
     FROM spend
-    WHERE
-        CASE :'only'::text
+    WHERE CASE :'only'::text
             WHEN '' THEN true
             WHEN 'started' THEN previous_event_count = 0
             WHEN 'stopped' THEN event_count = 0

@@ -1,7 +1,6 @@
 SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_days: credits spent and number of events per UTC day in a window, for one account or for all accounts, from the sums.
--- Parameters, columns and order are those of ../credits_days.sql.
--- usage_sums.cover(), which sql/dba/sums.sql defines, says what of a window the sums cover.
+-- Parameters, columns and order are those of ../credits_days.sql. usage_sums.cover() is in sql/dba/sums.sql.
 WITH cover AS (
     SELECT day_until, stop, rest_from, rest_until, rest_sign
     FROM usage_sums.cover(
@@ -37,7 +36,9 @@ part AS (
         coalesce(credits_deducted_cents, 0)::numeric AS credits_deducted_cents,
         sign AS event_count
     FROM usage_sums.late
-    WHERE created_at >= :'since'::timestamptz AND created_at < (SELECT cover.stop FROM cover)
+    -- not at all where the sums are not used, however long the ledger is
+    WHERE (SELECT cover.stop > :'since'::timestamptz FROM cover)
+        AND created_at >= :'since'::timestamptz AND created_at < (SELECT cover.stop FROM cover)
         AND isfinite(created_at)
         AND (:'account_id'::text = '' OR account_id = nullif(:'account_id'::text, '')::uuid)
     UNION ALL

@@ -1,7 +1,6 @@
 SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_events_count: number of usage events of one account in a window, from the sums.
--- Parameters, columns and order are those of ../credits_events_count.sql.
--- usage_sums.cover(), which sql/dba/sums.sql defines, says what of a window the sums cover.
+-- Parameters, columns and order are those of ../credits_events_count.sql. usage_sums.cover() is in sql/dba/sums.sql.
 WITH cover AS (
     SELECT day_until, stop, rest_from, rest_until, rest_sign
     FROM usage_sums.cover(:'since'::timestamptz, :'until'::timestamptz, 'days'::text)

@@ -1,7 +1,6 @@
 SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_rollup: credits spent and number of events per account in a window, one page, from the sums.
--- Parameters, columns and order are those of ../credits_rollup.sql.
--- usage_sums.cover(), which sql/dba/sums.sql defines, says what of a window the sums cover.
+-- Parameters, columns and order are those of ../credits_rollup.sql. usage_sums.cover() is in sql/dba/sums.sql.
 WITH found AS MATERIALIZED (
     SELECT id AS account_id
     FROM public.accounts
@@ -28,7 +27,9 @@ cover AS (
 beside AS NOT MATERIALIZED (
     SELECT account_id, coalesce(credits_deducted_cents, 0) AS credits_deducted_cents, sign::bigint AS event_count
     FROM usage_sums.late
-    WHERE created_at >= :'since'::timestamptz AND created_at < (SELECT cover.stop FROM cover)
+    -- not at all where the sums are not used, however long the ledger is
+    WHERE (SELECT cover.stop > :'since'::timestamptz FROM cover)
+        AND created_at >= :'since'::timestamptz AND created_at < (SELECT cover.stop FROM cover)
     UNION ALL
     SELECT
         account_id, coalesce(:"credits_column", 0)::bigint AS credits_deducted_cents,

@@ -1,7 +1,6 @@
 SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_rollup_count: number of accounts with an event in a window, from the sums.
--- Parameters, columns and order are those of ../credits_rollup_count.sql.
--- usage_sums.cover(), which sql/dba/sums.sql defines, says what of a window the sums cover.
+-- Parameters, columns and order are those of ../credits_rollup_count.sql. usage_sums.cover() is in sql/dba/sums.sql.
 WITH found AS MATERIALIZED (
     SELECT id AS account_id
     FROM public.accounts
@@ -29,7 +28,9 @@ cover AS (
 beside AS NOT MATERIALIZED (
     SELECT account_id, sign::bigint AS event_count
     FROM usage_sums.late
-    WHERE created_at >= :'since'::timestamptz AND created_at < (SELECT cover.stop FROM cover)
+    -- not at all where the sums are not used, however long the ledger is
+    WHERE (SELECT cover.stop > :'since'::timestamptz FROM cover)
+        AND created_at >= :'since'::timestamptz AND created_at < (SELECT cover.stop FROM cover)
     UNION ALL
     SELECT account_id, (SELECT cover.rest_sign FROM cover)::bigint AS event_count
     FROM public.usage_events

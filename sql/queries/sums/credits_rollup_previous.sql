@@ -1,7 +1,6 @@
 SET LOCAL search_path = pg_catalog, pg_temp\;
 -- credits_rollup_previous: credits spent and number of events of given accounts in the window before, from the sums.
--- Parameters, columns and order are those of ../credits_rollup_previous.sql.
--- usage_sums.cover(), which sql/dba/sums.sql defines, says what of a window the sums cover.
+-- Parameters, columns and order are those of ../credits_rollup_previous.sql. usage_sums.cover() is in sql/dba/sums.sql.
 WITH cover AS (
     SELECT window_id, day_until, stop, rest_from, rest_until, rest_sign
     FROM usage_sums.cover(:'previous_since'::timestamptz, :'previous_until'::timestamptz, 'windows'::text)
