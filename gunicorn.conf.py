@@ -59,8 +59,8 @@ def on_reload(server: Any) -> None:
     try:
         _settings.read_secrets_again(os.environ)
     except ConfigurationError as error:
-        # its text, which the formatter leaves out of other exceptions
-        server.log.error("The secrets stay as they were: %s", str(error))  # noqa: TRY400 - one line
+        # As text: of an exception, the formatter writes the type alone.
+        server.log.error("The secrets stay as they were: %s", str(error))  # noqa: TRY400 - log.exception() adds a traceback, and an operator's mistake is no fault of the code
 
 
 def pre_fork(server: Any, worker: Any) -> None:

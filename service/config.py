@@ -196,7 +196,7 @@ class Settings:
 
 
 def misspelt(environ: Mapping[str, str]) -> list[str]:
-    """Return a sentence about each variable whose name is almost that of a setting."""
+    """Return a sentence for each environment variable whose name looks like a misspelt setting."""
     names = [setting.name.upper() for setting in fields(Settings)] + list(SECRET_FILES)
     similar = {name: get_close_matches(name.upper(), names, 1, cutoff=0.85) for name in environ if name not in names}
     return [f"{name} is not a setting: is it {meant[0]}?" for name, meant in sorted(similar.items()) if meant]

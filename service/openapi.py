@@ -24,8 +24,8 @@ DESCRIPTION = """\
 Who spends the credits of the platform. Totals are exact. An answer is read from one snapshot of the database, except on
 Citus.
 
-Integers may exceed 2^53: use a JSON parser that keeps them exact. A sum that does not fit in 64 bits is sent exactly
-too, as a longer integer. Errors are always JSON, whatever the Accept header says."""
+Integers may exceed 2^53: use a JSON parser that keeps them exact. A sum that does not fit in 64 bits is sent as an
+exact integer too, with more digits. Errors are always JSON, also if the Accept header asks for something else."""
 LICENCE = {"name": "MIT License", "identifier": "MIT"}
 # By the name of the blueprint.
 TAGS = {

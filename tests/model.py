@@ -127,7 +127,7 @@ def of(rows: Rows, account_id: UUID | None) -> Rows:
 
 
 def filtered(events: Rows, filters: dict[str, str]) -> Rows:
-    """Return the events that have all values; an empty value is that of events without one."""
+    """Return the events that match every filter. An empty filter matches events whose value is null or empty."""
     return [event for event in events if all((event[COLUMNS[name]] or "") == value for name, value in filters.items())]
 
 

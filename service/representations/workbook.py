@@ -103,7 +103,7 @@ def _workbook(file: IO[bytes], created: datetime) -> Iterator[Workbook]:
             yield book
             book.close()
         except FileCreateError as error:
-            # What it wraps is an OSError.
+            # FileCreateError hides the OSError, whose number tells whether the disk is full.
             raise error.args[0] from None
         finally:
             for sheet in book.worksheets():
@@ -115,7 +115,7 @@ def _workbook(file: IO[bytes], created: datetime) -> Iterator[Workbook]:
 class _Sheet:
     """A worksheet, with methods that write a cell of each kind; None leaves the cell empty.
 
-    ``row_count`` is the number of its rows below the head, ``cut_count`` that of texts that did not fit into a cell.
+    ``row_count`` is the number of rows below the head, ``cut_count`` the number of texts that were cut to fit a cell.
     """
 
     def __init__(self, book: Workbook, name: str, credits_per_usd: str, **shared_format: str) -> None:

@@ -251,7 +251,7 @@ class SeriesRow(Schema):
 
     start = Timestamp(
         metadata={
-            "description": "The start of the bucket; that of the first can be before the window.",
+            "description": "The start of the bucket. The first bucket may start before the window.",
             "example": "2026-10-31T00:00:00.000000+00:00",
         }
     )

@@ -223,7 +223,7 @@ function drawHeader() {
   else at("accounts-heading").textContent = document.title;
 }
 
-/** Say how old what is shown is, and offer newer numbers. */
+/** Show the age of the numbers, and offer newer ones when they are old. */
 function drawAge() {
   const age = document.getElementById("age");
   const asOf = age?.previousElementSibling.getAttribute("datetime");

@@ -176,8 +176,8 @@ export async function loadMore(view, signal, render) {
 }
 
 /**
- * Return the instant as of which to load a view, whatever its filters; for an account the later of both halves: not before its
- * row.
+ * Return the instant as of which to load a view: that of the lists that are loaded for its window, with any filters. Where the
+ * list of all accounts and the lists of one account have different instants, it is the later one.
  */
 function instantOf(view) {
   const states = [kept.all, view.account ? kept.one : null].filter((state) => state && sameWindow(state.view, view));

@@ -321,7 +321,7 @@ def test_every_text_null_and_the_empty_text_come_back(
     exported = admin.get(f"{ROLLUP}?period=all", headers=CSV)
 
     cells = [row["account_name"] for row in read_csv(exported)]
-    undone = [eval(UNDONE_IN_PYTHON, {"re": re, "cell": cell}) for cell in cells]  # noqa: S307 - a line of the document
+    undone = [eval(UNDONE_IN_PYTHON, {"re": re, "cell": cell}) for cell in cells]  # noqa: S307 - it is a line of docs/operations.md, which the test is for
     assert undone == [name or "" for name in names]
 
     tables.execute(

@@ -101,7 +101,7 @@ def test_an_account_that_does_not_exist_is_listed_and_counted_without_a_name(
     nobody = UUID(int=0)  # before every other id
     with foreign_keys_bypassed(spenders):
         spenders.event(nobody, 10**6, "2026-11-22 09:00:00+00")
-    # as many rows as the limit, so that another query counts the accounts
+    # The page is full, so the accounts are counted by the query for the count.
     body = answered(admin, ROLLUP, period=period, limit=1)
     assert body["total_count"] == {"daily": 3, "all": 5}[period]
     assert body["rows"] == [
